@@ -1,0 +1,1 @@
+"""What runs when: the command line and the Prefect flow. No numpy and no torch."""

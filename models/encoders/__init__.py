@@ -1,0 +1,1 @@
+"""Encoders that turn positions and signals into features."""

@@ -1,0 +1,1 @@
+"""Deformable head models: the record, ICT-FaceKit, landmark fitting, lids, optical flow and pose refinement."""

@@ -1,0 +1,172 @@
+"""How records lie on disk: arrays in one safetensors file, images in chunked zarr arrays.
+
+A folder with a record is written somewhere private and moved into place as a whole, so a reader never meets half of one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from models.errors import InputError, UsageError
+
+RECORD_FILE = "record.safetensors"
+FRAMES_PER_SHARD = 64
+CACHE_BYTES = 256 * 2**20
+
+
+def digest_arrays(arrays: dict[str, np.ndarray]) -> str:
+    """Return the sha256 of names, types, shapes and bytes of `arrays`, independent of their order."""
+    digest = hashlib.sha256()
+    for name in sorted(arrays):
+        array = np.ascontiguousarray(arrays[name])
+        digest.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
+def save_arrays(path: Path, arrays: dict[str, np.ndarray], schema: str, version: int, meta: dict[str, Any]) -> None:
+    """Write `arrays` with a JSON header {schema, version, sha256, meta}."""
+    header = {"schema": schema, "version": version, "sha256": digest_arrays(arrays), "meta": meta}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    # A safetensors file may not be empty of tensors' names only; the header carries everything else.
+    save_file(contiguous, str(path), metadata={"gausstalk": json.dumps(header, sort_keys=True, allow_nan=False)})
+
+
+def read_header(path: Path) -> dict[str, Any]:
+    """Return the JSON header of a file that `save_arrays` wrote.
+
+    Raises:
+        InputError: the file is missing, truncated or not one of ours.
+    """
+    try:
+        with safe_open(str(path), framework="numpy") as file:
+            metadata = file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise InputError(
+            f"{path}: not a readable record", str(error), "delete it and run the stage that makes it again"
+        ) from error
+    if "gausstalk" not in metadata:
+        raise InputError(f"{path}: not a record of this project", "the header has no 'gausstalk' entry")
+    header: dict[str, Any] = json.loads(metadata["gausstalk"])
+    return header
+
+
+def load_arrays(path: Path, schema: str, version: int) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Read arrays and meta back, checking schema, version and sha256.
+
+    Raises:
+        InputError: not readable, of another schema, newer than this code, or its bytes changed.
+    """
+    header = read_header(path)
+    if header["schema"] != schema:
+        raise InputError(f"{path}: holds a {header['schema']}, not a {schema}")
+    if header["version"] != version:
+        raise InputError(
+            f"{path}: version {header['version']} of {schema}, this code reads {version}",
+            "the record was written by another version of gausstalk",
+            "run the stage that makes it again",
+        )
+    with safe_open(str(path), framework="numpy") as file:
+        arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+    if digest_arrays(arrays) != header["sha256"]:
+        raise InputError(f"{path}: its bytes do not match its digest", "the file is damaged", "run its stage again")
+    return arrays, header["meta"]
+
+
+class FrameStore:
+    """A lossless array of images `[T, ...]` on disk, one chunk a frame, many frames a file.
+
+    Reading keeps a bounded cache of decoded frames, so that memory does not grow with the clip.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = Path(path)
+        try:
+            array = zarr.open_array(str(self.path), mode="r")
+        except (FileNotFoundError, ValueError, KeyError) as error:
+            raise InputError(f"{path}: no readable frame store", str(error), "run the stage that makes it again") from error
+        self._array = array
+        self.shape: tuple[int, ...] = tuple(array.shape)
+        self.dtype = np.dtype(array.dtype)
+        self._cache: OrderedDict[int, np.ndarray] = OrderedDict()
+        self._cache_frames = max(8, CACHE_BYTES // max(1, int(np.prod(self.shape[1:])) * self.dtype.itemsize))
+
+    @staticmethod
+    def create(path: Path, frames: Iterable[np.ndarray], shape: tuple[int, ...], dtype: str = "uint8") -> FrameStore:
+        """Write `frames` (each of `shape`), streaming; at most one shard is held in memory.
+
+        Raises:
+            UsageError: there are no frames, or one has another shape.
+        """
+        held: list[np.ndarray] = []
+        array: zarr.Array[Any] | None = None
+        count = 0
+
+        def flush() -> None:
+            nonlocal array, count
+            block = np.stack(held)
+            if array is None:
+                array = zarr.create_array(
+                    store=str(path),
+                    shape=(0, *shape),
+                    chunks=(1, *shape),
+                    shards=(FRAMES_PER_SHARD, *shape),
+                    dtype=dtype,
+                    compressors=zarr.codecs.BloscCodec(cname="zstd", clevel=3, shuffle="bitshuffle"),
+                )
+            array.resize((count + len(block), *shape))
+            array[count : count + len(block)] = block
+            count += len(block)
+            held.clear()
+
+        for frame in frames:
+            if tuple(frame.shape) != tuple(shape):
+                raise UsageError(f"{path}: a frame of shape {tuple(frame.shape)} among frames of {tuple(shape)}")
+            held.append(np.asarray(frame, dtype=dtype))
+            if len(held) == FRAMES_PER_SHARD:
+                flush()
+        if held:
+            flush()
+        if array is None:
+            raise UsageError(f"{path}: no frames to store")
+        return FrameStore(path)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        """Return frame `index`. The array is shared with the cache: do not write to it."""
+        index = int(index)
+        if index < 0:
+            index += len(self)
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        if index in self._cache:
+            self._cache.move_to_end(index)
+            return self._cache[index]
+        frame = np.asarray(self._array[index])
+        frame.flags.writeable = False
+        self._cache[index] = frame
+        if len(self._cache) > self._cache_frames:
+            self._cache.popitem(last=False)
+        return frame
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        """Yield all frames in order, reading a shard at a time and bypassing the cache."""
+        for start in range(0, len(self), FRAMES_PER_SHARD):
+            yield from np.asarray(self._array[start : start + FRAMES_PER_SHARD])
+
+    def take(self, indices: Iterable[int]) -> np.ndarray:
+        """Return the frames `indices` as one array `[n, ...]`."""
+        return np.stack([self[index] for index in indices])

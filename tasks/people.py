@@ -1,0 +1,112 @@
+"""Records of speakers and drives: whose likeness and voice this is, and on what basis it may be used."""
+
+from __future__ import annotations
+
+import datetime
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from models.errors import ConsentError, UsageError
+from tasks.params import Params, read_yaml, validate
+from tasks.places import Places
+
+Basis = Literal["consent", "synthetic", "research"]
+MARKS: dict[Basis, str] = {"consent": "", "synthetic": "", "research": "research - private evaluation only"}
+
+
+class Consent(Params):
+    """Who agreed to what, and until when."""
+
+    who: str = Field(min_length=1)
+    scope: str = Field(min_length=1)
+    date: datetime.date
+    expiry: datetime.date
+    evidence_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+
+
+class Speaker(Params):
+    """data/speakers/<id>.yaml."""
+
+    name: str = Field(min_length=1)
+    basis: Basis
+    language: str = "en"
+    gender: Literal["female", "male", "unstated"] = "unstated"
+    sources: list[str] = Field(min_length=1)  # files in data/raw/speakers/<id>/, in order
+    landmarks: Literal["mediapipe", "truth"] = "mediapipe"
+    head_model: Literal["ict", "procedural"] = "ict"
+    consent: Consent | None = None
+    note: str = ""
+
+
+class Drive(Params):
+    """data/drives/<id>.yaml: a recording that a head is made to say."""
+
+    name: str = Field(min_length=1)
+    basis: Basis
+    language: str
+    gender: Literal["female", "male", "unstated"] = "unstated"
+    source: str  # the file in data/raw/drives/<id>/
+    note: str = ""
+
+
+def check_basis(speaker: Speaker, today: datetime.date | None = None) -> None:
+    """Refuse a speaker whose likeness may not be used.
+
+    Raises:
+        ConsentError: the basis is consent and its record is missing, not yet valid or expired.
+    """
+    if speaker.basis != "consent":
+        return
+    today = today or datetime.date.today()
+    fix = f"gausstalk add-speaker {speaker.name} VIDEO --consent FILE, with a consent that is valid today"
+    if speaker.consent is None:
+        raise ConsentError(
+            f"{speaker.name}: no consent record", "the basis is 'consent' but nobody's consent is recorded", fix
+        )
+    if speaker.consent.expiry < today:
+        raise ConsentError(
+            f"{speaker.name}: the consent expired on {speaker.consent.expiry}",
+            "no head is trained or driven without a valid basis",
+            fix,
+        )
+    if speaker.consent.date > today:
+        raise ConsentError(f"{speaker.name}: the consent begins on {speaker.consent.date}", "that is in the future", fix)
+
+
+def load_speaker(places: Places, speaker: str) -> Speaker:
+    """Read a speaker's record and check its basis.
+
+    Raises:
+        UsageError: there is no such record, or it is not valid.
+        ConsentError: see `check_basis`.
+    """
+    path = places.speaker_record(speaker)
+    record = validate(Speaker, _read(path, "speaker", speaker), str(path.relative_to(places.root)))
+    check_basis(record)
+    return record
+
+
+def load_drive(places: Places, drive: str) -> Drive:
+    """Read a drive's record.
+
+    Raises:
+        UsageError: there is no such record, or it is not valid.
+    """
+    path = places.drive_record(drive)
+    return validate(Drive, _read(path, "drive", drive), str(path.relative_to(places.root)))
+
+
+def mark_of(*bases: Basis) -> str:
+    """Return the note that everything made from these people carries visibly, empty if none is needed."""
+    return next((MARKS[basis] for basis in bases if MARKS[basis]), "")
+
+
+def _read(path: Path, what: str, name: str) -> dict[str, object]:
+    if not path.is_file():
+        known = sorted(other.stem for other in path.parent.glob("*.yaml"))
+        raise UsageError(
+            f"no {what} {name!r}", f"known: {', '.join(known) or 'none'}", f"gausstalk add-{what} {name} FILE"
+        )
+    return read_yaml(path)

@@ -1,0 +1,94 @@
+"""Where everything lies. The only module that knows the folder names."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from models.errors import UsageError
+
+NAME = re.compile(r"[a-z0-9][a-z0-9_]{0,47}")
+RESERVED = {"drives", "speakers"}
+
+
+def check_name(name: str, what: str = "speaker") -> str:
+    """Return `name` if it can be a folder, a DVC item and a Prefect name.
+
+    Raises:
+        UsageError: otherwise; the message states the rule.
+    """
+    if not NAME.fullmatch(name) or name in RESERVED:
+        raise UsageError(
+            f"{name!r} cannot name a {what}",
+            "names are 1 to 48 of a-z, 0-9 and _, start with a letter or digit, and are not 'drives' or 'speakers'",
+            f"choose another name, for example {re.sub('[^a-z0-9_]', '_', name.lower())[:48].strip('_') or 'alice'!r}",
+        )
+    return name
+
+
+@dataclass(frozen=True)
+class Keys:
+    """Which item of a stage is meant; a key that the stage does not have is None."""
+
+    speaker: str | None = None
+    extractor: str | None = None
+    drive: str | None = None
+
+    def __str__(self) -> str:
+        return "-".join(key for key in (self.speaker, self.extractor, self.drive) if key)
+
+
+@dataclass(frozen=True)
+class Places:
+    """Folders of a project rooted at `root`."""
+
+    root: Path
+
+    @staticmethod
+    def here() -> Places:
+        """Return the project that the process stands in ($GAUSSTALK_ROOT or the working directory)."""
+        return Places(Path(os.environ.get("GAUSSTALK_ROOT", ".")).resolve())
+
+    @property
+    def params(self) -> Path:
+        """params.yaml."""
+        return self.root / "params.yaml"
+
+    def _item(self, base: str, stage: str, keys: Keys) -> Path:
+        owner = self.root / "data" / base / (keys.speaker or (f"drives/{keys.drive}" if keys.drive else "project"))
+        tail = [key for key in (keys.extractor, keys.drive if keys.speaker else None) if key]
+        return owner.joinpath(stage, *tail)
+
+    def record(self, stage: str, keys: Keys) -> Path:
+        """Folder of the record that a stage gives: data/work/<speaker>/<stage>[/<extractor>][/<drive>]."""
+        return self._item("work", stage, keys)
+
+    def preview(self, stage: str, keys: Keys) -> Path:
+        """Folder of what a person looks at: data/preview/<speaker>/<stage>[/<extractor>][/<drive>]."""
+        return self._item("preview", stage, keys)
+
+    def metrics(self, stage: str, keys: Keys) -> Path:
+        """Folder of metric rows: data/metrics/<speaker>/<stage>[/<extractor>][/<drive>]."""
+        return self._item("metrics", stage, keys)
+
+    def scratch(self, stage: str, keys: Keys, key: str) -> Path:
+        """Folder of checkpoints, which outlive a killed stage."""
+        return self.root / ".work" / stage / (str(keys) or "project") / key
+
+    def raw_speaker(self, speaker: str) -> Path:
+        """Folder of a speaker's source files, never changed."""
+        return self.root / "data" / "raw" / "speakers" / speaker
+
+    def raw_drive(self, drive: str) -> Path:
+        """Folder of a drive's source file, never changed."""
+        return self.root / "data" / "raw" / "drives" / drive
+
+    def speaker_record(self, speaker: str) -> Path:
+        """data/speakers/<id>.yaml."""
+        return self.root / "data" / "speakers" / f"{speaker}.yaml"
+
+    def drive_record(self, drive: str) -> Path:
+        """data/drives/<id>.yaml."""
+        return self.root / "data" / "drives" / f"{drive}.yaml"
