@@ -21,3 +21,6 @@ FRUSTUM_MARGIN = 0.3
 
 EXTENT_MAX = 3.33
 """Standard deviations: no Gaussian reaches further (an opaque one meets `ALPHA_MIN` at 3.329)."""
+
+SIGMA_MAX = 1e9
+"""Pixels. A Gaussian with a wider projection is not drawn: its determinant would overflow float32."""

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from models.gaussians.rasterize import Raster
+from models.gaussians.rasterize.cameras import over_cameras
 from models.gaussians.rasterize.constants import (
     ALPHA_MAX,
     ALPHA_MIN,
@@ -19,6 +20,7 @@ from models.gaussians.rasterize.constants import (
     EXTENT_MAX,
     FRUSTUM_MARGIN,
     NEAR_PLANE,
+    SIGMA_MAX,
     TRANSMITTANCE_MIN,
 )
 
@@ -76,12 +78,14 @@ def _project(
     # Jacobian of the projection [N, 2, 3]: rows (f / z) (e_k - tangent_k e_z).
     eye = torch.eye(3, dtype=means.dtype, device=means.device)
     jacobian = (focal * inverse_depth)[..., None] * (eye[:2] - clamped[..., None] * eye[2])
-    factor = jacobian @ view[:3, :3] @ rotation_matrices(quats) * scales[:, None, :]  # [N, 2, 3]
+    factor = jacobian @ view[:3, :3] @ rotation_matrices(quats) * scales[:, None, :]  # [N, 2, 3] pixels
+    in_front = in_front & (factor.detach().abs() < SIGMA_MAX).flatten(1).all(1)
+    factor = torch.where(in_front[:, None, None], factor, torch.zeros_like(factor))
     covariance = factor @ factor.mT
     var_x, var_y = covariance[:, 0, 0] + BLUR, covariance[:, 1, 1] + BLUR
     cov_xy = covariance[:, 0, 1]
     determinant = var_x * var_y - cov_xy * cov_xy
-    drawn = in_front & (determinant > 0) & determinant.isfinite()
+    drawn = in_front & (determinant > 0)
     determinant = torch.where(drawn, determinant, torch.ones_like(determinant))
     conics = torch.stack((var_y, -cov_xy, var_x), -1) / determinant[:, None]
 
@@ -94,9 +98,7 @@ def _project(
     return _Projected(centers, conics, points[:, 2], extents, drawn & (first <= last).all(-1))
 
 
-def _blend(
-    pixels: Tensor, centers: Tensor, conics: Tensor, opacities: Tensor, values: Tensor
-) -> tuple[Tensor, Tensor]:
+def _blend(pixels: Tensor, centers: Tensor, conics: Tensor, opacities: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
     """Blend depth-sorted Gaussians front to back.
 
     Args:
@@ -131,11 +133,11 @@ def _rasterize_one(
     width: int,
     height: int,
     background: Tensor,
-    centers_grad: Tensor,
+    center_offsets: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     size = means.new_tensor([width, height])
     projected = _project(means, quats, scales, opacities, view, intrinsics, size)
-    centers = projected.centers + centers_grad
+    centers = projected.centers + center_offsets
     order = torch.argsort(projected.depths.detach(), stable=True)
     order = order[projected.drawn[order]]
     low, high = (projected.centers - projected.extents).detach(), (projected.centers + projected.extents).detach()
@@ -152,9 +154,7 @@ def _rasterize_one(
             ys = torch.arange(top, bottom, dtype=means.dtype, device=means.device) + 0.5
             xs = torch.arange(left, right, dtype=means.dtype, device=means.device) + 0.5
             pixels = torch.stack(torch.meshgrid(xs, ys, indexing="xy"), -1).reshape(-1, 2)
-            blended, transmittance = _blend(
-                pixels, centers[ids], projected.conics[ids], opacities[ids], values[ids]
-            )
+            blended, transmittance = _blend(pixels, centers[ids], projected.conics[ids], opacities[ids], values[ids])
             flat = torch.cat((blended, transmittance[:, None]), 1)
             row.append(flat.reshape(bottom - top, right - left, -1))
         bands.append(torch.cat(row, 1))
@@ -178,20 +178,9 @@ def rasterize(
     background: Tensor,
 ) -> Raster:
     """Draw Gaussians; see `models.gaussians.rasterize.rasterize`. Every input is differentiable here."""
-    batch = world_to_camera.shape[:-2]
-    views, cameras = world_to_camera.reshape(-1, 4, 4), intrinsics.reshape(-1, 3, 3)
-    # A zero that is added to the projected centres: its gradient is theirs.
-    centers_grad = means.new_zeros(len(views), means.shape[0], 2)
     scene = (means, quats, scales, opacities, features)
-    if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in scene):
-        centers_grad.requires_grad_()
-    drawn = [
-        _rasterize_one(*scene, view, camera, width, height, background, handle)
-        for view, camera, handle in zip(views, cameras, centers_grad, strict=True)
-    ]
-    image, alpha, depth, radii, centers = (torch.stack(parts) for parts in zip(*drawn, strict=True))
-    with torch.no_grad():
-        centers_grad.copy_(centers)
-    if not batch:
-        return Raster(image[0], alpha[0], depth[0], radii[0], _first_camera(centers_grad))
-    return Raster(image, alpha, depth, radii, centers_grad)
+
+    def draw_one(view: Tensor, camera: Tensor, center_offsets: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        return _rasterize_one(*scene, view, camera, width, height, background, center_offsets)
+
+    return over_cameras(draw_one, scene, world_to_camera, intrinsics)

@@ -1,0 +1,112 @@
+"""The rasteriser on the CPU: Numba kernels behind a torch autograd function. float32 only.
+
+Differences from `reference`: cameras, background and depth carry no gradient.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numba import get_num_threads
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from models.gaussians.rasterize import Raster, kernels
+from models.gaussians.rasterize.cameras import over_cameras
+
+
+def _array(tensor: Tensor) -> np.ndarray:
+    return tensor.detach().contiguous().numpy()
+
+
+def _at_least_fused(values: Tensor) -> np.ndarray:
+    """The last axis filled up with zeros to the three channels that the fused loops always blend."""
+    missing = kernels.FUSED - values.shape[-1]
+    return _array(torch.nn.functional.pad(values.detach(), (0, missing)) if missing > 0 else values)
+
+
+class _Rasterize(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        means: Tensor,
+        quats: Tensor,
+        scales: Tensor,
+        opacities: Tensor,
+        features: Tensor,
+        center_offsets: Tensor,
+        view: Tensor,
+        intrinsics: Tensor,
+        width: int,
+        height: int,
+        background: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        count, channels = features.shape
+        scene = tuple(_array(tensor) for tensor in (means, quats, scales))
+        colors, backdrop = _at_least_fused(features), _at_least_fused(background)
+        view_array = _array(view)
+        camera = np.array([intrinsics[0, 0], intrinsics[1, 1], intrinsics[0, 2], intrinsics[1, 2]], np.float32)
+        splats = np.zeros((count, 6), np.float32)
+        boxes = np.empty((count, 6), np.int32)
+        depths = np.empty(count, np.float32)
+        radii = np.empty(count, np.int32)
+        kernels.project(*scene, _array(opacities), view_array, camera, width, height, splats, boxes, depths, radii)
+
+        columns, rows = -(-width // kernels.TILE_W), -(-height // kernels.TILE_H)
+        order = kernels.depth_order(depths, boxes)
+        tile_starts, ids, pair_starts, slots = kernels.bin_tiles(order, boxes, columns, rows)
+        image = np.empty((height, width, colors.shape[1]), np.float32)
+        alpha, depth = np.empty((height, width), np.float32), np.empty((height, width), np.float32)
+        kept = np.empty((columns * rows, 2 * kernels.PIXELS), np.float32)
+        used = np.empty(columns * rows, np.int32)
+        kernels.blend(
+            splats, colors, depths, boxes, tile_starts, ids, backdrop, image, alpha, depth, kept, used,
+            get_num_threads(),
+        )  # fmt: skip
+        ctx.projection = (*scene, view_array, camera, width, height, splats, pair_starts, slots)
+        ctx.blending = (splats, colors, boxes, tile_starts, ids, backdrop, kept, used)
+        # An edit in place between forward and backward must be an error, as for every other torch function.
+        ctx.save_for_backward(means, quats, scales, opacities, features)
+        out = tuple(torch.from_numpy(array) for array in (image[..., :channels], alpha, depth, radii))
+        centers = torch.from_numpy(splats[:, :2])
+        ctx.mark_non_differentiable(out[2], out[3], centers)
+        return *out, centers
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, image_grad: Tensor, alpha_grad: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+        means, quats, scales, opacities, features = ctx.saved_tensors
+        *_, ids, _, _, _ = ctx.blending
+        channels = max(features.shape[1], kernels.FUSED)
+        rows = np.empty((len(ids), kernels.MOMENTS + channels), np.float32)
+        kernels.blend_backward(*ctx.blending, _at_least_fused(image_grad), _array(alpha_grad), rows, get_num_threads())
+        v_features = features.new_empty(len(features), channels)
+        v_centers = means.new_empty(len(means), 2)
+        gradients = [torch.empty_like(tensor, memory_format=torch.contiguous_format)
+                     for tensor in (means, quats, scales, opacities)]  # fmt: skip
+        outputs = (*gradients, v_features, v_centers)
+        kernels.project_backward(*ctx.projection, rows, *(tensor.numpy() for tensor in outputs))
+        return *gradients, v_features[:, : features.shape[1]], v_centers, None, None, None, None, None
+
+
+def rasterize(
+    means: Tensor,
+    quats: Tensor,
+    scales: Tensor,
+    opacities: Tensor,
+    features: Tensor,
+    world_to_camera: Tensor,
+    intrinsics: Tensor,
+    width: int,
+    height: int,
+    background: Tensor,
+) -> Raster:
+    """Draw Gaussians; see `models.gaussians.rasterize.rasterize`."""
+    scene = (means, quats, scales, opacities, features)
+
+    def draw_one(view: Tensor, camera: Tensor, center_offsets: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        return _Rasterize.apply(*scene, center_offsets, view, camera, width, height, background)
+
+    return over_cameras(draw_one, scene, world_to_camera, intrinsics)

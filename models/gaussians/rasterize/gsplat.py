@@ -1,0 +1,70 @@
+"""The rasteriser on CUDA: an adapter to gsplat 1.5 (Apache-2.0), imported only when it is asked for.
+
+It draws what `reference` draws up to two things: a Gaussian counts as drawn if its box meets the image, even if the box
+holds no pixel centre; and pixels on the edge of the alpha thresholds may flip, as in any float32 code.
+"""
+
+from __future__ import annotations
+
+from types import ModuleType
+
+import torch
+from torch import Tensor
+
+from models.gaussians.rasterize import Raster
+from models.gaussians.rasterize.constants import BLUR, NEAR_PLANE
+
+
+def _gsplat() -> ModuleType:
+    if not torch.cuda.is_available():
+        raise RuntimeError("the gsplat rasteriser needs a CUDA device and torch sees none; use backend='cpu'")
+    try:
+        import gsplat
+    except ImportError as error:
+        raise RuntimeError(
+            "the gsplat rasteriser needs the package gsplat: install the extra `cuda`, or use backend='reference'"
+        ) from error
+    if not gsplat.__version__.startswith("1.5."):
+        raise RuntimeError(f"gsplat {gsplat.__version__} is installed, but this adapter is written for gsplat 1.5")
+    return gsplat
+
+
+def rasterize(
+    means: Tensor,
+    quats: Tensor,
+    scales: Tensor,
+    opacities: Tensor,
+    features: Tensor,
+    world_to_camera: Tensor,
+    intrinsics: Tensor,
+    width: int,
+    height: int,
+    background: Tensor,
+) -> Raster:
+    """Draw Gaussians; see `models.gaussians.rasterize.rasterize`."""
+    batch = world_to_camera.shape[:-2]
+    views, cameras = world_to_camera.reshape(-1, 4, 4), intrinsics.reshape(-1, 3, 3)
+    # Not packed: packed results lack the rows of Gaussians out of sight.
+    blended, alpha, meta = _gsplat().rasterization(
+        means, quats, scales, opacities, features, views, cameras, width, height, near_plane=NEAR_PLANE, eps2d=BLUR,
+        packed=False, backgrounds=background.expand(len(views), -1), render_mode="RGB+D", channel_chunk=32,
+    )  # fmt: skip
+    means2d = meta["means2d"]  # [B, N, 2]
+    if not batch:
+        # gsplat's centres have a camera axis and feed the blending: the handle is a view of them, whose gradient is
+        # filled by a hook once theirs is known.
+        handle = means2d.detach()[0].requires_grad_(means2d.requires_grad)
+        if means2d.requires_grad:
+            means2d.register_hook(lambda gradient: _accumulate(handle, gradient[0]))
+        means2d = handle
+    elif means2d.requires_grad:
+        means2d.retain_grad()
+    radii = meta["radii"].amax(-1) * (meta["radii"] > 0).all(-1)
+    raster = Raster(blended[..., :-1], alpha[..., 0], blended[..., -1], radii.to(torch.int32), means2d)
+    if batch:
+        return raster
+    return raster._replace(image=raster.image[0], alpha=raster.alpha[0], depth=raster.depth[0], radii=raster.radii[0])
+
+
+def _accumulate(handle: Tensor, gradient: Tensor) -> None:
+    handle.grad = gradient.clone() if handle.grad is None else handle.grad + gradient
