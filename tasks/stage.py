@@ -51,6 +51,7 @@ class Stage(Generic[AnyParams]):
     gives: type[Record] | None = None
     preview: bool = False  # also gives pictures or videos for a person
     metrics: bool = False  # also gives metric rows
+    section: str = ""  # of params.yaml, when it is another stage's
 
 
 @dataclass
@@ -123,7 +124,7 @@ def execute(
     Nothing is published when the stage fails; what was there before stays.
     """
     places = places or Places.here()
-    params = params if params is not None else load_params(places.params, stage.name, stage.params)
+    params = params if params is not None else load_params(places.params, stage.section or stage.name, stage.params)
     targets = _targets(stage, keys, places)
     with _private_folders(targets, places) as private:
         scratch = places.scratch(stage.name, keys, _scratch_key(stage, keys, places, params))
