@@ -1,0 +1,129 @@
+"""Close the eyes of a fitted head exactly when the person blinks.
+
+Landmarks of closed lids keep a gap of 1 to 2 percent of the eye distance, and a least-squares fit stops short of
+that. Both show: a doll that never quite shuts its eyes. So each eye's blink coefficient is solved for alone, such
+that the mesh's lid gap is the measured one after the landmarker's floor has been taken off.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from models.heads.gauss_newton import Basis, Observations, State
+from models.heads.mediapipe_points import (
+    BLENDSHAPE_BLINK_LEFT,
+    BLENDSHAPE_BLINK_RIGHT,
+    EYE_OUTER_LEFT,
+    EYE_OUTER_RIGHT,
+    LID_PAIRS_LEFT,
+    LID_PAIRS_RIGHT,
+)
+from models.heads.model import HeadModel
+
+Array = np.ndarray
+
+CLOSED_SCORE, OPEN_SCORE = 0.6, 0.2  # a blink score above or below tells closed and open eyes apart
+_SNAP_FROM, _SNAP_FULL = 0.25, 0.5  # the correction fades in between these scores
+_TYPICAL_FLOOR = 0.015  # gap over eye distance that the landmarker reports for closed lids
+_LARGEST_COEFFICIENT = 1.4  # wide eyes of some identities need more than the full blink
+_BISECTIONS = 20
+
+
+def blink_scores(blendshapes: Array | None, frames: int) -> Array | None:
+    """Return the blink scores `[T, 2]` (right, left) out of MediaPipe's 52 blendshapes, or None without them."""
+    if blendshapes is None or blendshapes.shape != (frames, 52):
+        return None
+    return np.nan_to_num(blendshapes[:, [BLENDSHAPE_BLINK_RIGHT, BLENDSHAPE_BLINK_LEFT]].astype(np.float64))
+
+
+def lid_gap(points: Array, pairs: Array, eyes: Array) -> Array:
+    """Return the lid opening over the eye distance, across the line between the eyes; crossed lids are negative.
+
+    Args:
+        points: `[T, L, 2]` image points.
+        pairs: `[N, 2]` rows of upper and lower lid.
+        eyes: The rows of the right and the left outer eye corner.
+
+    Returns:
+        `[T]`.
+    """
+    across = points[:, eyes[1]] - points[:, eyes[0]]
+    up = np.stack([across[:, 1], -across[:, 0]], 1)
+    opening = points[:, pairs[:, 0]].mean(1) - points[:, pairs[:, 1]].mean(1)
+    return (opening * up).sum(1) / np.maximum((across**2).sum(1), 1e-12)
+
+
+def calibrate(gap: Array, score: Array | None) -> tuple[Array, Array]:
+    """Take the landmarker's floor off a measured gap.
+
+    Args:
+        gap: `[T]` lid gap over eye distance of the frames in which it was seen.
+        score: `[T]` blink scores, or None: then the gap itself tells how closed the eye is.
+
+    Returns:
+        The true gap `[T]`, 0 where closed, and a blink score `[T]`.
+    """
+    if score is None:
+        opened = float(np.percentile(gap, 70))
+        smallest = float(np.percentile(gap, 0.5))
+        floor = smallest if smallest < 0.35 * opened else min(_TYPICAL_FLOOR, 0.35 * opened)
+        score = np.clip(1 - (gap - floor) / max(opened - floor, 1e-6), 0.0, 1.0)
+    else:
+        closed, wide = score > CLOSED_SCORE, score < OPEN_SCORE
+        opened = float(np.median(gap[wide])) if wide.any() else float(np.percentile(gap, 70))
+        floor = float(np.median(gap[closed])) if closed.sum() >= 2 else min(_TYPICAL_FLOOR, 0.35 * opened)
+    return np.clip((gap - floor) * opened / max(opened - floor, 1e-6), 0.0, None), score
+
+
+def snap_lids(
+    model: HeadModel, basis: Basis, state: State, seen: Observations, seen_frames: Array, scores: Array | None
+) -> State:
+    """Solve for the blink coefficients of closing eyes.
+
+    Args:
+        model: The head model; an eye without a blink expression is left alone.
+        basis: The model at its landmarks, with the fixed corrections.
+        state: The fitted state.
+        seen: The measured landmarks.
+        seen_frames: `[T]` frames with a face.
+        scores: `[T, 2]` blink scores, right and left, or None.
+
+    Returns:
+        The state with new blink coefficients.
+    """
+    eyes = model.rows_of((EYE_OUTER_RIGHT, EYE_OUTER_LEFT))
+    expression = state.expression.copy()
+    for side, (name, numbers) in enumerate((("right", LID_PAIRS_RIGHT), ("left", LID_PAIRS_LEFT))):
+        pairs, blink = model.pair_rows(numbers), model.expression_rows("blink", name)
+        if len(pairs) == 0 or len(blink) != 1:
+            continue
+        needed = np.concatenate([pairs.ravel(), eyes])
+        usable = np.flatnonzero(seen_frames & (seen.weight[:, needed] > 0).all(1))
+        if len(usable) == 0:
+            continue
+        score = None if scores is None else scores[usable, side]
+        target, score = calibrate(lid_gap(seen.points[usable], pairs, eyes), score)
+        blend = np.clip((score - _SNAP_FROM) / (_SNAP_FULL - _SNAP_FROM), 0.0, 1.0)
+        acting = blend > 0
+        frames, target, blend = usable[acting], target[acting], blend[acting]
+        solved = _solve_coefficient(basis, state.of(frames), int(blink[0]), target, needed)
+        expression[frames, blink[0]] = (1 - blend) * expression[frames, blink[0]] + blend * solved
+    return replace(state, expression=expression)
+
+
+def _solve_coefficient(basis: Basis, state: State, blink: int, target: Array, needed: Array) -> Array:
+    """Bisect for the coefficient at which the projected gap is the target; `needed` ends in the eye corners."""
+    moving = basis.expression[blink][needed]
+    still = state.shape(basis)[:, needed] - state.expression[:, blink, None, None] * moving
+    count = len(needed)
+    pairs, eyes = np.arange(count - 2).reshape(-1, 2), np.array([count - 2, count - 1])
+    translation = state.translation()[:, None]
+    low, high = np.zeros(len(target)), np.full(len(target), _LARGEST_COEFFICIENT)
+    for _ in range(_BISECTIONS):
+        middle = (low + high) / 2
+        camera = (still + middle[:, None, None] * moving) @ state.rotation.transpose(0, 2, 1) + translation
+        too_open = lid_gap(camera[..., :2] / camera[..., 2:], pairs, eyes) > target
+        low, high = np.where(too_open, middle, low), np.where(too_open, high, middle)
+    return (low + high) / 2
