@@ -57,13 +57,13 @@ class Record:
         """Write the record into `folder`; its frame stores must already lie there under their field's name."""
         arrays: dict[str, np.ndarray] = {}
         meta: dict[str, Any] = {}
-        stores: list[str] = []
+        stores: dict[str, str] = {}
         for spec in dataclasses.fields(self):
             value = getattr(self, spec.name)
             if isinstance(value, FrameStore):
                 if value.path.resolve() != store_path(folder, spec.name).resolve():
                     raise UsageError(f"{type(self).__name__}.{spec.name}: stored at {value.path}, not in {folder}")
-                stores.append(spec.name)
+                stores[spec.name] = value.digest()
             elif "shape" in spec.metadata:
                 arrays[spec.name] = value
             elif spec.metadata.get("tensors"):
@@ -112,7 +112,9 @@ class Clip(Record):
     sound: np.ndarray = array("S", dtype="int16")
     cuts: np.ndarray = array("C", dtype="int32")  # first frame of each new shot
     split: np.ndarray = array("T", dtype="int8")  # TRAIN, VALIDATION or TEST
-    sources: list[dict[str, Any]] = field(default_factory=list)  # file, sha256, first_frame, frames, original size and rate
+    sources: list[dict[str, Any]] = field(
+        default_factory=list
+    )  # file, sha256, first_frame, frames, original size and rate
     fitness: dict[str, Any] = field(default_factory=dict)  # what a person should know before training
 
     def __len__(self) -> int:
@@ -125,7 +127,7 @@ class Clip(Record):
 
 @dataclass(frozen=True, eq=False)
 class Landmarks(Record):
-    """478 points in MediaPipe's numbering, in pixels of the clip, and 52 blendshape scores where the source has them."""
+    """478 points in MediaPipe's numbering, in pixels of the clip, and blendshape scores where the source has them."""
 
     source: str
     points: np.ndarray = array("T", 478, 2)  # NaN where absent
@@ -149,7 +151,7 @@ class Masks(Record):
 
 @dataclass(frozen=True, eq=False)
 class Layers(Record):
-    """What is behind the head: the plate of the room, and torso and neck with the part that the head hides painted in."""
+    """What is behind the head: the plate of the room, and torso and neck with what the head hides painted in."""
 
     torso: FrameStore  # [T, H, W, 4] uint8, straight alpha
     plate: np.ndarray = array("H", "W", 3, dtype="uint8")
@@ -209,7 +211,9 @@ class ActionUnits(Record):
         """
         missing = [name for name in names if name not in self.names]
         if missing:
-            raise UsageError(f"action units {', '.join(missing)} are not given by {self.source}", f"it gives {self.names}")
+            raise UsageError(
+                f"action units {', '.join(missing)} are not given by {self.source}", f"it gives {self.names}"
+            )
         return self.intensity[:, [self.names.index(name) for name in names]]
 
 

@@ -1,6 +1,6 @@
 """How records lie on disk: arrays in one safetensors file, images in chunked zarr arrays.
 
-A folder with a record is written somewhere private and moved into place as a whole, so a reader never meets half of one.
+A folder with a record is written somewhere private and moved into place as a whole: a reader never meets half of one.
 """
 
 from __future__ import annotations
@@ -39,7 +39,6 @@ def save_arrays(path: Path, arrays: dict[str, np.ndarray], schema: str, version:
     header = {"schema": schema, "version": version, "sha256": digest_arrays(arrays), "meta": meta}
     path.parent.mkdir(parents=True, exist_ok=True)
     contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-    # A safetensors file may not be empty of tensors' names only; the header carries everything else.
     save_file(contiguous, str(path), metadata={"gausstalk": json.dumps(header, sort_keys=True, allow_nan=False)})
 
 
@@ -78,7 +77,7 @@ def load_arrays(path: Path, schema: str, version: int) -> tuple[dict[str, np.nda
             "run the stage that makes it again",
         )
     with safe_open(str(path), framework="numpy") as file:
-        arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+        arrays = {name: file.get_tensor(name) for name in file.keys()}
     if digest_arrays(arrays) != header["sha256"]:
         raise InputError(f"{path}: its bytes do not match its digest", "the file is damaged", "run its stage again")
     return arrays, header["meta"]
@@ -95,7 +94,9 @@ class FrameStore:
         try:
             array = zarr.open_array(str(self.path), mode="r")
         except (FileNotFoundError, ValueError, KeyError) as error:
-            raise InputError(f"{path}: no readable frame store", str(error), "run the stage that makes it again") from error
+            raise InputError(
+                f"{path}: no readable frame store", str(error), "run the stage that makes it again"
+            ) from error
         self._array = array
         self.shape: tuple[int, ...] = tuple(array.shape)
         self.dtype = np.dtype(array.dtype)
@@ -109,13 +110,9 @@ class FrameStore:
         Raises:
             UsageError: there are no frames, or one has another shape.
         """
-        held: list[np.ndarray] = []
         array: zarr.Array[Any] | None = None
         count = 0
-
-        def flush() -> None:
-            nonlocal array, count
-            block = np.stack(held)
+        for block in _blocks(path, frames, shape, dtype):
             if array is None:
                 array = zarr.create_array(
                     store=str(path),
@@ -128,19 +125,18 @@ class FrameStore:
             array.resize((count + len(block), *shape))
             array[count : count + len(block)] = block
             count += len(block)
-            held.clear()
-
-        for frame in frames:
-            if tuple(frame.shape) != tuple(shape):
-                raise UsageError(f"{path}: a frame of shape {tuple(frame.shape)} among frames of {tuple(shape)}")
-            held.append(np.asarray(frame, dtype=dtype))
-            if len(held) == FRAMES_PER_SHARD:
-                flush()
-        if held:
-            flush()
         if array is None:
             raise UsageError(f"{path}: no frames to store")
         return FrameStore(path)
+
+    def digest(self) -> str:
+        """Return the sha256 of the stored files."""
+        digest = hashlib.sha256()
+        for file in sorted(self.path.rglob("*")):
+            if file.is_file():
+                digest.update(str(file.relative_to(self.path)).encode())
+                digest.update(file.read_bytes())
+        return digest.hexdigest()
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -170,3 +166,17 @@ class FrameStore:
     def take(self, indices: Iterable[int]) -> np.ndarray:
         """Return the frames `indices` as one array `[n, ...]`."""
         return np.stack([self[index] for index in indices])
+
+
+def _blocks(path: Path, frames: Iterable[np.ndarray], shape: tuple[int, ...], dtype: str) -> Iterator[np.ndarray]:
+    """Gather frames into arrays of at most one shard."""
+    held: list[np.ndarray] = []
+    for frame in frames:
+        if tuple(frame.shape) != tuple(shape):
+            raise UsageError(f"{path}: a frame of shape {tuple(frame.shape)} among frames of {tuple(shape)}")
+        held.append(np.asarray(frame, dtype=dtype))
+        if len(held) == FRAMES_PER_SHARD:
+            yield np.stack(held)
+            held.clear()
+    if held:
+        yield np.stack(held)

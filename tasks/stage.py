@@ -226,7 +226,7 @@ def _scratch_key(stage: Stage[Any], keys: Keys, places: Places, params: Params) 
     for read in stage.reads:
         own = Keys(**{name: getattr(keys, name) for name in keys_per_stage(read)})
         path = places.record(read, own) / RECORD_FILE
-        digest.update(read_header(path)["sha256"].encode() if path.is_file() else b"absent")
+        digest.update(json.dumps(read_header(path)).encode() if path.is_file() else b"absent")
     code = Path(sys.modules[stage.params.__module__].__file__ or __file__)
     for file in closure(code.resolve(), Path(__file__).resolve().parents[1]):
         digest.update(file.read_bytes())

@@ -1,0 +1,23 @@
+"""What all tests share: one thread, no telemetry, no project of the machine's owner."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+# Before anything numerical is imported: results that do not depend on the machine's load.
+for name in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ.setdefault(name, "2" if name == "NUMBA_NUM_THREADS" else "1")
+for name in ("DO_NOT_TRACK", "MLFLOW_DISABLE_TELEMETRY", "DVC_NO_ANALYTICS"):
+    os.environ[name] = "true"
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def assets() -> Path:
+    """The folder of real clips and weights; tests that need it are skipped where there is none."""
+    folder = os.environ.get("GAUSSTALK_ASSETS")
+    if not folder or not Path(folder).is_dir():
+        pytest.skip("GAUSSTALK_ASSETS names no folder")
+    return Path(folder)

@@ -1,0 +1,147 @@
+"""Records on disk: what goes in comes out, and anything else is refused by name."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from models.errors import InputError, UsageError
+from models.records import ActionUnits, Clip, Landmarks, Weights, store_path
+from models.storage import RECORD_FILE, FrameStore
+
+
+def make_clip(folder: Path, frames: int = 5) -> Clip:
+    rng = np.random.default_rng(0)
+    store = FrameStore.create(
+        store_path(folder, "frames"),
+        (rng.integers(0, 255, (8, 6, 3), dtype=np.uint8) for _ in range(frames)),
+        (8, 6, 3),
+    )
+    return Clip(
+        speaker="ada",
+        basis="synthetic",
+        fps=25.0,
+        sample_rate=16000,
+        frames=store,
+        sound=rng.integers(-99, 99, 640 * frames).astype(np.int16),
+        cuts=np.array([2], np.int32),
+        split=np.array([0] * (frames - 2) + [1, 2], np.int8),
+        sources=[{"file": "a.mp4", "frames": frames}],
+    )
+
+
+def test_a_record_comes_back_as_it_was(tmp_path: Path) -> None:
+    clip = make_clip(tmp_path)
+    clip.save(tmp_path)
+    again = Clip.load(tmp_path)
+    for spec in dataclasses.fields(Clip):
+        before, after = getattr(clip, spec.name), getattr(again, spec.name)
+        if isinstance(before, FrameStore):
+            assert all((a == b).all() for a, b in zip(before, after, strict=True))
+        elif isinstance(before, np.ndarray):
+            assert (before == after).all()
+            assert before.dtype == after.dtype
+        else:
+            assert before == after
+    assert again.indices(2).tolist() == [4]
+
+
+def test_weights_keep_their_tensors_by_name(tmp_path: Path) -> None:
+    weights = Weights("talking_gaussian", "face", {"steps": 3}, {"a/b": np.ones((2, 3), np.float32)}, {"loss": [1.0]})
+    weights.save(tmp_path)
+    again = Weights.load(tmp_path)
+    assert again.tensors["a/b"].shape == (2, 3)
+    assert again.config == {"steps": 3}
+    assert again.curves == {"loss": [1.0]}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"valid": np.ones(4, bool)}, "Landmarks.valid"),
+        ({"points": np.zeros((3, 477, 2), np.float32)}, "Landmarks.points"),
+        ({"points": np.zeros((3, 478, 2))}, "float64"),
+        ({"present": [True]}, "not an array"),
+    ],
+)
+def test_a_wrong_shape_is_refused_by_name(change: dict[str, object], message: str) -> None:
+    good: dict[str, object] = {
+        "source": "truth",
+        "points": np.zeros((3, 478, 2), np.float32),
+        "present": np.ones(478, bool),
+        "valid": np.ones(3, bool),
+        "blendshapes": np.zeros((3, 0), np.float32),
+    }
+    Landmarks(**good)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match=message):
+        Landmarks(**{**good, **change})  # type: ignore[arg-type]
+
+
+def test_every_flipped_byte_is_noticed(tmp_path: Path) -> None:
+    units = ActionUnits("test", np.ones((4, 2), np.float32), np.zeros((4, 4), np.float32), ["AU01", "AU45"])
+    units.save(tmp_path)
+    path = tmp_path / RECORD_FILE
+    good = path.read_bytes()
+    for place in range(0, len(good), 7):
+        path.write_bytes(good[:place] + bytes([good[place] ^ 0x55]) + good[place + 1 :])
+        try:
+            again = ActionUnits.load(tmp_path)
+        except (InputError, UsageError, TypeError, KeyError, ValueError):
+            continue
+        # A flip in a free-text field of the header may go through; the numbers may not change.
+        assert (again.intensity == units.intensity).all()
+        assert (again.gaze == units.gaze).all()
+
+
+@pytest.mark.parametrize("keep", [0, 1, 8, 100])
+def test_a_truncated_record_is_an_input_error(tmp_path: Path, keep: int) -> None:
+    units = ActionUnits("test", np.ones((4, 2), np.float32), np.zeros((4, 4), np.float32), ["AU01", "AU45"])
+    units.save(tmp_path)
+    path = tmp_path / RECORD_FILE
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(InputError, match="not a readable record"):
+        ActionUnits.load(tmp_path)
+
+
+def test_another_kind_of_record_is_refused(tmp_path: Path) -> None:
+    make_clip(tmp_path).save(tmp_path)
+    with pytest.raises(InputError, match="holds a Clip, not a Landmarks"):
+        Landmarks.load(tmp_path)
+
+
+def test_missing_action_units_are_named() -> None:
+    units = ActionUnits("blendshapes", np.ones((4, 1), np.float32), np.zeros((4, 4), np.float32), ["AU01"])
+    with pytest.raises(UsageError, match="AU45"):
+        units.columns(("AU01", "AU45"))
+
+
+def test_frame_store_reads_any_order_and_spans_shards(tmp_path: Path) -> None:
+    frames = [np.full((4, 5), index % 251, np.uint8) for index in range(150)]
+    store = FrameStore.create(tmp_path / "x.zarr", iter(frames), (4, 5))
+    assert len(store) == 150
+    assert [int(store[index][0, 0]) for index in (149, 0, 64, 63, -1)] == [149, 0, 64, 63, 149]
+    assert [int(frame[1, 1]) for frame in store] == [index % 251 for index in range(150)]
+    with pytest.raises(IndexError):
+        store[150]
+    with pytest.raises(ValueError, match="read-only"):
+        store[3][0, 0] = 1
+    files = [path for path in (tmp_path / "x.zarr").rglob("*") if path.is_file()]
+    assert len(files) < 8
+
+
+def test_frame_store_refuses_nothing_and_odd_frames(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no frames"):
+        FrameStore.create(tmp_path / "a.zarr", iter([]), (4, 5))
+    with pytest.raises(UsageError, match="shape"):
+        FrameStore.create(tmp_path / "b.zarr", iter([np.zeros((4, 4), np.uint8)]), (4, 5))
+    with pytest.raises(InputError, match="no readable frame store"):
+        FrameStore(tmp_path / "c.zarr")
+
+
+def test_frame_store_cache_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("models.storage.CACHE_BYTES", 20 * 100)
+    store = FrameStore.create(tmp_path / "x.zarr", (np.zeros((10, 10), np.uint8) for _ in range(100)), (10, 10))
+    for index in range(100):
+        store[index]
+    assert len(store._cache) == 20
