@@ -277,9 +277,7 @@ class GaussNewton:
         self._add_priors(normal, state, priors)
         return normal
 
-    def _add_landmarks(
-        self, normal: _Normal, state: State, seen: Observations, priors: Priors, part: slice
-    ) -> None:
+    def _add_landmarks(self, normal: _Normal, state: State, seen: Observations, priors: Priors, part: slice) -> None:
         local, target = state.of(part), seen.of(part)
         turned, image = project(local, self.basis)
         depth = np.exp(local.log_depth).astype(np.float32)
@@ -423,6 +421,10 @@ def _solve(matrix: Array, right: Array, acceleration: Array | None, hold: Array 
     band[size, :-2] -= 2 * acceleration[1:-1]  # and from the one centred on t + 1
     band[2 * size, :-2] = acceleration[1:-1]
     solved = solveh_banded(
-        band.reshape(2 * size + 1, -1), right.reshape(frames * size, -1), overwrite_ab=True, lower=True, check_finite=False
+        band.reshape(2 * size + 1, -1),
+        right.reshape(frames * size, -1),
+        overwrite_ab=True,
+        lower=True,
+        check_finite=False,
     )
     return solved.reshape(frames, size, -1)
