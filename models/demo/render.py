@@ -1,0 +1,285 @@
+"""The speaker in front of the camera: frames, label maps and the truth behind them."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from models.demo import paint, raster
+from models.demo.animation import PIVOT, Animation, rotation_matrix, still
+from models.demo.body import KEY_LIGHT, Body, build
+from models.demo.expression import (
+    LOWER_LID_SHARE,
+    NAMES,
+    UPPER_LID_SHARE,
+    Expression,
+    rotate_jaw,
+)
+from models.demo.fields import Array, smoothstep
+from models.demo.hair import WHORL
+from models.demo.identity import SPEAKERS
+from models.demo.landmarks import LandmarkRig
+from models.demo.mesh import NormalOperator
+from models.demo.shape import EYE_DEPTH, FISSURE_HALF_WIDTH, lower_lid, upper_lid
+
+CAMERA_DISTANCE = 960.0  # mm from the head's origin
+CAMERA_HEIGHT = -30.0
+VIEW = 332.0  # mm of the plane of the face that the image spans
+FACE_PLANE = 60.0  # z of that plane
+
+_FILL = np.array([0.80, 0.10, 0.60]) / np.linalg.norm([0.80, 0.10, 0.60])
+_RIM = np.array([0.75, 0.45, -0.55]) / np.linalg.norm([0.75, 0.45, -0.55])
+_LIGHTS = np.stack([KEY_LIGHT, _FILL, _RIM])
+# Per colour channel: key, fill, sky and rim strength; wrap of the key around skin; exponents of shadow and openness.
+LIGHTS = np.array(
+    [
+        [1.78, 0.270, 0.23, 0.22, 0.32, 0.70, 0.75],
+        [1.66, 0.295, 0.23, 0.23, 0.16, 1.00, 1.00],
+        [1.50, 0.350, 0.25, 0.26, 0.11, 1.10, 1.08],
+    ]
+)
+_SCATTER = (3.2, 1.6, 1.0)  # blur of the irradiance of skin per channel, samples at 512
+
+
+@dataclass(frozen=True)
+class Frames:
+    """Rendered frames and their truth.
+
+    rgb [N, S, S, 3] uint8; labels [N, S, S] uint8 in the ids of CONVENTIONS.md; landmarks_3d [N, 478, 3] metres in the
+    head frame; landmarks_2d [N, 478, 2] pixels. Landmarks that the speaker does not give are NaN.
+    """
+
+    rgb: Array
+    labels: Array
+    landmarks_3d: Array
+    landmarks_2d: Array
+
+
+class Actor:
+    """A synthetic speaker. Holds arrays only, so it can be pickled or inherited by a forked process."""
+
+    def __init__(self, identity: str = "male", size: int = 256) -> None:
+        """Build the speaker.
+
+        Args:
+            identity: a key of `identity.SPEAKERS`, "male" or "female".
+            size: width and height of the frames in pixels, 16 or more.
+
+        Raises:
+            ValueError: unknown identity or unusable size.
+        """
+        if identity not in SPEAKERS:
+            raise ValueError(f"unknown identity {identity!r}; there are {', '.join(SPEAKERS)}")
+        if size < 16:
+            raise ValueError(f"a frame of {size} pixels is too small for a face; use 16 or more")
+        self.size = size
+        self.oversampling = 2 if size >= 128 else 3
+        self.who, look = SPEAKERS[identity]
+        samples = size * self.oversampling
+        pitch = VIEW / samples
+        self.body: Body = build(self.who, look, pitch)
+        head = self.body.rest[self.body.slices[raster.HEAD]]
+        self.expression = Expression(head, self.who)
+        faces = self.body.triangles[self.body.part == raster.HEAD] - self.body.slices[raster.HEAD].start
+        self.rig = LandmarkRig(head, faces, self.who)
+        self.normals = NormalOperator(self.body.triangles, len(self.body.rest))
+        self.atlas, self.table = _stack_sheets(
+            {
+                raster.HEAD: paint.face_sheet(self.who, look, 0.6 * pitch),
+                raster.EYE_LEFT: paint.eye_sheet(look, 0.6 * pitch),
+                raster.TEETH_UPPER: paint.tooth_sheet(True, 0.6 * pitch),
+                raster.TEETH_LOWER: paint.tooth_sheet(False, 0.6 * pitch),
+                raster.HAIR: paint.hair_sheet(0.6 * pitch),
+                raster.CLOTH: paint.cloth_sheet(self.who, 0.6 * pitch),
+            }
+        )
+        self.table[raster.EYE_RIGHT] = self.table[raster.EYE_LEFT]
+        self.background = paint.room(samples, look.room)
+
+    @property
+    def intrinsics(self) -> Array:
+        """Camera matrix [3, 3] in pixels."""
+        focal = self.size * (CAMERA_DISTANCE - FACE_PLANE) / VIEW
+        return np.array([[focal, 0.0, self.size / 2], [0.0, focal, self.size / 2], [0.0, 0.0, 1.0]])
+
+    def world_to_camera(self, animation: Animation) -> Array:
+        """Pose of every frame [T, 4, 4]: from the head frame (metres, moves with the skull) to the OpenCV camera."""
+        flip = np.diag([1.0, -1.0, -1.0, 1.0])
+        flip[:3, 3] = [0.0, CAMERA_HEIGHT, CAMERA_DISTANCE]
+        pose = flip @ animation.head_to_pivot()
+        pose[:, :3, 3] /= 1000.0
+        return pose
+
+    def landmarks(self, animation: Animation, frame_indices: Iterable[int]) -> tuple[Array, Array]:
+        """Landmarks of frames without rendering them: [N, 478, 3] metres (head frame) and [N, 478, 2] pixels."""
+        frames = list(frame_indices)
+        points = np.stack([self.rig.positions(animation, t) for t in frames]) / 1000.0
+        pose = self.world_to_camera(animation)[frames]
+        seen = np.einsum("nij,nlj->nli", pose[:, :3, :3], points) + pose[:, None, :3, 3]
+        k = self.intrinsics
+        pixels = seen[..., :2] / seen[..., 2:] * k[0, 0] + k[0, 2]
+        return points.astype(np.float32), pixels.astype(np.float32)
+
+    def render(self, animation: Animation, frame_indices: Iterable[int]) -> Frames:
+        """Draw frames of an animation."""
+        frames = list(frame_indices)
+        buffers = _Buffers.of(self.size * self.oversampling)
+        rgb = np.empty((len(frames), self.size, self.size, 3), np.uint8)
+        labels = np.empty((len(frames), self.size, self.size), np.uint8)
+        for i, t in enumerate(frames):
+            rgb[i], labels[i] = self._draw(animation, t, buffers)
+        return Frames(rgb, labels, *self.landmarks(animation, frames))
+
+    def still(self, **coefficients: float) -> Frames:
+        """One frame of the motionless head with the given expression coefficients."""
+        return self.render(still(1, **coefficients), [0])
+
+    def _draw(self, animation: Animation, t: int, buffers: "_Buffers") -> tuple[Array, Array]:
+        motion = animation.head_to_pivot()[t] if len(animation) == 1 else _motion(animation, t)
+        values = dict(zip(NAMES, animation.coefficients[t, : len(NAMES)], strict=True))
+        moving = self._pose(animation, t, motion)
+        rows = buffers.depth.shape[0]
+        focal = rows * (CAMERA_DISTANCE - FACE_PLANE) / VIEW
+        distance = CAMERA_DISTANCE - moving[:, 2]
+        screen = np.empty((len(moving), 3), np.float32)
+        screen[:, 0] = rows / 2 + focal * moving[:, 0] / distance - 0.5
+        screen[:, 1] = rows / 2 - focal * (moving[:, 1] - CAMERA_HEIGHT) / distance - 0.5
+        screen[:, 2] = 1.0 / distance
+        body, b = self.body, buffers
+        raster.rasterize(screen, body.triangles, body.part, b.depth, b.owner, b.weights)
+        scene, lids = self._scene(animation, t, motion, values)
+        raster.shade(
+            moving, body.fixed, body.triangles, body.part, b.owner, b.weights, self.atlas, self.table, _LIGHTS, LIGHTS,
+            scene, lids, b.irradiance, b.albedo, b.gloss, b.label,
+        )  # fmt: skip
+        return self._develop(buffers)
+
+    def _pose(self, animation: Animation, t: int, motion: Array) -> Array:
+        """World positions, normals and tangents [V, 9] float32."""
+        body = self.body
+        coefficients = animation.coefficients[t]
+        jaw = float(coefficients[0])
+        tongue_up, tongue_forward = (float(v) for v in coefficients[-2:])
+        gaze_yaw, gaze_pitch = (float(v) for v in animation.gaze[t])
+        points = body.rest.copy()
+        points[body.slices[raster.HEAD]] = self.expression.move(coefficients[: len(NAMES)], -gaze_pitch)
+        lower = body.slices[raster.TEETH_LOWER]
+        points[lower] = rotate_jaw(points[lower], 1.0, jaw)
+        tongue = body.slices[raster.TONGUE]
+        tip = smoothstep(50, 84, points[tongue, 2])
+        points[tongue, 1] += 9 * tongue_up * tip
+        points[tongue, 2] += (7 * tongue_forward + 2 * tongue_up) * tip
+        points[tongue] = rotate_jaw(points[tongue], 0.95 - 0.45 * tongue_up, jaw)
+        turn = rotation_matrix(gaze_yaw, gaze_pitch, 0.0).astype(np.float32)
+        for part, side in ((raster.EYE_LEFT, 1), (raster.EYE_RIGHT, -1)):
+            centre = np.array([side * self.who.eye_offset, 0.0, EYE_DEPTH], np.float32)
+            points[body.slices[part]] = points[body.slices[part]] @ turn.T + centre
+        normals = self.normals(points)
+        rigid, shift = motion[:3, :3].astype(np.float32), motion[:3, 3].astype(np.float32)
+        w = body.stiffness
+        moving = np.empty((len(points), 9), np.float32)
+        moving[:, 0:3] = points + w * (points @ rigid.T + shift - points)
+        moving[:, 3:6] = normals + w * (normals @ rigid.T - normals)
+        moving[:, 6:9] = body.tangents @ rigid.T
+        return moving
+
+    def _scene(self, animation: Animation, t: int, motion: Array, values: dict[str, float]) -> tuple[Array, Array]:
+        scene = np.zeros(27)
+        scene[0:3] = (0.0, CAMERA_HEIGHT, CAMERA_DISTANCE)
+        opening = 1.6 * values["jaw"] + 0.4 * values["lower_lip"] + 0.2 * values["upper_lip"]
+        scene[3] = np.clip(opening, 0.0, 1.0) * (1 - 0.6 * values["seal"])
+        scene[4:6] = (WHORL[0] if self.who.hair == "long" else 0.0, WHORL[2])
+        scene[6:9] = (-80.0 - 0.5 * self.who.face_length, 0.50, 10.0)
+        turn = motion[:3, :3]
+        scene[9:12] = turn @ PIVOT + motion[:3, 3]
+        scene[12:15], scene[15:18], scene[18] = turn[:, 0], turn[:, 1], PIVOT[1]
+        gaze = turn @ rotation_matrix(*animation.gaze[t], 0.0)[:, 2]
+        scene[19:22] = scene[22:25] = gaze
+        scene[25:27] = (FISSURE_HALF_WIDTH * self.who.eye_width, self.who.eye_offset)
+        s = np.linspace(-1, 1, 65)
+        top, bottom = upper_lid(s, self.who), lower_lid(s, self.who)
+        lids = np.empty((2, 2, 65))
+        for eye, name in enumerate(("blink_left", "blink_right")):
+            closed = values[name] * (top - bottom)
+            lids[eye] = top - UPPER_LID_SHARE * closed, bottom + LOWER_LID_SHARE * closed
+        return scene, lids
+
+    def _develop(self, buffers: "_Buffers") -> tuple[Array, Array]:
+        """Scatter light in the skin, add up, shrink in linear light, apply the tone curve."""
+        b, step = buffers, self.oversampling
+        rows = b.label.shape[0]
+        body = np.nonzero((b.label > 0).any(axis=1))[0]
+        top = int(body[0]) if len(body) else 0
+        linear = self.background.copy()
+        label = b.label[top:]
+        skin = ((label == paint.SKIN) | (label == paint.LIPS) | (label == paint.NECK)).astype(np.float32)
+        light = b.irradiance[top:]
+        for channel, sigma in enumerate(_SCATTER):
+            sigma *= rows / 512
+            if sigma < 0.4:
+                continue
+            share = cv2.GaussianBlur(skin, (0, 0), sigma)
+            blurred = cv2.GaussianBlur(light[..., channel] * skin, (0, 0), sigma)
+            light[..., channel] = np.where(skin > 0, blurred / np.maximum(share, 1e-4), light[..., channel])
+        lit = light * b.albedo[top:] + b.gloss[top:]
+        linear[top:] = np.where(label[..., None] > 0, lit, linear[top:])
+        small = cv2.resize(linear, (self.size, self.size), interpolation=cv2.INTER_AREA)
+        small = np.maximum(small, 0.0)
+        small = small * (1 + small / 6.0) / (1 + 0.62 * small) * 1.12  # soft shoulder
+        encoded = np.where(small <= 0.0031308, 12.92 * small, 1.055 * np.maximum(small, 1e-6) ** (1 / 2.4) - 0.055)
+        labels = raster.majority_2x2(b.label) if step == 2 else b.label[step // 2 :: step, step // 2 :: step]
+        return (np.clip(encoded, 0, 1) * 255 + 0.5).astype(np.uint8), labels
+
+
+@dataclass
+class _Buffers:
+    depth: Array
+    owner: Array
+    weights: Array
+    irradiance: Array
+    albedo: Array
+    gloss: Array
+    label: Array
+
+    @classmethod
+    def of(cls, rows: int) -> "_Buffers":
+        colour = (rows, rows, 3)
+        return cls(
+            np.empty((rows, rows), np.float32),
+            np.empty((rows, rows), np.int32),
+            np.empty((rows, rows, 2), np.float32),
+            np.zeros(colour, np.float32),
+            np.zeros(colour, np.float32),
+            np.zeros(colour, np.float32),
+            np.empty((rows, rows), np.uint8),
+        )
+
+
+def _motion(animation: Animation, t: int) -> Array:
+    """Rigid motion of one frame, without computing those of all."""
+    one = Animation(
+        animation.coefficients[t : t + 1],
+        animation.rotation[t : t + 1],
+        animation.translation[t : t + 1],
+        animation.gaze[t : t + 1],
+        animation.fps,
+    )
+    return one.head_to_pivot()[0]
+
+
+def _stack_sheets(sheets: dict[int, paint.Sheet]) -> tuple[Array, Array]:
+    """All sheets in one array [R, C, 8], and the table that finds them [9, 6]. A part without sheet has no rows."""
+    width = max(s.values.shape[1] for s in sheets.values())
+    atlas = np.zeros((sum(s.values.shape[0] for s in sheets.values()), width, 8), np.float32)
+    table = np.zeros((9, 6))
+    table[:, raster.TEXEL] = 1.0
+    first = 0
+    for part, sheet in sheets.items():
+        rows, columns = sheet.values.shape[:2]
+        atlas[first : first + rows, :columns] = sheet.values
+        table[part] = (first, rows, columns, sheet.low_x, sheet.low_y, sheet.texel)
+        first += rows
+    return atlas, table
+
+

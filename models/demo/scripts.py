@@ -1,0 +1,43 @@
+"""What the synthetic speakers say, and with which voice."""
+
+from dataclasses import dataclass
+
+from models.demo.speech import VOICES, Speech, synthesize
+
+LEAD_S = 0.35  # silence before the first sound, so that the clip starts with a closed mouth
+
+
+@dataclass(frozen=True)
+class Script:
+    """A text with the voice and the rate (words per minute) it is spoken at, and the length of its clip."""
+
+    text: str
+    language: str
+    gender: str
+    rate: int
+    duration_s: float
+
+    def speak(self) -> Speech:
+        """Synthesise the text and fit it into the clip's length."""
+        return synthesize(self.text, VOICES[self.language, self.gender], self.rate).padded(LEAD_S, self.duration_s)
+
+
+_GERMAN = "Guten Morgen! Heute backen wir frisches Brot, mit fünf Bechern Mehl, Wasser und ein wenig Honig."
+_CHINESE = "大家早上好。今天我们做面包，先放五杯面粉，再加蜂蜜。"
+
+SCRIPTS: dict[str, Script] = {
+    # Rich in phonemes: every vowel and consonant class of English occurs several times, p b m f v th and w among them.
+    "en-male": Script(
+        "Good morning, my name is Robin. I was made from a few hundred lines of code, so please forgive me if my hair "
+        "looks a bit plastic. Today we will talk about weather, music, and the very best way to bake brown bread. "
+        "First, put five cups of flour in a big bowl. Then add warm water, some salt, and a spoon of honey.",
+        "en",
+        "male",
+        168,
+        20.0,
+    ),
+    "de-male": Script(_GERMAN, "de", "male", 165, 6.4),
+    "de-female": Script(_GERMAN, "de", "female", 165, 6.4),
+    "zh-male": Script(_CHINESE, "zh", "male", 165, 6.4),
+    "zh-female": Script(_CHINESE, "zh", "female", 165, 6.4),
+}
