@@ -14,7 +14,7 @@ from models.encoders.hashgrid import PLANES, HashGrid, kernels
 
 
 @lru_cache(maxsize=32)
-def _layout_arrays(grid: HashGrid) -> tuple[np.ndarray, ...]:
+def _layout_arrays(grid: HashGrid) -> tuple[np.ndarray | np.uint32, ...]:
     """The grid's levels in the order in which the kernels take them."""
     scales, strides, offsets, rows, hashed = zip(*grid.layout, strict=True)
     return (
@@ -24,6 +24,7 @@ def _layout_arrays(grid: HashGrid) -> tuple[np.ndarray, ...]:
         np.array(rows, np.uint32),
         np.array(hashed, np.bool_),
         np.array(PLANES, np.int64),
+        np.uint32(grid.features),
     )
 
 
@@ -34,7 +35,7 @@ class _Encode(torch.autograd.Function):
         unit, inside = np.empty((3, count), np.float32), np.empty((3, count), np.float32)
         kernels.to_unit(points.detach().contiguous().numpy(), np.float32(0.5 / grid.bound), unit, inside)
         encoded = torch.empty(grid.output_size, count)
-        weights = table.detach().contiguous()
+        weights = table.detach().contiguous().flatten(1)
         kernels.forward(unit, inside, weights.numpy(), *_layout_arrays(grid), encoded.numpy())
         ctx.save_for_backward(weights)
         ctx.located = (unit, inside)
@@ -55,7 +56,7 @@ class _Encode(torch.autograd.Function):
             v_unit = torch.empty(3, upstream.shape[1])
             kernels.backward_points(*ctx.located, weights.numpy(), *layout, upstream, v_unit.numpy())
             v_points = v_unit.t() * (0.5 / ctx.grid.bound)
-        return v_points, v_table, None
+        return v_points, v_table if v_table is None else v_table.view(ctx.grid.table_shape), None
 
 
 def encode(points: Tensor, table: Tensor, grid: HashGrid) -> Tensor:
