@@ -1,0 +1,1 @@
+"""Where the 478 points of a face come from."""

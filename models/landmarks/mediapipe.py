@@ -1,0 +1,103 @@
+"""MediaPipe's FaceLandmarker: 478 points and 52 blendshape scores a frame."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from models.heads.mediapipe_points import LANDMARK_COUNT
+
+FRAME_MS = 40  # 25 frames a second
+
+
+@dataclass(frozen=True)
+class Face:
+    """One face in one image: points `[478, 2]` in pixels of that image, scores `[52]` in 0..1 and their names."""
+
+    points: np.ndarray
+    scores: np.ndarray
+    names: list[str]
+
+
+class FaceTracker:
+    """Follows the one most prominent face through the frames of a shot, with MediaPipe's own smoothing.
+
+    MediaPipe smooths only while it looks for a single face, which is why a second face is sought by `FaceFinder`.
+    """
+
+    def __init__(self, model: Path) -> None:
+        self._model, self._task, self._frame = model, None, 0
+
+    def __enter__(self) -> FaceTracker:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.restart()
+
+    def restart(self) -> None:
+        """Forget the shot so far: the next frame is searched anew and not smoothed with the ones before."""
+        if self._task is not None:
+            self._task.close()
+        self._task, self._frame = None, 0
+
+    def next(self, image: np.ndarray) -> Face | None:
+        """Return the face in the next frame `[H, W, 3]` uint8 RGB, None if there is none."""
+        if self._task is None:
+            self._task = _create(self._model, video=True, faces=1)
+        result = self._task.detect_for_video(_image(image), self._frame * FRAME_MS)
+        self._frame += 1
+        return next(_faces(result, image.shape), None)
+
+
+class FaceFinder:
+    """Finds faces in single images."""
+
+    def __init__(self, task: Any) -> None:
+        self._task = task
+
+    def find(self, image: np.ndarray) -> list[Face]:
+        """Return the faces in an image `[H, W, 3]` uint8 RGB."""
+        return list(_faces(self._task.detect(_image(image)), image.shape))
+
+
+@contextmanager
+def face_finder(model: Path, faces: int = 1, scores: bool = False) -> Iterator[FaceFinder]:
+    """Give a `FaceFinder` for at most `faces` faces an image."""
+    task = _create(model, video=False, faces=faces, scores=scores)
+    try:
+        yield FaceFinder(task)
+    finally:
+        task.close()
+
+
+def _create(model: Path, video: bool, faces: int, scores: bool = True) -> Any:
+    from mediapipe.tasks.python import BaseOptions, vision
+
+    mode = vision.RunningMode.VIDEO if video else vision.RunningMode.IMAGE
+    options = vision.FaceLandmarkerOptions(
+        base_options=BaseOptions(model_asset_path=str(model)),
+        running_mode=mode,
+        num_faces=faces,
+        output_face_blendshapes=scores,
+    )
+    return vision.FaceLandmarker.create_from_options(options)
+
+
+def _image(image: np.ndarray) -> Any:
+    import mediapipe
+
+    return mediapipe.Image(image_format=mediapipe.ImageFormat.SRGB, data=np.ascontiguousarray(image))
+
+
+def _faces(result: Any, shape: tuple[int, ...]) -> Iterator[Face]:
+    for index, landmarks in enumerate(result.face_landmarks):
+        points = np.array([(point.x * shape[1], point.y * shape[0]) for point in landmarks], np.float32)
+        if points.shape != (LANDMARK_COUNT, 2):
+            continue
+        scores = result.face_blendshapes[index] if result.face_blendshapes else []
+        yield Face(points, np.array([s.score for s in scores], np.float32), [str(s.category_name) for s in scores])

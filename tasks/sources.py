@@ -1,0 +1,114 @@
+"""The square crop of a speaker's sources: `ingest` and `landmarks` read the same pictures, only at other sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from models.errors import InputError
+from models.records import Clip
+from tasks.assets import sha256_of
+from tasks.media import FrameReader, read_frames_near
+from tasks.places import Places
+
+NEARLY_SQUARE = 1.02
+FACE_CENTRE_DOWN = 0.56  # of the crop's height: hair needs more room above than the chin below
+SAMPLES = 10
+
+
+@dataclass(frozen=True)
+class Crop:
+    """A square of the upright picture, in its pixels."""
+
+    left: int
+    top: int
+    side: int
+
+    def cut(self, image: np.ndarray, size: int) -> np.ndarray:
+        """Return the square `[size, size, 3]`, averaged over areas when it shrinks."""
+        import cv2
+
+        square = image[self.top : self.top + self.side, self.left : self.left + self.side]
+        if self.side == size:
+            return np.ascontiguousarray(square)
+        return cv2.resize(square, (size, size), interpolation=cv2.INTER_AREA if size < self.side else cv2.INTER_CUBIC)
+
+
+def centre_crop(width: int, height: int) -> Crop:
+    """Return the largest square in the middle."""
+    side = min(width, height)
+    return Crop((width - side) // 2, (height - side) // 2, side)
+
+
+def is_square(width: int, height: int) -> bool:
+    """Return whether a picture keeps its frame, being (nearly) square already."""
+    return max(width, height) <= NEARLY_SQUARE * min(width, height)
+
+
+def face_crop(boxes: np.ndarray, width: int, height: int, margin: float) -> Crop:
+    """Return a square that holds the face in every sampled picture.
+
+    Args:
+        boxes: `[N, 4]` left, top, right, bottom of the face in pixels, brow to chin.
+        width: of the picture.
+        height: of the picture.
+        margin: side of the square over the height of the face.
+    """
+    face_height = float(np.median(boxes[:, 3] - boxes[:, 1]))
+    low, high = boxes[:, :2].min(0), boxes[:, 2:].max(0)
+    side = round(min(max(margin * face_height, 1.3 * float((high - low).max())), width, height))
+    centre = np.median((boxes[:, :2] + boxes[:, 2:]) / 2, axis=0)
+    left = min(max(0, round(float(centre[0]) - side / 2)), width - side)
+    top = min(max(0, round(float(centre[1]) - side * FACE_CENTRE_DOWN)), height - side)
+    return Crop(left, top, side)
+
+
+def face_boxes(files: Iterable[tuple[Path, float]], find: Callable[[np.ndarray], Any]) -> np.ndarray:
+    """Return the boxes `[N, 4]` of the most prominent face in some pictures spread over the files.
+
+    Args:
+        files: paths with their seconds.
+        find: gives the faces in a picture (`FaceFinder.find`).
+    """
+    listed = list(files)
+    each = max(1, SAMPLES // len(listed))
+    boxes = []
+    for path, seconds in listed:
+        for image in read_frames_near(path, (np.arange(each) + 0.5) / each * seconds):
+            for face in find(image)[:1]:
+                boxes.append([*face.points.min(0), *face.points.max(0)])
+    return np.array(boxes, np.float64).reshape(-1, 4)
+
+
+def source_path(places: Places, speaker: str, file: str) -> Path:
+    """Return where a source of a speaker lies.
+
+    Raises:
+        InputError: the record names a file outside the speaker's folder.
+    """
+    folder = places.raw_speaker(speaker)
+    if Path(file).is_absolute() or ".." in Path(file).parts:
+        raise InputError(f"{speaker}: the source {file!r} lies outside {folder}", "", "put it there")
+    return folder / file
+
+
+def clip_pictures(clip: Clip, places: Places, largest: int, threads: int = 0) -> Iterator[np.ndarray]:
+    """Yield the pictures of a clip anew from its sources, up to `largest` pixels a side instead of the clip's size.
+
+    Raises:
+        InputError: a source is missing or is not the one that was ingested.
+    """
+    for source in clip.sources:
+        path = source_path(places, clip.speaker, source["file"])
+        crop = Crop(*source["crop"])
+        reader = FrameReader(path, clip.fps, use_damaged=source["damaged"], threads=threads)
+        if sha256_of(path) != source["sha256"]:
+            raise InputError(f"{path}: changed since it was ingested", "", "run ingest again: dvc repro")
+        for image in reader:
+            yield crop.cut(image, min(largest, crop.side))
+        if reader.count != source["frames"]:
+            raise InputError(f"{path}: gave {reader.count} pictures, {source['frames']} when it was ingested")
