@@ -1,0 +1,91 @@
+"""Settings of the head fit: the strengths of its energies and its schedule, as data."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Phase:
+    """Some Gauss-Newton steps with the same settings.
+
+    Attributes:
+        name: For progress and the energy curve.
+        steps: At most this many; fewer when the energy has settled.
+        all_frames: All frames of the clip with their temporal ties, or some spread ones without.
+        expression: Whether expressions move.
+        identity: Whether the shared identity moves.
+        corrections: Whether fixed landmark corrections are updated after each step.
+        robust: Scale of the robust loss in sigmas. The first steps need plain squares: while everything is far
+            off, a robust loss would call every point an outlier.
+    """
+
+    name: str
+    steps: int
+    all_frames: bool
+    expression: bool = True
+    identity: bool = False
+    corrections: bool = False
+    robust: float = 10.0
+
+
+SCHEDULE: tuple[Phase, ...] = (
+    Phase("align the mean face", 3, all_frames=False, expression=False, robust=math.inf),
+    Phase("find the identity", 4, all_frames=False, identity=True, robust=math.inf),
+    Phase("refine the identity", 8, all_frames=False, identity=True),
+    # Few steps: each hands a little more of the face's size from the identity to its depth.
+    Phase("correct the landmarks", 3, all_frames=False, identity=True, corrections=True),
+    Phase("place every frame", 2, all_frames=True, expression=False, robust=math.inf),
+    Phase("follow every frame", 8, all_frames=True),
+)
+
+
+@dataclass(frozen=True)
+class Smoothness:
+    """Standard deviations of second differences between frames."""
+
+    rotation_deg: float
+    sideways_m: float
+    depth_m: float
+
+
+UNDER_JUDDER = Smoothness(rotation_deg=0.15, sideways_m=3e-5, depth_m=3e-4)
+"""In place of `FitParams.with_flow` when frames are unevenly spaced in time: rotations, for which no flow is measured,
+then must be free to jump."""
+
+
+@dataclass(frozen=True)
+class FitParams:
+    """Settings of the fit; the strengths are relative to one landmark at one standard deviation.
+
+    Attributes:
+        focal_factor: Focal length over the larger image side.
+        landmark_sigma: Standard deviation of a landmark as a share of the distance of the outer eye corners.
+        gap: Weight of a lid or lip opening.
+        identity: Weight of squared identity coefficients. More than the 1 of independent landmark noise, because the
+            embedding's errors are the same in all frames; real faces then get coefficients of about one.
+        expression: Weight of squared expression coefficients.
+        box: Weight of squared excess of expressions over 0..1.
+        correction_sd_m: Standard deviation of the fixed landmark corrections.
+        identity_frames: How many spread frames identity is found from.
+        with_flow: Smoothness where optical flow says how the nose accelerates.
+        without_flow: Smoothness where it does not.
+        expression_sd: Standard deviation of an expression's second difference.
+        snap_lids: Whether blinks are closed exactly at the end.
+        schedule: The phases of the fit.
+    """
+
+    focal_factor: float = 2.3
+    landmark_sigma: float = 0.012
+    gap: float = 8.0
+    identity: float = 5.0
+    expression: float = 4.8
+    box: float = 3000.0
+    correction_sd_m: float = 0.001
+    identity_frames: int = 32
+    with_flow: Smoothness = Smoothness(rotation_deg=0.05, sideways_m=3e-5, depth_m=3e-4)
+    without_flow: Smoothness = Smoothness(rotation_deg=0.15, sideways_m=3e-4, depth_m=1e-3)
+    expression_sd: float = 0.15
+    snap_lids: bool = True
+    schedule: tuple[Phase, ...] = SCHEDULE

@@ -1,0 +1,202 @@
+"""Run the phases of a head fit: find the identity on some spread frames, then follow all frames."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+
+from models.errors import UsageError
+from models.heads.fit_params import FitParams, Phase
+from models.heads.gauss_newton import POSE, Basis, Chain, GaussNewton, Observations, Priors, State, project
+from models.heads.mediapipe_points import LID_PAIRS_LEFT, LID_PAIRS_RIGHT, LIP_PAIRS, RIGID_PATCH, RING_POINTS
+from models.heads.model import HeadModel
+from models.heads.pose import fill_gaps, weak_perspective
+
+Array = np.ndarray
+Progress = Callable[[float, str], None]
+
+
+def shot_ranges(frames: int, cuts: Array | tuple[int, ...]) -> list[tuple[int, int]]:
+    """Return `(first, one past the last)` frame of each shot.
+
+    Raises:
+        UsageError: A cut lies outside the clip.
+    """
+    inner = sorted({int(cut) for cut in cuts})
+    if inner and (inner[0] <= 0 or inner[-1] >= frames):
+        raise UsageError(f"cuts {inner} must lie within 1..{frames - 1}")
+    edges = [0, *inner, frames]
+    return list(zip(edges[:-1], edges[1:], strict=True))
+
+
+def pivot_of(model: HeadModel) -> Array:
+    """Return the middle of the rigid nose patch of the mean head, `[3]` metres: where the flow is measured."""
+    rows = model.rows_of(RIGID_PATCH)
+    landmarks = model.landmarks()
+    return landmarks[rows].mean(0) if len(rows) >= 3 else landmarks.mean(0)
+
+
+def spread_frames(seen: Array, count: int) -> Array:
+    """Return at most `count` of the frames with a face, evenly spread over the clip, ascending."""
+    usable = np.flatnonzero(seen)
+    if len(usable) <= count:
+        return usable
+    return usable[np.linspace(0, len(usable) - 1, count).round().astype(int)]
+
+
+class ClipFitter:
+    """Runs the schedule; holds what stays the same during a fit."""
+
+    def __init__(
+        self,
+        model: HeadModel,
+        pivot: Array,
+        observations: Observations,
+        seen: Array,
+        shots: list[tuple[int, int]],
+        params: FitParams,
+        progress: Progress | None,
+    ) -> None:
+        self.params, self.progress = params, progress
+        self.observations, self.seen, self.shots = observations, seen, shots
+        self.energies: dict[str, list[float]] = {}
+        self.basis = Basis(
+            rest=model.landmarks() - pivot,
+            identity=model.at_landmarks(model.identity),
+            expression=model.at_landmarks(model.expression),
+            pairs=np.concatenate([model.pair_rows(p) for p in (LIP_PAIRS, LID_PAIRS_RIGHT, LID_PAIRS_LEFT)]),
+        )
+        self.correctable = ~np.isin(model.landmark_index, RING_POINTS)
+        self.steps_done, self.steps_total = 0, sum(phase.steps for phase in params.schedule)
+
+    def basis_with(self, corrections: Array) -> Basis:
+        """Return the basis whose resting landmarks have the fixed corrections."""
+        return replace(self.basis, rest=self.basis.rest + corrections)
+
+    def run(self, flow: Array | None) -> tuple[State, Array]:
+        """Return the state of all frames and the landmark corrections `[L, 3]`."""
+        corrections = np.zeros_like(self.basis.rest)
+        chosen = spread_frames(self.seen, self.params.identity_frames)
+        identity = np.zeros(len(self.basis.identity))
+        some: State | None = None
+        everything: State | None = None
+        chain: Chain | None = None
+        for phase in self.params.schedule:
+            if phase.all_frames:
+                if everything is None:
+                    everything = self._initial(identity, corrections)
+                    chain = self._chain(everything, flow)
+                everything, corrections = self._phase(phase, everything, self.observations, corrections, chain)
+                identity = everything.identity
+            else:
+                if some is None:
+                    some = self._initial(identity, corrections).of(chosen)
+                some, corrections = self._phase(phase, some, self.observations.of(chosen), corrections, None)
+                identity = some.identity
+        if everything is None:
+            raise UsageError("the schedule of the fit has no phase for all frames")
+        return everything, corrections
+
+    def _initial(self, identity: Array, corrections: Array) -> State:
+        shape = self.basis.rest + corrections + np.tensordot(identity, self.basis.identity, 1)
+        rotation, ray, log_depth = weak_perspective(shape, self.observations.points, self.observations.weight)
+        rotation, ray, log_depth = fill_gaps(rotation, ray, log_depth, self.seen, self.shots)
+        expression = np.zeros((len(ray), len(self.basis.expression)))
+        return State(rotation, ray, log_depth, expression, identity)
+
+    def _phase(
+        self, phase: Phase, state: State, seen: Observations, corrections: Array, chain: Chain | None
+    ) -> tuple[State, Array]:
+        params = self.params
+        priors = Priors(phase.robust, params.gap, params.identity, params.expression, params.box)
+        energies = self.energies.setdefault(phase.name, [])
+        solver = GaussNewton(self.basis_with(corrections), phase.expression, phase.identity)
+        damping, safe = 1e-3, state
+        for _ in range(phase.steps):
+            new, energy = solver.step(state, seen, priors, chain, damping)
+            if energies and energy > 1.01 * energies[-1] and not phase.corrections:
+                # The last step made it worse: go back and take a shorter one.
+                state, damping = safe, damping * 30
+                new, energy = solver.step(state, seen, priors, chain, damping)
+            settled = len(energies) > 0 and abs(energies[-1] - energy) < 3e-4 * energy
+            energies.append(energy)
+            safe, state = state, new
+            self.steps_done += 1
+            if self.progress is not None:
+                self.progress(self.steps_done / self.steps_total, phase.name)
+            if phase.corrections:
+                corrections = self._corrections(state, seen, corrections, phase.robust)
+                solver = GaussNewton(self.basis_with(corrections), phase.expression, phase.identity)
+            elif settled:
+                break
+        return state, corrections
+
+    def _chain(self, state: State, flow: Array | None) -> Chain:
+        """Turn the settings of smoothness into weights; nothing crosses a cut."""
+        frames, size = len(state.ray), POSE + state.expression.shape[1]
+        depth = np.exp(np.median(state.log_depth[self.seen]))
+        inside = np.zeros(frames)
+        joined = np.zeros(frames)
+        for first, end in self.shots:
+            inside[first + 1 : end - 1] = 1.0
+            joined[first : end - 1] = 1.0
+        measured = np.zeros(frames, bool) if flow is None else np.isfinite(flow).all(1)
+        target = np.zeros((frames, 2)) if flow is None else np.where(measured[:, None], flow, 0.0)
+        weight = np.empty((frames, size))
+        for chosen, smooth in ((measured, self.params.with_flow), (~measured, self.params.without_flow)):
+            weight[chosen, :3] = np.radians(smooth.rotation_deg) ** -2
+            weight[chosen, 3:5] = (smooth.sideways_m / depth) ** -2
+            weight[chosen, 5] = (smooth.depth_m / depth) ** -2
+        weight[:, POSE:] = self.params.expression_sd**-2
+        # Second differences alone would let a long gap coast away at the speed with which it was entered.
+        gap = np.zeros(frames)
+        gap[:-1] = ~(self.seen[:-1] & self.seen[1:])
+        hold = np.concatenate([np.full(3, np.radians(2.0)), np.full(3, 0.01 / depth), np.full(size - POSE, 0.3)]) ** -2
+        return Chain(weight * inside[:, None], target * inside[:, None], hold * (gap * joined)[:, None])
+
+    def _corrections(self, state: State, seen: Observations, corrections: Array, robust: float) -> Array:
+        """Update the fixed landmark corrections in closed form.
+
+        Points on lids and lips move by themselves and get none. What a similarity of the whole face would do is
+        taken out, because it belongs to the pose and the identity: left in, the head's size drifts.
+        """
+        basis = self.basis_with(corrections)
+        turned, image = project(state, basis)
+        residual = (image - seen.points) / seen.sigma
+        depth = turned[..., 2] + np.exp(state.log_depth)[:, None]
+        by_camera = np.zeros((*image.shape, 3))
+        by_camera[..., 0, 0] = by_camera[..., 1, 1] = 1 / (seen.sigma * depth)
+        by_camera[..., 2] = -image / (seen.sigma * depth)[..., None]
+        by_head = by_camera @ state.rotation[:, None]
+        weight = seen.weight / (1 + (residual**2).sum(-1) / robust**2) ** 2
+        matrix = np.einsum("tlij,tlik,tl->ljk", by_head, by_head, weight)
+        gradient = np.einsum("tlij,tli,tl->lj", by_head, residual, weight)
+        prior = self.params.correction_sd_m**-2
+        matrix += prior * np.eye(3)
+        gradient += prior * corrections
+        new = corrections - np.linalg.solve(matrix, gradient[..., None])[..., 0]
+        new[~self.correctable] = 0.0
+        return _without_similarity(new, self.basis.rest, self.correctable)
+
+
+def _without_similarity(corrections: Array, rest: Array, chosen: Array) -> Array:
+    """Take the least-squares shift, turn and scale of the chosen landmarks out of their corrections."""
+    points = rest[chosen]
+    x, y, z = points.T
+    zero, one = np.zeros_like(x), np.ones_like(x)
+    columns = [
+        [one, zero, zero],
+        [zero, one, zero],
+        [zero, zero, one],
+        [zero, -z, y],
+        [z, zero, -x],
+        [-y, x, zero],
+        [x, y, z],
+    ]
+    design = np.array(columns).transpose(2, 1, 0).reshape(-1, 7)
+    flat = corrections[chosen].ravel()
+    result = corrections.copy()
+    result[chosen] = (flat - design @ np.linalg.lstsq(design, flat, rcond=None)[0]).reshape(-1, 3)
+    return result
