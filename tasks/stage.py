@@ -52,6 +52,7 @@ class Stage(Generic[AnyParams]):
     preview: bool = False  # also gives pictures or videos for a person
     metrics: bool = False  # also gives metric rows
     section: str = ""  # of params.yaml, when it is another stage's
+    folder: str = ""  # of the project, for plain files instead of a record: "data/tables"
 
 
 @dataclass
@@ -119,7 +120,7 @@ def execute(
     places: Places | None = None,
     params: AnyParams | None = None,
 ) -> Path:
-    """Run one item of a stage and publish what it gives; return the record's folder.
+    """Run one item of a stage and publish what it gives; return the folder of the record or of the plain files.
 
     Nothing is published when the stage fails; what was there before stays.
     """
@@ -142,7 +143,7 @@ def execute(
     shutil.rmtree(scratch, ignore_errors=True)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     log.info("%s %s: done in %.1f s, peak memory %.1f GB", stage.name, keys, time.monotonic() - started, peak)
-    return places.record(stage.name, keys)
+    return targets.get("output", places.record(stage.name, keys))
 
 
 def threads() -> int:
@@ -192,6 +193,8 @@ def _targets(stage: Stage[Any], keys: Keys, places: Places) -> dict[str, Path]:
     targets: dict[str, Path] = {}
     if stage.gives:
         targets["output"] = places.record(stage.name, keys)
+    if stage.folder:
+        targets["output"] = places.root / stage.folder
     if stage.preview:
         targets["preview"] = places.preview(stage.name, keys)
     if stage.metrics:
