@@ -252,3 +252,23 @@ class Rendering(Record):
     mean_motion: FrameStore | None = None
     wrong_audio: FrameStore | None = None
     quality: dict[str, Any] = field(default_factory=dict)  # milliseconds a frame, ...
+
+
+@dataclass(frozen=True, eq=False)
+class DemoTruth(Record):
+    """What is known of the demo speaker because it was computed, for every frame of its video."""
+
+    width: int
+    height: int
+    labels: FrameStore  # [T, H, W] uint8
+    intrinsics: np.ndarray = array(3, 3)
+    world_to_camera: np.ndarray = array("T", 4, 4)
+    expression: np.ndarray = array("T", "E")
+    landmarks_px: np.ndarray = array("T", 478, 2)  # NaN where absent
+    landmarks_m: np.ndarray = array("T", 478, 3)  # in the head frame, expression included
+    present: np.ndarray = array(478, dtype="bool")
+    action_units: np.ndarray = array("T", "A")
+    gaze: np.ndarray = array("T", 4)  # down, up, right, left
+    expression_names: list[str] = field(default_factory=list)
+    action_unit_names: list[str] = field(default_factory=list)
+    phonemes: list[list[Any]] = field(default_factory=list)  # [start in seconds, end in seconds, IPA]
