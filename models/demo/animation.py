@@ -189,4 +189,3 @@ def _saccades(frames: int, fps: float, generator: np.random.Generator) -> Array:
         gaze[start:end] = generator.normal(0, (0.13, 0.06) if away else (0.02, 0.012))
         start = end
     return gaze
-

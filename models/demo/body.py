@@ -164,7 +164,9 @@ def _gradient(volume: Volume, points: Array) -> Array:
     return slope / (np.linalg.norm(slope, axis=1, keepdims=True) + 1e-9)
 
 
-def _grid(columns: int, rows: int, surface: Callable[[Array, Array], tuple[Array, Array, Array]]) -> tuple[Array, Array]:
+def _grid(
+    columns: int, rows: int, surface: Callable[[Array, Array], tuple[Array, Array, Array]]
+) -> tuple[Array, Array]:
     """Triangulate a parametric surface over the unit square."""
     u, v = np.meshgrid(np.linspace(0, 1, columns), np.linspace(0, 1, rows), indexing="ij")
     vertices = np.stack(surface(u.ravel(), v.ravel()), axis=1).astype(np.float32)

@@ -118,7 +118,9 @@ def jaw_weights(points: Array, who: Identity) -> tuple[Array, Array]:
     step = np.maximum(u**0.62 * smoothstep(40, 66, z), np.tanh(np.abs(y - MOUTH_Y) / 16.0))
     apart = 0.5 - 0.5 * np.where(above, step, -step)
     width = 9.0 + 8.0 * smoothstep(who.mouth_half_width - 5, who.mouth_half_width + 20, side)
-    sealed = 0.5 - 0.5 * np.tanh((y - MOUTH_Y) / width)
+    # Measured from the rims of the slit, so that both of them get exactly one half.
+    gap, _ = _lens(side, who)
+    sealed = 0.5 - 0.5 * np.where(above, 1.0, -1.0) * np.tanh(np.maximum(np.abs(y - MOUTH_Y) - gap, 0.0) / width)
     fade = smoothstep(-5, 30, z) * smoothstep(-135, -108, y + 0.12 * (z - 60))
     fade = np.maximum(fade, smoothstep(8, 40, z) * smoothstep(-130, -112, y))
     fade = fade * np.maximum(smoothstep(-8, -48, y), smoothstep(-40, -55, y))

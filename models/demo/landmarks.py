@@ -1,7 +1,6 @@
 """Landmarks in MediaPipe's numbering, placed by formulas on any identity and fixed to its surface."""
 
 import numpy as np
-from scipy.spatial import cKDTree
 
 from models.demo.animation import Animation, rotation_matrix
 from models.demo.expression import NAMES, Expression
@@ -42,68 +41,61 @@ FACE_OVAL = (
 RIGHT_IRIS = (468, 469, 470, 471, 472)  # centre, then image right, top, left, bottom
 LEFT_IRIS = (473, 474, 475, 476, 477)
 
-# How far along the half width of mouth or lid aperture the ring points lie, from the corner to the middle (lips) or
-# from the outer to the inner corner (lids).
-_OUTER_LIP_SHARE = (1.0, 0.84, 0.64, 0.42, 0.20, 0.0)
-_INNER_LIP_SHARE = (0.93, 0.80, 0.66, 0.46, 0.24, 0.0)
-_LID_SHARE = (0.97, 0.84, 0.62, 0.36, 0.06, -0.26, -0.55, -0.80, -0.97)
-_BROW_SHARE = (0.92, 0.68, 0.44, 0.22, 0.02)
+# Where MediaPipe's points lie on curves, as parts of the mouth's half width, the aperture's and the brow's length.
+# These and the tables below were measured once with MediaPipe on frontal frames of these heads and made symmetric.
+_OUTER_LIP_SHARE = (1.0, 0.91, 0.76, 0.57, 0.29, 0.0)
+_INNER_LIP_SHARE = (0.93, 0.77, 0.63, 0.45, 0.24, 0.0)
+_UPPER_LID_SHARE = (0.93, 0.80, 0.64, 0.42, 0.07, -0.29, -0.63, -0.88, -0.98)
+_LOWER_LID_SHARE = (0.93, 0.74, 0.56, 0.33, 0.00, -0.36, -0.68, -0.90, -0.98)
+# Share of the brow's length and height (mm) over its middle line, upper border and lower border.
+_BROW = ((1.0, 0.4), (0.87, 3.5), (0.67, 4.0), (0.41, 2.5), (0.09, 2.3),
+         (0.93, -3.7), (0.82, -1.5), (0.64, -1.5), (0.39, -2.6), (0.05, -5.4))  # fmt: skip
 
-# x and y (mm) on the base head of points without a curve to lie on: (right, left) pairs, then those of the middle.
+# x and y (mm) on the base head of (right, left) pairs without a curve to lie on, and y of those in the middle.
 _PAIRS: dict[tuple[int, int], tuple[float, float]] = {
-    (98, 327): (9.5, -46.0),
-    (48, 278): (15.0, -40.0),
-    (64, 294): (14.0, -43.0),
-    (115, 344): (12.5, -33.0),
-    (122, 351): (10.0, -4.0),
-    (193, 417): (8.0, 4.0),
-    (50, 280): (38.0, -30.0),
-    (117, 346): (40.0, -17.0),
-    (36, 266): (25.0, -36.0),
-    (205, 425): (33.0, -42.0),
-    (187, 411): (43.0, -50.0),
-    (207, 427): (36.0, -58.0),
-    (212, 432): (34.0, -74.0),
-    (202, 422): (26.0, -78.0),
-    (204, 424): (19.0, -86.0),
-    (108, 337): (12.0, 42.0),
-    (69, 299): (27.0, 44.0),
-    (104, 333): (38.0, 44.0),
-    (68, 298): (46.0, 40.0),
-    (151, 151): (0.0, 42.0),
-    (9, 9): (0.0, 22.0),
-    (8, 8): (0.0, 14.0),
-    (168, 168): (0.0, 5.0),
-    (6, 6): (0.0, -3.0),
-    (197, 197): (0.0, -13.0),
-    (195, 195): (0.0, -22.0),
-    (5, 5): (0.0, -29.0),
-    (4, 4): (0.0, -35.0),
-    (1, 1): (0.0, -40.0),
-    (2, 2): (0.0, -48.0),
-    (164, 164): (0.0, -54.0),
-    (18, 18): (0.0, -84.0),
-    (200, 200): (0.0, -92.0),
-    (199, 199): (0.0, -104.0),
-}
+    (3, 248): (4.8, -22.9), (25, 255): (44.2, -3.9), (31, 261): (48.2, -8.2), (36, 266): (28.6, -36.2),
+    (45, 275): (5.5, -37.5), (48, 278): (17.8, -41.3), (50, 280): (45.6, -34.7), (51, 281): (5.1, -29.6),
+    (64, 294): (17.9, -43.9), (68, 298): (52.1, 28.6), (69, 299): (30.0, 35.0), (71, 301): (58.5, 21.0),
+    (92, 322): (24.2, -59.5), (97, 326): (7.9, -49.4), (98, 327): (15.8, -47.5), (101, 330): (32.4, -27.6),
+    (104, 333): (43.1, 33.3), (106, 335): (21.6, -81.0), (108, 337): (15.7, 34.6), (111, 340): (53.5, -12.8),
+    (113, 342): (50.6, 5.2), (115, 344): (14.5, -39.1), (116, 345): (58.8, -17.2), (117, 346): (50.0, -17.8),
+    (118, 347): (42.9, -20.7), (122, 351): (5.2, -9.3), (123, 352): (57.7, -31.3), (135, 364): (45.4, -83.3),
+    (139, 368): (62.3, 10.7), (140, 369): (22.1, -105.3), (147, 376): (56.4, -44.6), (165, 391): (18.3, -56.4),
+    (167, 393): (7.9, -55.0), (169, 394): (37.7, -92.3), (170, 395): (30.2, -98.9), (171, 396): (12.0, -109.7),
+    (182, 406): (15.4, -85.3), (187, 411): (49.3, -48.6), (188, 412): (8.8, -12.3), (189, 413): (11.9, 1.9),
+    (193, 417): (6.4, 0.0), (194, 418): (18.4, -91.7), (196, 419): (5.0, -16.5), (202, 422): (31.8, -79.3),
+    (203, 423): (24.3, -45.1), (204, 424): (25.6, -86.6), (205, 425): (37.6, -43.6), (206, 426): (29.9, -51.2),
+    (207, 427): (42.2, -53.7), (208, 428): (11.4, -103.1), (209, 429): (16.1, -32.2), (210, 430): (36.2, -84.6),
+    (211, 431): (28.7, -92.2), (212, 432): (36.5, -70.9), (214, 434): (43.0, -71.8), (216, 436): (34.4, -59.2),
+    (220, 440): (10.3, -38.0), (221, 441): (17.1, 8.5), (222, 442): (27.7, 12.9), (223, 443): (37.0, 14.0),
+    (224, 444): (44.3, 12.9), (225, 445): (49.0, 10.2), (226, 446): (50.3, -1.3), (228, 448): (45.2, -11.3),
+    (229, 449): (39.1, -13.7), (230, 450): (31.4, -13.9), (231, 451): (23.8, -12.5), (232, 452): (18.0, -10.5),
+    (233, 453): (13.9, -8.7),
+}  # fmt: skip
+_MIDDLE: dict[int, float] = {
+    151: 34.1, 9: 18.4, 8: 9.7, 168: 0.4, 6: -8.1, 197: -15.6, 195: -22.1, 5: -29.2, 4: -37.6, 1: -44.1, 19: -47.4,
+    94: -49.2, 2: -50.0, 164: -55.2, 18: -88.5, 200: -95.9, 199: -104.2, 175: -111.0,
+}  # fmt: skip
+# The left half of the oval from forehead to chin: x, y and z (mm), to be projected to the surface.
+_OVAL_LEFT = (
+    (0, 50, 99), (18, 50, 96), (32, 48, 91), (46, 43.5, 80), (55.5, 36, 68), (62.5, 26, 47), (66.5, 15, 25),
+    (69, -1, 22), (67, -17, 22), (66, -33, 22), (63, -49, 22), (58, -66.5, 28), (52, -80.5, 35), (46, -94, 45),
+    (37, -100.5, 58), (28, -105.5, 80), (20.5, -110, 88), (11, -113.5, 90), (0, -115.5, 90),
+)  # fmt: skip
 
 
 def _oval(who: Identity) -> dict[int, tuple[Array, Array]]:
-    """Rays of the face oval: outwards from an axis inside the head, in the plane of the face's outline."""
-    rays = {}
+    """Rays of the face oval, from outside towards the middle at the same height, which meet steep sides squarely."""
+    found = {}
     for i, index in enumerate(FACE_OVAL):
-        angle = 2 * np.pi * i / len(FACE_OVAL)
-        x, y = np.sin(angle), np.cos(angle)
-        # The outline leans back at the temples and ears and comes forward at the forehead and the chin.
-        z = 20.0 + 52.0 * y * y * (1.0 if y > 0 else 1.25)
-        reach = 150.0
-        centre = np.array([0.0, -28.0 - 0.5 * who.face_length, 0.0])
-        origin = centre + np.array([reach * x, reach * y, 0.0])
-        aim = np.array([0.0, -28.0, z])
-        start = np.array([origin[0], origin[1], z])
-        direction = aim - start
-        rays[index] = start, direction / np.linalg.norm(direction)
-    return rays
+        half = min(i, len(FACE_OVAL) - i)
+        x, y, z = _OVAL_LEFT[half]
+        _, y = _follow(x, y, who)
+        target = np.array([x if i <= 18 else -x, y, z], np.float64)
+        direction = np.array([0.0, y, 20.0]) - target
+        direction /= np.linalg.norm(direction)
+        found[index] = target - 120.0 * direction, direction
+    return found
 
 
 def _follow(x: float, y: float, who: Identity) -> tuple[float, float]:
@@ -122,6 +114,8 @@ def rays(who: Identity) -> dict[int, tuple[Array, Array]]:
     for (right, left), (x, y) in _PAIRS.items():
         x, y = _follow(x, y, who)
         flat[left], flat[right] = (x, y), (-x, y)
+    for index, y in _MIDDLE.items():
+        flat[index] = _follow(0.0, y, who)
     half = who.mouth_half_width
     for ring, shares, outer in ((OUTER_LIPS, _OUTER_LIP_SHARE, True), (INNER_LIPS, _INNER_LIP_SHARE, False)):
         count = len(ring)
@@ -140,7 +134,7 @@ def rays(who: Identity) -> dict[int, tuple[Array, Array]]:
             flat[index] = x, y
     for ring, side in ((RIGHT_EYE, -1.0), (LEFT_EYE, 1.0)):
         for i, index in enumerate(ring):
-            t = _LID_SHARE[min(i, 16 - i)]
+            t = (_UPPER_LID_SHARE if i <= 8 else _LOWER_LID_SHARE)[min(i, 16 - i)]
             x = side * (who.eye_offset + t * FISSURE_HALF_WIDTH * who.eye_width)
             y = float(upper_lid(np.float64(t), who) + 0.6 if i <= 8 else lower_lid(np.float64(t), who) - 0.5)
             if i in (0, 8):
@@ -148,10 +142,8 @@ def rays(who: Identity) -> dict[int, tuple[Array, Array]]:
             flat[index] = x, y
     for ring, side in ((RIGHT_BROW, -1.0), (LEFT_BROW, 1.0)):
         for i, index in enumerate(ring):
-            s = _BROW_SHARE[i % 5]
-            half_height = 3.4 * (1 - 0.75 * max(s, 0.0) ** 1.6)
-            middle = float(brow_line(np.float64(s)))
-            flat[index] = side * (BROW_START + BROW_LENGTH * s), middle + (half_height if i < 5 else -half_height)
+            s, offset = _BROW[i]
+            flat[index] = side * (BROW_START + BROW_LENGTH * s), float(brow_line(np.float64(s))) + offset
     towards = np.array([0.0, 0.0, -1.0])
     out = {index: (np.array([x, y, 150.0]), towards) for index, (x, y) in flat.items()}
     out.update(_oval(who))
@@ -167,40 +159,16 @@ def hit(origins: Array, directions: Array, who: Identity) -> Array:
     return points
 
 
-def attach(points: Array, vertices: Array, triangles: Array) -> tuple[Array, Array]:
-    """Fix points to the nearest place on a mesh: corners [N, 3] (vertex ids) and barycentric weights [N, 3]."""
-    tree = cKDTree(vertices[triangles].mean(axis=1))
-    _, candidates = tree.query(points, k=24)
-    corners = vertices[triangles[candidates]].astype(np.float64)  # [N, 24, 3, 3]
-    a = corners[:, :, 0]
-    u, v = corners[:, :, 1] - a, corners[:, :, 2] - a
-    w = points[:, None] - a
-    uu, uv, vv = (u * u).sum(-1), (u * v).sum(-1), (v * v).sum(-1)
-    wu, wv = (w * u).sum(-1), (w * v).sum(-1)
-    area = uu * vv - uv * uv + 1e-12
-    s, t = (vv * wu - uv * wv) / area, (uu * wv - uv * wu) / area
-    weights = np.clip(np.stack([1 - s - t, s, t], axis=-1), 0.0, None)
-    weights /= weights.sum(-1, keepdims=True)
-    place = (weights[..., None] * corners).sum(2)
-    best = np.argmin(((place - points[:, None]) ** 2).sum(-1), axis=1)
-    rows = np.arange(len(points))
-    return triangles[candidates[rows, best]], weights[rows, best]
-
-
 class LandmarkRig:
     """The landmarks of one speaker: material points that move with the face, and the irises that move with the gaze."""
 
-    def __init__(self, vertices: Array, triangles: Array, who: Identity) -> None:
-        """`vertices` [V, 3] (mm, at rest) and `triangles` [F, 3] of the head."""
+    def __init__(self, who: Identity) -> None:
+        """Place the landmarks on the resting head; from then on they are points of its material."""
         self.who = who
         found = rays(who)
         self.index = np.array(list(found))
-        origins = np.stack([o for o, _ in found.values()])
-        directions = np.stack([d for _, d in found.values()])
-        corners, self.weights = attach(hit(origins, directions, who), vertices, triangles)
-        used, inverse = np.unique(corners, return_inverse=True)
-        self.corners = inverse.reshape(corners.shape)
-        self.expression = Expression(vertices[used], who)
+        self.rest = hit(np.stack([o for o, _ in found.values()]), np.stack([d for _, d in found.values()]), who)
+        self.expression = Expression(self.rest, who)
 
     @property
     def present(self) -> Array:
@@ -215,7 +183,7 @@ class LandmarkRig:
         gaze_yaw, gaze_pitch = animation.gaze[t]
         moved = self.expression.move(animation.coefficients[t, : len(NAMES)], -float(gaze_pitch))
         out = np.full((COUNT, 3), np.nan)
-        out[self.index] = (moved[self.corners] * self.weights[..., None]).sum(axis=1)
+        out[self.index] = moved
         turn = rotation_matrix(gaze_yaw, gaze_pitch, 0.0)
         for ring, side in ((RIGHT_IRIS, -1.0), (LEFT_IRIS, 1.0)):
             centre = np.array([side * self.who.eye_offset, 0.0, EYE_DEPTH])

@@ -31,8 +31,8 @@ def evaluate(field: Field, points: Array) -> Array:
 def sample(field: Field, axes: tuple[Array, Array, Array], stride: int = 4) -> Array:
     """Sample a distance field on a grid, exactly near the surface, interpolated from every `stride`-th node elsewhere.
 
-    The surface passes only where the coarse distance is below the diagonal of a coarse cell; the margin of a half covers
-    that smooth unions are not exact distances. Returns [len(x), len(y), len(z)] float32.
+    The surface passes only where the coarse distance is below the diagonal of a coarse cell; the margin of a half
+    covers that smooth unions are not exact distances. Returns [len(x), len(y), len(z)] float32.
     """
     coarse_index = [np.unique(np.append(np.arange(0, len(a), stride), len(a) - 1)) for a in axes]
     coarse_axes = [a[i] for a, i in zip(axes, coarse_index, strict=True)]
@@ -55,8 +55,10 @@ def sample(field: Field, axes: tuple[Array, Array, Array], stride: int = 4) -> A
         low = np.minimum(position.astype(int), len(index) - 2)
         weight = (position - low).reshape([-1 if d == dimension else 1 for d in range(3)]).astype(np.float32)
         grid = np.take(grid, low, dimension) * (1 - weight) + np.take(grid, low + 1, dimension) * weight
-    cell_of = [np.minimum(np.searchsorted(i, np.arange(len(a)), "right") - 1, len(i) - 2)
-               for a, i in zip(axes, coarse_index, strict=True)]
+    cell_of = [
+        np.minimum(np.searchsorted(i, np.arange(len(a)), "right") - 1, len(i) - 2)
+        for a, i in zip(axes, coarse_index, strict=True)
+    ]
     fine = active[np.ix_(*cell_of)]
     # A node on a border belongs to the cells on both of its sides.
     fine = ndimage.maximum_filter(fine, size=2)
@@ -122,7 +124,9 @@ class Volume:
     step: float
 
     @classmethod
-    def of(cls, field: Field, low: tuple[float, float, float], high: tuple[float, float, float], step: float) -> "Volume":
+    def of(
+        cls, field: Field, low: tuple[float, float, float], high: tuple[float, float, float], step: float
+    ) -> "Volume":
         """Sample `field` between two corners (mm)."""
         axes = tuple(np.arange(a, b + step, step, dtype=np.float32) for a, b in zip(low, high, strict=True))
         nodes = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)

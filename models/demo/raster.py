@@ -20,6 +20,12 @@ REST, COLOUR, OPENNESS, SHADOW, DEPTH, SCALP = 0, 3, 6, 7, 8, 9  # of the fixed 
 # Columns of a sheet's row in the table of sheets.
 FIRST_ROW, ROWS, COLUMNS, LOW_X, LOW_Y, TEXEL = range(6)
 
+# Columns of the scene: camera (3), how far the mouth is open, whorl (x, z), the line between face and neck (y, slope,
+# z), the head's frame (origin, x axis, y axis, y of the origin), optical axes of left and right eye, half the aperture's
+# width and the eyes' offset.
+CAMERA, OPENING, WHORL_X, WHORL_Z, NECK_Y, NECK_SLOPE, NECK_Z, ORIGIN = 0, 3, 4, 5, 6, 7, 8, 9
+X_AXIS, Y_AXIS, ORIGIN_Y, OPTICAL_AXES, HALF_APERTURE, EYE_OFFSET, SCENE_SIZE = 12, 15, 18, 19, 25, 26, 27
+
 
 @njit(cache=True, fastmath=True)
 def rasterize(screen, triangles, part, depth, owner, weights):  # pragma: no cover - compiled
@@ -72,6 +78,13 @@ def _step(start, end, x):  # pragma: no cover - compiled
 
 
 @njit(cache=True, fastmath=True)
+def _below_jaw(y, z, scene):  # pragma: no cover - compiled
+    """Whether a point at rest belongs to the neck: the line follows the jaw forward and rises towards the nape."""
+    forward = z - scene[NECK_Z]
+    return y < scene[NECK_Y] - (scene[NECK_SLOPE] * forward if forward > 0 else 0.3 * forward)
+
+
+@njit(cache=True, fastmath=True)
 def _sheet(atlas, row, x, y, out):  # pragma: no cover - compiled
     """Bilinear sample of one sheet into `out` [8]; the label comes from the nearest texel. False outside the sheet."""
     u = (x - row[LOW_X]) / row[TEXEL] - 0.5
@@ -102,10 +115,8 @@ def shade(moving, fixed, triangles, part, owner, weights, atlas, table, lights, 
         atlas: [R, C, 8] all sheets stacked; table: [9, 6] one row a part, TEXEL 0 where a part has none.
         lights: [3, 3] unit directions to the key, fill and rim light.
         colours: [3, 3, 2]: per light and colour channel, strength and wrap offset; see `render.LIGHTS`.
-        scene: camera position (3), opening of the mouth, whorl x and z, neck label line (y, slope, z), hair's x and z
-            axes follow; then the head's frame: origin (3), x axis (3), y axis (3), y of the origin; gaze axes (2 x 3).
-        lids: [2, 2, 65] current height of the upper and lower lid edge of the left and of the right eye over t in -1..1.
-            The last column of `scene` before them is half the width of the aperture and the eye's offset.
+        scene: what changes per frame, columns as named above.
+        lids: [2, 2, 65] height of the upper and lower lid edge of the left and of the right eye over t in -1..1.
         irradiance, albedo, gloss: [H, W, 3] float32 outputs, linear RGB; label: [H, W] uint8 output.
     """
     height, width = owner.shape
@@ -126,7 +137,7 @@ def shade(moving, fixed, triangles, part, owner, weights, atlas, table, lights, 
             for i in range(10):
                 f[i] = u0 * fixed[a, i] + u1 * fixed[b, i] + u2 * fixed[c, i]
             p = part[k]
-            vx, vy, vz = scene[0] - m[0], scene[1] - m[1], scene[2] - m[2]
+            vx, vy, vz = scene[CAMERA] - m[0], scene[CAMERA + 1] - m[1], scene[CAMERA + 2] - m[2]
             length = math.sqrt(vx * vx + vy * vy + vz * vz)
             vx, vy, vz = vx / length, vy / length, vz / length
             nx, ny, nz = m[3], m[4], m[5]
@@ -138,10 +149,10 @@ def shade(moving, fixed, triangles, part, owner, weights, atlas, table, lights, 
             x, y, z = f[0], f[1], f[2]
             openness, lit = f[6], f[7]
             rough, shine, soft, strand, name = 0.46, 0.0, 0.0, 0.0, 1
-            mouth = scene[3]
+            mouth = scene[OPENING]
             if p == HEAD:
                 soft, shine = 1.0, 0.55 * (1 - f[9])
-                if z < 92 and y < scene[6] - scene[7] * max(0.0, z - scene[8]) + 0.3 * max(0.0, scene[8] - z):
+                if z < 92 and _below_jaw(y, z, scene):
                     name = 9
                 if f[9] > 0.6:
                     name = 8
@@ -173,10 +184,10 @@ def shade(moving, fixed, triangles, part, owner, weights, atlas, table, lights, 
                 if z > 0 and _sheet(atlas, table[p], x, y, texel):
                     red, green, blue, shine = texel[0], texel[1], texel[2], texel[4]
                 # In the head's frame, to know how far below the moving lid this point lies.
-                dx, dy, dz = m[0] - scene[9], m[1] - scene[10], m[2] - scene[11]
-                hx = scene[12] * dx + scene[13] * dy + scene[14] * dz
-                hy = scene[15] * dx + scene[16] * dy + scene[17] * dz + scene[18]
-                t = (abs(hx) - scene[26]) / scene[25]
+                dx, dy, dz = m[0] - scene[ORIGIN], m[1] - scene[ORIGIN + 1], m[2] - scene[ORIGIN + 2]
+                hx = scene[X_AXIS] * dx + scene[X_AXIS + 1] * dy + scene[X_AXIS + 2] * dz
+                hy = scene[Y_AXIS] * dx + scene[Y_AXIS + 1] * dy + scene[Y_AXIS + 2] * dz + scene[ORIGIN_Y]
+                t = (abs(hx) - scene[EYE_OFFSET]) / scene[HALF_APERTURE]
                 slot = min(63.999, max(0.0, (t + 1) * 32))
                 i, e = int(slot), int(p - EYE_LEFT)
                 w = slot - i
@@ -193,7 +204,7 @@ def shade(moving, fixed, triangles, part, owner, weights, atlas, table, lights, 
                 radius = math.sqrt(x * x + y * y)
                 if z > 0 and radius < 7.5:
                     # The cornea bulges: its normals lean away from the optical axis more than the eyeball's do.
-                    g = 19 + 3 * e
+                    g = OPTICAL_AXES + 3 * e
                     along = nx * scene[g] + ny * scene[g + 1] + nz * scene[g + 2]
                     bulge = 0.7 * _step(7.5, 5.5, radius)
                     nx += bulge * (nx - along * scene[g])
@@ -216,8 +227,8 @@ def shade(moving, fixed, triangles, part, owner, weights, atlas, table, lights, 
                 tx, ty, tz = m[6], m[7], m[8]
                 fine = 0.6
                 if p == HAIR:
-                    azimuth = math.atan2(x - scene[4], z - scene[5])
-                    radius = math.sqrt((x - scene[4]) ** 2 + (z - scene[5]) ** 2)
+                    azimuth = math.atan2(x - scene[WHORL_X], z - scene[WHORL_Z])
+                    radius = math.sqrt((x - scene[WHORL_X]) ** 2 + (z - scene[WHORL_Z]) ** 2)
                     polar = math.atan2(radius, y - 20) if y > 20 else 1.5708 + (20 - y) / 90.0
                     if _sheet(atlas, table[p], azimuth * 60.0, polar * 60.0, texel):
                         red, green, blue = red * texel[0], green * texel[1], blue * texel[2]

@@ -22,6 +22,7 @@ from models.demo.identity import SPEAKERS
 from models.demo.landmarks import LandmarkRig
 from models.demo.mesh import NormalOperator
 from models.demo.shape import EYE_DEPTH, FISSURE_HALF_WIDTH, lower_lid, upper_lid
+from models.errors import UsageError
 
 CAMERA_DISTANCE = 960.0  # mm from the head's origin
 CAMERA_HEIGHT = -30.0
@@ -67,12 +68,12 @@ class Actor:
             size: width and height of the frames in pixels, 16 or more.
 
         Raises:
-            ValueError: unknown identity or unusable size.
+            UsageError: unknown identity or unusable size.
         """
         if identity not in SPEAKERS:
-            raise ValueError(f"unknown identity {identity!r}; there are {', '.join(SPEAKERS)}")
+            raise UsageError(f"no synthetic speaker is called {identity!r}", fix=f"use one of {', '.join(SPEAKERS)}")
         if size < 16:
-            raise ValueError(f"a frame of {size} pixels is too small for a face; use 16 or more")
+            raise UsageError(f"a frame of {size} pixels is too small for a face", fix="use 16 or more")
         self.size = size
         self.oversampling = 2 if size >= 128 else 3
         self.who, look = SPEAKERS[identity]
@@ -81,8 +82,7 @@ class Actor:
         self.body: Body = build(self.who, look, pitch)
         head = self.body.rest[self.body.slices[raster.HEAD]]
         self.expression = Expression(head, self.who)
-        faces = self.body.triangles[self.body.part == raster.HEAD] - self.body.slices[raster.HEAD].start
-        self.rig = LandmarkRig(head, faces, self.who)
+        self.rig = LandmarkRig(self.who)
         self.normals = NormalOperator(self.body.triangles, len(self.body.rest))
         self.atlas, self.table = _stack_sheets(
             {
@@ -185,18 +185,22 @@ class Actor:
         return moving
 
     def _scene(self, animation: Animation, t: int, motion: Array, values: dict[str, float]) -> tuple[Array, Array]:
-        scene = np.zeros(27)
-        scene[0:3] = (0.0, CAMERA_HEIGHT, CAMERA_DISTANCE)
+        scene = np.zeros(raster.SCENE_SIZE)
+        scene[raster.CAMERA : raster.CAMERA + 3] = (0.0, CAMERA_HEIGHT, CAMERA_DISTANCE)
         opening = 1.6 * values["jaw"] + 0.4 * values["lower_lip"] + 0.2 * values["upper_lip"]
-        scene[3] = np.clip(opening, 0.0, 1.0) * (1 - 0.6 * values["seal"])
-        scene[4:6] = (WHORL[0] if self.who.hair == "long" else 0.0, WHORL[2])
-        scene[6:9] = (-80.0 - 0.5 * self.who.face_length, 0.50, 10.0)
+        scene[raster.OPENING] = np.clip(opening, 0.0, 1.0) * (1 - 0.6 * values["seal"])
+        scene[raster.WHORL_X] = WHORL[0] if self.who.hair == "long" else 0.0
+        scene[raster.WHORL_Z] = WHORL[2]
+        scene[raster.NECK_Y : raster.NECK_Z + 1] = (-80.0 - 0.5 * self.who.face_length, 0.50, 10.0)
         turn = motion[:3, :3]
-        scene[9:12] = turn @ PIVOT + motion[:3, 3]
-        scene[12:15], scene[15:18], scene[18] = turn[:, 0], turn[:, 1], PIVOT[1]
+        scene[raster.ORIGIN : raster.ORIGIN + 3] = turn @ PIVOT + motion[:3, 3]
+        scene[raster.X_AXIS : raster.X_AXIS + 3] = turn[:, 0]
+        scene[raster.Y_AXIS : raster.Y_AXIS + 3] = turn[:, 1]
+        scene[raster.ORIGIN_Y] = PIVOT[1]
         gaze = turn @ rotation_matrix(*animation.gaze[t], 0.0)[:, 2]
-        scene[19:22] = scene[22:25] = gaze
-        scene[25:27] = (FISSURE_HALF_WIDTH * self.who.eye_width, self.who.eye_offset)
+        scene[raster.OPTICAL_AXES : raster.OPTICAL_AXES + 6] = np.tile(gaze, 2)
+        scene[raster.HALF_APERTURE] = FISSURE_HALF_WIDTH * self.who.eye_width
+        scene[raster.EYE_OFFSET] = self.who.eye_offset
         s = np.linspace(-1, 1, 65)
         top, bottom = upper_lid(s, self.who), lower_lid(s, self.who)
         lids = np.empty((2, 2, 65))
@@ -281,5 +285,3 @@ def _stack_sheets(sheets: dict[int, paint.Sheet]) -> tuple[Array, Array]:
         table[part] = (first, rows, columns, sheet.low_x, sheet.low_y, sheet.texel)
         first += rows
     return atlas, table
-
-

@@ -38,6 +38,6 @@ SCRIPTS: dict[str, Script] = {
     ),
     "de-male": Script(_GERMAN, "de", "male", 165, 6.4),
     "de-female": Script(_GERMAN, "de", "female", 165, 6.4),
-    "zh-male": Script(_CHINESE, "zh", "male", 165, 6.4),
-    "zh-female": Script(_CHINESE, "zh", "female", 165, 6.4),
+    "zh-male": Script(_CHINESE, "zh", "male", 195, 6.4),
+    "zh-female": Script(_CHINESE, "zh", "female", 195, 6.4),
 }

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from models.errors import InputError, MissingAssetError, UsageError
+
 _RETRIEVAL = 1  # espeak_AUDIO_OUTPUT: hand samples to the callback, play nothing
 _OPTIONS = (1 << 0) | (1 << 1) | (1 << 15)  # phoneme events, named in IPA; return an error instead of exiting
 _UTF8, _RATE = 1, 1
@@ -20,10 +22,6 @@ VOICES = {
     ("zh", "male"): "cmn+m3",
     ("zh", "female"): "cmn+f2",
 }
-
-
-class SpeechError(RuntimeError):
-    """The speech engine is missing, or refused the voice or the text."""
 
 
 @dataclass(frozen=True)
@@ -53,12 +51,12 @@ class Speech:
         """The same speech after `lead_s` of silence, filled with silence to `duration_s`.
 
         Raises:
-            SpeechError: the speech does not fit.
+            InputError: the speech does not fit.
         """
         if lead_s + self.duration_s > duration_s:
-            raise SpeechError(
-                f"speech of {self.duration_s:.2f} s after a lead of {lead_s:.2f} s does not fit into {duration_s:.2f} s; "
-                "shorten the text or raise the rate"
+            raise InputError(
+                f"{self.duration_s:.2f} s of speech after {lead_s:.2f} s of silence does not fit into {duration_s:.2f} s",
+                fix="shorten the text or raise the rate",
             )
         lead = round(lead_s * self.sample_rate)
         samples = np.zeros(round(duration_s * self.sample_rate), np.int16)
@@ -97,9 +95,10 @@ def _load() -> tuple[Any, int]:
         try:
             import espeakng_loader
         except ModuleNotFoundError as error:
-            raise ModuleNotFoundError(
-                "the demo speaker's voice needs the package 'espeakng-loader'; install it with: pip install '.[demo]'",
-                name="espeakng_loader",
+            raise MissingAssetError(
+                "the demo speaker has no voice: the package 'espeakng-loader' is not installed",
+                why="it carries the espeak-ng engine, which only the extra 'demo' needs",
+                fix="pip install -e '.[demo]'",
             ) from error
         library = ctypes.CDLL(espeakng_loader.get_library_path())
         library.espeak_Synth.argtypes = [
@@ -114,7 +113,11 @@ def _load() -> tuple[Any, int]:
         ]
         rate = library.espeak_Initialize(_RETRIEVAL, 0, str(espeakng_loader.get_data_path()).encode(), _OPTIONS)
         if rate <= 0:
-            raise SpeechError(f"espeak-ng could not start (code {rate}); its data package may be damaged, reinstall it")
+            raise MissingAssetError(
+                f"espeak-ng could not start (code {rate})",
+                why="its data may be damaged",
+                fix="pip install --force-reinstall espeakng-loader",
+            )
         _engine = library, rate
     return _engine
 
@@ -128,8 +131,9 @@ def synthesize(text: str, voice: str = "en-us+m3", rate: int = 165) -> Speech:
         rate: words per minute.
 
     Raises:
-        ModuleNotFoundError: the engine's package is not installed.
-        SpeechError: the engine knows no such voice, or made no sound of the text.
+        MissingAssetError: the engine's package is not installed.
+        UsageError: the engine knows no such voice.
+        InputError: it made no sound of the text.
     """
     with _lock:
         library, sample_rate = _load()
@@ -152,7 +156,7 @@ def synthesize(text: str, voice: str = "en-us+m3", rate: int = 165) -> Speech:
         library.espeak_SetSynthCallback(callback)
         # Voice first: choosing one resets the rate.
         if library.espeak_SetVoiceByName(voice.encode()) != 0:
-            raise SpeechError(f"espeak-ng has no voice {voice!r}; known here: {', '.join(VOICES.values())}")
+            raise UsageError(f"espeak-ng has no voice {voice!r}", fix=f"use one of {', '.join(VOICES.values())}")
         library.espeak_SetParameter(_RATE, rate, 0)
         encoded = text.encode() + b"\0"
         status = library.espeak_Synth(encoded, len(encoded), 0, 0, 0, _UTF8, None, None)
@@ -160,7 +164,7 @@ def synthesize(text: str, voice: str = "en-us+m3", rate: int = 165) -> Speech:
         # The engine must not keep a pointer to a callback that Python is about to free.
         library.espeak_SetSynthCallback(ctypes.cast(None, _Callback))
     if status != 0 or not pieces or not any(name for _, name in marks):
-        raise SpeechError(f"espeak-ng made no sound of {text[:40]!r} (code {status})")
+        raise InputError(f"espeak-ng made no sound of {text[:40]!r}", why=f"it answered with code {status}")
     samples = np.concatenate(pieces)
     return Speech(samples, sample_rate, _phonemes(marks, len(samples) / sample_rate))
 
