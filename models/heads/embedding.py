@@ -5,7 +5,8 @@
 2. A similarity (Umeyama, PAMI 1991) on the rings, nose and chin brings the canonical face to the mesh.
 3. Non-rigid ICP with decreasing stiffness (Amberg et al., "Optimal step nonrigid ICP", CVPR 2007), point to plane,
    bends it onto the skin; the rings and a few anchors are held.
-4. The closest triangle of each point is its embedding. Points whose counterpart is doubtful are dropped.
+4. The closest triangle of each point is its embedding. Points whose counterpart is doubtful are dropped,
+   except along the jaw; whoever fits them should trust those less.
 
 All lengths are metres in the head frame.
 """
@@ -23,7 +24,7 @@ from scipy.sparse.linalg import spsolve
 from scipy.spatial import cKDTree
 
 from models.errors import InputError
-from models.heads.mediapipe_points import CURVES, MESH_POINT_COUNT, OVAL, RING_POINTS
+from models.heads.mediapipe_points import CURVES, JAW, MESH_POINT_COUNT, OVAL, RING_POINTS
 
 if TYPE_CHECKING:
     from models.heads.ict import IctMesh
@@ -294,7 +295,7 @@ def embed_mediapipe(mesh: IctMesh, canonical: Array, canonical_triangles: Array)
         canonical_triangles: `[F, 3]`.
 
     Returns:
-        The landmarks with a sure counterpart, about 410 of 468.
+        The landmarks with a sure counterpart, about 425 of 468.
     """
     neutral = mesh.neutral.astype(np.float64)
     faces = mesh.triangles[(mesh.triangles < mesh.regions["face"][1]).all(1)]
@@ -328,6 +329,7 @@ def embed_mediapipe(mesh: IctMesh, canonical: Array, canonical_triangles: Array)
     keep = (position[:, 1] <= _FOREHEAD_Y_M) & (np.abs(position[:, 0]) <= _SIDE_X_M)
     keep &= (distance <= _RESIDUAL_LIMIT_M) | in_ring
     keep[list(OVAL)] = False
+    keep[list(JAW)] = True  # 2 to 3 mm off the surface, but nothing else says where the chin ends
     chosen = np.flatnonzero(keep)
     return Embedding(
         chosen.astype(np.int32),

@@ -23,7 +23,7 @@ from models.heads.fit_phases import ClipFitter, Progress, pivot_of, shot_ranges
 from models.heads.fit_quality import fit_quality
 from models.heads.gauss_newton import Observations, project
 from models.heads.lids import blink_scores, snap_lids
-from models.heads.mediapipe_points import EYE_OUTER_LEFT, EYE_OUTER_RIGHT, LANDMARK_COUNT
+from models.heads.mediapipe_points import EYE_OUTER_LEFT, EYE_OUTER_RIGHT, JAW, LANDMARK_COUNT
 from models.heads.model import HeadModel
 
 Array = np.ndarray
@@ -41,7 +41,7 @@ class HeadFit:
         identity: `[K]` in standard deviations.
         expression: `[T, E]`.
         landmark_offsets: `[L, 3]` metres, fixed corrections of the embedding in the head frame.
-        residual_px: `[T]` mean distance of the landmarks; NaN for frames without a face.
+        residual_px: `[T]` mean distance of the landmarks off the jaw line; NaN for frames without a face.
         stats: Figures of quality (see `models.heads.fit_quality`).
         energies: Energy before each step, by phase name.
     """
@@ -106,9 +106,10 @@ def fit_head(
         raise InputError("no frame shows a face", f"none of {len(points)} frames has {_FEWEST_LANDMARKS} landmarks")
     eye_distance = np.linalg.norm(pixels[:, eyes[0]] - pixels[:, eyes[1]], axis=1)
     eye_distance_px = float(np.nanmedian(np.where(seen_frames, eye_distance, np.nan)))
+    on_jaw = np.isin(rows, JAW)
     observations = Observations(
         points=np.where(present[..., None], (pixels - [width / 2, height / 2]) / focal, 0.0),
-        weight=present.astype(np.float64),
+        weight=np.where(on_jaw, params.jaw, 1.0) * present,
         sigma=params.landmark_sigma * eye_distance_px / focal,
     )
     pivot = pivot_of(model)
@@ -124,7 +125,7 @@ def fit_head(
     world_to_camera[:, :3, 3] = state.translation() - state.rotation @ pivot
 
     error = np.linalg.norm(project(state, basis)[1] - observations.points, axis=-1) * focal
-    error[~present] = np.nan
+    error[~present | on_jaw] = np.nan
     residual = np.full(len(points), np.nan)
     residual[seen_frames] = np.nanmean(error[seen_frames], 1)
     return HeadFit(

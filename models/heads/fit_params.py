@@ -62,6 +62,7 @@ class FitParams:
     Attributes:
         focal_factor: Focal length over the larger image side.
         landmark_sigma: Standard deviation of a landmark as a share of the distance of the outer eye corners.
+        jaw: Weight of a landmark on the jaw line, whose place on the face is less sure than that of others.
         gap: Weight of a lid or lip opening.
         identity: Weight of squared identity coefficients. More than the 1 of independent landmark noise, because the
             embedding's errors are the same in all frames; real faces then get coefficients of about one.
@@ -78,6 +79,7 @@ class FitParams:
 
     focal_factor: float = 2.3
     landmark_sigma: float = 0.012
+    jaw: float = 0.2
     gap: float = 8.0
     identity: float = 5.0
     expression: float = 4.8

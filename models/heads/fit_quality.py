@@ -36,7 +36,7 @@ def fit_quality(
         seen: The measured landmarks.
         seen_frames: `[T]` frames with a face.
         scores: `[T, 2]` blink scores, or None.
-        error_px: `[T, L]` landmark distances in pixels, NaN where absent.
+        error_px: `[T, L]` landmark distances in pixels, NaN where absent or on the jaw line.
         eye_distance_px: Median distance of the outer eye corners.
         focal: Focal length in pixels.
         flow: The accelerations given to the fit in pixels, or None.

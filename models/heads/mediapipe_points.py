@@ -31,6 +31,9 @@ OVAL: tuple[int, ...] = (
     *(152, 148, 176, 149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109),
 )
 
+# The part of the oval along the jaw, from the subject's left ear to the right one.
+JAW: tuple[int, ...] = (361, 288, 397, 365, 379, 378, 400, 377, 152, 148, 176, 149, 150, 136, 172, 58, 132)
+
 # Pairs (upper, lower) whose distance is the opening of the mouth or of an eye.
 LIP_PAIRS: tuple[tuple[int, int], ...] = ((81, 178), (82, 87), (13, 14), (312, 317), (311, 402))
 LID_PAIRS_RIGHT: tuple[tuple[int, int], ...] = ((160, 144), (159, 145), (158, 153))
