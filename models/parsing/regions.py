@@ -1,0 +1,296 @@
+"""Which part of the person a pixel is: landmarks outline the features, colours learnt from the clip tell the rest."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from scipy.ndimage import gaussian_filter
+
+from models.parsing import labels as L
+from models.parsing.geometry import BROWS, EYES, LIPS_INNER, LIPS_OUTER, FaceFrame, face_oval, polygon
+
+Array = np.ndarray
+
+PARTS = (L.SKIN, L.HAIR, L.NECK, L.CLOTH)  # what colours decide between
+BINS = (32, 64, 64)  # of Lab; tint tells skin, hair and cloth apart better than lightness
+NEVER = 100.0
+PERSON = 0.6  # probability from which on a pixel is the person's; at 0.5 a rim of the room stays around hair
+
+
+@dataclass(frozen=True)
+class Appearance:
+    """The colours of one clip."""
+
+    log_density: Array  # [prod(BINS), len(PARTS)] float32
+    tooth: float  # a pixel inside the mouth is tooth where `toothness` exceeds this
+
+    def scores(self, frame: Array) -> Array:
+        """Return the log likelihood of each of PARTS for a frame, float32 `[H, W, len(PARTS)]`."""
+        return self.log_density[_codes(frame)]
+
+
+def toothness(frame: Array) -> Array:
+    """Return how bright and colourless pixels `[..., 3]` uint8 are: lightness minus chroma, in units of CIE Lab."""
+    lab = cv2.cvtColor(frame.reshape(-1, 1, 3), cv2.COLOR_RGB2Lab).astype(np.float32)
+    value = lab[..., 0] * (100 / 255) - np.hypot(lab[..., 1] - 128, lab[..., 2] - 128)
+    return value.reshape(frame.shape[:-1])
+
+
+def learn(frames: Sequence[Array], people: Sequence[Array], points: Sequence[Array]) -> Appearance:
+    """Learn the colours of skin, hair, neck, cloth and teeth from some frames of a clip.
+
+    Args:
+        frames: `[H, W, 3]` uint8 each.
+        people: the person's probability `[H, W]` of each.
+        points: the landmarks `[478, 2]` px of each.
+    """
+    tooth = _tooth_threshold(frames, points)
+    seeds = [_seeds(frame, person, p) for frame, person, p in zip(frames, people, points, strict=True)]
+    appearance = Appearance(_densities(frames, seeds), tooth)
+    for frame, person, p, seed in zip(frames, people, points, seeds, strict=True):
+        _drop_long_hair(seed, person, p, appearance.scores(frame))
+    _drop_strange_necks(frames, seeds)
+    appearance = Appearance(_densities(frames, seeds), tooth)
+    # Once more from the labels that this gives: the seeds are small and miss lights and shadows.
+    found = [label_frame(f, person, p, appearance) for f, person, p in zip(frames, people, points, strict=True)]
+    return Appearance(_densities(frames, found), tooth)
+
+
+def label_frame(frame: Array, person: Array, points: Array, appearance: Appearance, face_is_seen: bool = True) -> Array:
+    """Label one frame.
+
+    Args:
+        frame: `[H, W, 3]` uint8.
+        person: probability `[H, W]`.
+        points: landmarks `[478, 2]` px; those of another frame when the face is not seen.
+        appearance: of the clip.
+        face_is_seen: whether the landmarks are this frame's, so that the features can be drawn.
+
+    Returns:
+        uint8 `[H, W]` of models.parsing.labels.
+    """
+    height, width = person.shape
+    face = FaceFrame.of(points)
+    oval = face_oval(points, height, width)
+    inside = cv2.distanceTransform(oval.astype(np.uint8), cv2.DIST_L2, 3) / face.iod
+    is_person = _person(person, inside, face.iod) if face_is_seen else _person(person, np.zeros_like(inside), face.iod)
+    blur = max(0.8, 0.015 * face.iod)
+    scores = cv2.GaussianBlur(appearance.scores(frame), (0, 0), blur) - _penalties(face, oval, inside)
+    result = np.array(PARTS, np.uint8)[np.argmax(scores, axis=2)]
+    _connect(result, is_person, oval, scores, face)
+    result[~is_person] = L.BACKGROUND
+    if face_is_seen:
+        _draw_features(result, frame, points, appearance.tooth, is_person)
+    return result
+
+
+def without_flicker(labels: Iterable[Array], cuts: Iterable[int]) -> Iterator[Array]:
+    """Yield labels in which nothing outside the face lasts one frame only.
+
+    A pixel whose label differs from that of the frames before and after, which agree, takes theirs. Eyes, lips and the
+    inside of the mouth are left alone: a blink or a closure of the lips can really be that short.
+    """
+    starts = set(cuts)
+    slow = np.zeros(256, bool)
+    slow[[L.BACKGROUND, L.SKIN, L.HAIR, L.NECK, L.CLOTH, L.OTHER]] = True
+    window: deque[Array] = deque(maxlen=3)
+    for index, current in enumerate(labels):
+        if index in starts and window:
+            yield window[-1]
+            window.clear()
+        window.append(current)
+        if len(window) == 2:
+            yield window[0]
+        elif len(window) == 3:
+            before, now, after = window
+            yield np.where((before == after) & slow[before] & slow[now], before, now)
+    if window:
+        yield window[-1]
+
+
+def _codes(frame: Array) -> Array:
+    """Return the colour bin of every pixel, int32."""
+    lab = cv2.cvtColor(frame, cv2.COLOR_RGB2Lab).astype(np.int32)
+    return ((lab[..., 0] >> 3) * BINS[1] + (lab[..., 1] >> 2)) * BINS[2] + (lab[..., 2] >> 2)
+
+
+def _densities(frames: Sequence[Array], labels: Sequence[Array]) -> Array:
+    """Return the log density of each part's colours from smoothed histograms of labelled frames."""
+    bins = int(np.prod(BINS))
+    codes = [_codes(frame) for frame in frames]
+    density: dict[int, Array] = {}
+    for part in PARTS:
+        counts = sum(np.bincount(c[m == part], minlength=bins) for c, m in zip(codes, labels, strict=True))
+        smooth = gaussian_filter(np.asarray(counts, np.float32).reshape(BINS), 1.5).ravel()
+        density[part] = smooth / max(float(smooth.sum()), 1e-6)
+    # A neck is skin too; alone it is often seen in shadow only.
+    density[L.NECK] = 0.7 * density[L.NECK] + 0.3 * density[L.SKIN]
+    # A colour that was never seen says little about skin or hair, but clothes may have any.
+    unseen = {L.CLOTH: 0.03}
+    mixed = [(1 - unseen.get(part, 0.001)) * density[part] + unseen.get(part, 0.001) / bins for part in PARTS]
+    return np.log(np.stack(mixed, axis=1)).astype(np.float32)
+
+
+def _seeds(frame: Array, person: Array, points: Array) -> Array:
+    """Label the pixels whose part the landmarks alone decide; everything else is background."""
+    height, width = person.shape
+    face = FaceFrame.of(points)
+    across, down = face.coordinates(height, width)
+    inside = face_oval(points, height, width)
+    sure = cv2.erode((person > 0.8).astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
+    middle = float((points[np.isfinite(points).all(1)] - face.origin).mean(0) @ face.across / face.iod)
+    top = float(down[inside].min()) if inside.any() else -0.9
+    seeds = np.zeros((height, width), np.uint8)
+    seeds[sure & (down < top - 0.12) & (np.abs(across - middle) < 0.7)] = L.HAIR
+    seeds[sure & (down > face.chin + 0.5) & (np.abs(across - middle) > 0.65)] = L.CLOTH
+    seeds[sure & (down > face.chin + 0.08) & (down < face.chin + 0.22) & (np.abs(across - middle) < 0.3)] = L.NECK
+    cheeks = (down > 0.15) & (down < 0.7) & (np.abs(across - middle) < 0.6)
+    forehead = (down > -0.6) & (down < -0.4) & (np.abs(across - middle) < 0.3)
+    seeds[inside & (cheeks | forehead)] = L.SKIN
+    for ring in (*EYES, *BROWS, LIPS_OUTER):
+        seeds[polygon(points, ring, height, width)] = L.BACKGROUND
+    return seeds
+
+
+def _drop_long_hair(seeds: Array, person: Array, points: Array, scores: Array) -> None:
+    """Unlabel cloth seeds that are long hair: hair-coloured, and hanging together with the hair of the crown."""
+    skin, hair = scores[..., PARTS.index(L.SKIN)], scores[..., PARTS.index(L.HAIR)]
+    like_hair = (person > PERSON) & (hair > skin) & (hair > -np.log(len(PARTS) * float(np.prod(BINS))))
+    _, pieces = cv2.connectedComponents(like_hair.astype(np.uint8), connectivity=4)
+    crown = np.unique(pieces[(seeds == L.HAIR) & like_hair])
+    seeds[(seeds == L.CLOTH) & np.isin(pieces, crown[crown > 0])] = L.BACKGROUND
+
+
+def _drop_strange_necks(frames: Sequence[Array], seeds: Sequence[Array]) -> None:
+    """Unlabel neck seeds that do not have the tint of the face: a shirt or a scarf under the chin.
+
+    Tint, not lightness, because the chin throws a shadow on the neck.
+    """
+    tints = [cv2.cvtColor(frame, cv2.COLOR_RGB2Lab)[..., 1:].astype(np.float32) for frame in frames]
+    skin = np.concatenate([t[m == L.SKIN] for t, m in zip(tints, seeds, strict=True)])
+    if not len(skin):
+        return
+    middle = np.median(skin, axis=0)
+    reach = 3 * np.median(np.abs(skin - middle), axis=0).mean() + 8
+    for tint, seed in zip(tints, seeds, strict=True):
+        seed[(seed == L.NECK) & (np.linalg.norm(tint - middle, axis=2) > reach)] = L.BACKGROUND
+
+
+def _penalties(face: FaceFrame, oval: Array, inside: Array) -> Array:
+    """Return how unlikely each part is at each place, in units of log likelihood, float32 `[H, W, len(PARTS)]`."""
+    height, width = oval.shape
+    across, down = face.coordinates(height, width)
+    outside = cv2.distanceTransform((~oval).astype(np.uint8), cv2.DIST_L2, 3) / face.iod
+    side = np.abs(across)
+    above = down < face.jaw
+    below_chin = np.maximum(down - face.chin, 0)
+    # Skin outside the oval: ears beside it, the forehead above it.
+    skin = np.where(above, 8 * np.maximum(outside - 0.22, 0), 4 + 20 * outside)
+    # A fringe hangs into the oval from above and from the sides; hair-coloured skin further in is shade or a beard.
+    fringe = 1.5 + 10 * inside + 8 * np.clip((down - 0.2) / 0.2, 0, 1)
+    hair = np.where(oval, fringe, np.where(above, 0, 1 + 2 * below_chin + 5 * np.clip((0.55 - side) / 0.2, 0, 1)))
+    neck = np.where(above | oval, NEVER, 6 * np.maximum(side - 0.6, 0) + 3 * np.maximum(below_chin - 0.7, 0))
+    cloth = np.where(above | oval, NEVER, 8 * np.maximum(face.chin + 0.1 - down, 0))
+    return np.stack([np.where(oval, 0, skin), hair, neck, cloth], axis=2).astype(np.float32)
+
+
+def _person(probability: Array, inside: Array, iod: float) -> Array:
+    """Return the person without holes and crumbs; the inner part of the face always belongs to it."""
+    mask = (probability > PERSON) | (inside > 0.08) | ((inside > 0) & (probability > 0.25))
+    small = (0.35 * iod) ** 2
+    for value in (False, True):  # first fill small holes, then drop small pieces
+        count, pieces, statistics, _ = cv2.connectedComponentsWithStats(
+            (mask == value).astype(np.uint8), connectivity=4
+        )
+        crumbs = np.flatnonzero(statistics[:, cv2.CC_STAT_AREA] < small)
+        crumbs = crumbs[crumbs > 0]
+        if count > 1 and len(crumbs):
+            mask[np.isin(pieces, crumbs)] = not value
+    return mask
+
+
+def _connect(result: Array, is_person: Array, oval: Array, scores: Array, face: FaceFrame) -> None:
+    """Keep hair that hangs together with the hair of the crown, skin that touches the face, a neck under the chin."""
+    height, width = result.shape
+    across, down = face.coordinates(height, width)
+    crown = ~oval & (down < 0) & is_person
+    _demote(result, is_person, L.HAIR, crown, scores, (L.SKIN, L.NECK, L.CLOTH))
+    near_face = cv2.dilate(oval.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
+    _demote(result, is_person, L.SKIN, near_face, scores, (L.HAIR, L.NECK, L.CLOTH))
+    under_chin = (np.abs(across) < 0.5) & (down < face.chin + 0.3)
+    _demote(result, is_person, L.NECK, under_chin, scores, (L.CLOTH, L.HAIR))
+    _demote(result, is_person, L.CLOTH, np.ones_like(oval), scores, (L.NECK, L.HAIR), (0.25 * face.iod) ** 2)
+
+
+def _demote(
+    result: Array,
+    is_person: Array,
+    part: int,
+    anchor: Array,
+    scores: Array,
+    others: tuple[int, ...],
+    smallest: float = 0.0,
+) -> None:
+    """Give pieces of `part` that do not touch `anchor`, or have fewer than `smallest` pixels, their next best label."""
+    own = (result == part) & is_person
+    _, pieces, statistics, _ = cv2.connectedComponentsWithStats(own.astype(np.uint8), connectivity=4)
+    keep = statistics[:, cv2.CC_STAT_AREA] >= smallest
+    touching = np.zeros_like(keep)
+    touching[np.unique(pieces[anchor & own])] = True
+    lost = own & ~(keep & touching)[pieces]
+    if lost.any():
+        columns = [PARTS.index(other) for other in others]
+        result[lost] = np.array(others, np.uint8)[np.argmax(scores[lost][:, columns], axis=1)]
+
+
+def _draw_features(result: Array, frame: Array, points: Array, tooth: float, is_person: Array) -> None:
+    """Draw brows, eyes, lips and the inside of the mouth over the labels."""
+    height, width = result.shape
+    for ring in BROWS:
+        # Hair that hangs over a brow hides it.
+        result[polygon(points, ring, height, width) & (result != L.HAIR)] = L.BROWS
+    for ring in EYES:
+        result[polygon(points, ring, height, width) & is_person] = L.EYES
+    result[polygon(points, LIPS_OUTER, height, width) & is_person] = L.LIPS
+    opening = polygon(points, LIPS_INNER, height, width)
+    result[opening] = np.where(toothness(frame[opening][None])[0] > tooth, L.TEETH, L.MOUTH) if opening.any() else 0
+
+
+def _tooth_threshold(frames: Sequence[Array], points: Sequence[Array]) -> float:
+    """Return the `toothness` that splits the inside of the mouth best over the clip (Otsu 1979); inf without teeth."""
+    values: list[Array] = []
+    for frame, p in zip(frames, points, strict=True):
+        opening = polygon(p, LIPS_INNER, *frame.shape[:2])
+        if opening.any():
+            values.append(toothness(frame[opening][None])[0])
+    pixels = np.concatenate(values) if values else np.zeros(0, np.float32)
+    if len(pixels) < 50:
+        return float("inf")
+    ordered = np.sort(pixels.astype(np.float64))
+    sums, count = np.cumsum(ordered), np.arange(1, len(ordered))
+    low, high = sums[:-1] / count, (sums[-1] - sums[:-1]) / (len(ordered) - count)
+    split = int(np.argmax(count * (len(ordered) - count) * (high - low) ** 2))
+    # Two shades of the tongue are no teeth: those are clearly lighter than the rest and not dark.
+    if high[split] < 25 or high[split] - low[split] < 12:
+        return float("inf")
+    return float(ordered[split])
+
+
+def choose_frames(points: Array, valid: Array, count: int) -> Array:
+    """Choose frames to learn colours from: three quarters spread evenly, one quarter with the widest mouths.
+
+    Args:
+        points: landmarks `[T, 478, 2]` px.
+        valid: `[T]`.
+        count: how many; fewer when there are not as many frames with a face.
+    """
+    frames = np.flatnonzero(valid)
+    spread = frames[np.unique(np.linspace(0, len(frames) - 1, max(1, count - count // 4)).astype(int))]
+    gap = np.nan_to_num(np.linalg.norm(points[frames, 13] - points[frames, 14], axis=1))
+    # Frames of one wide mouth are neighbours: every third is enough.
+    widest = np.sort(frames[np.argsort(-gap, kind="stable")[: 3 * (count // 4)]])[::3]
+    return np.union1d(spread, widest)
