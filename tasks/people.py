@@ -26,6 +26,13 @@ class Consent(Params):
     evidence_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
 
 
+class Research(Params):
+    """Where published material comes from, and why a private evaluation may use it."""
+
+    source: str = Field(min_length=1)
+    reason: str = Field(min_length=1)
+
+
 class Speaker(Params):
     """data/speakers/<id>.yaml."""
 
@@ -37,6 +44,7 @@ class Speaker(Params):
     landmarks: Literal["mediapipe", "truth"] = "mediapipe"
     head_model: Literal["ict", "procedural"] = "ict"
     consent: Consent | None = None
+    research: Research | None = None
     note: str = ""
 
 
@@ -72,7 +80,9 @@ def check_basis(speaker: Speaker, today: datetime.date | None = None) -> None:
             fix,
         )
     if speaker.consent.date > today:
-        raise ConsentError(f"{speaker.name}: the consent begins on {speaker.consent.date}", "that is in the future", fix)
+        raise ConsentError(
+            f"{speaker.name}: the consent begins on {speaker.consent.date}", "that is in the future", fix
+        )
 
 
 def load_speaker(places: Places, speaker: str) -> Speaker:

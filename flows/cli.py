@@ -1,0 +1,484 @@
+"""`gausstalk`: the command line. Exit codes: see models/errors.py; 130 after an interrupt.
+
+Everything heavy is imported by the command that needs it, so that --help is there at once.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import time
+import traceback
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from models.errors import GausstalkError, MachineError, UsageError
+from tasks.places import Places
+
+INTERRUPTED = 130
+app = typer.Typer(
+    name="gausstalk",
+    help="Turns consented videos of people speaking into Gaussian-splat talking heads, and measures them.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+log = logging.getLogger("gausstalk")
+
+
+class Gender(StrEnum):
+    """As the tables group by it."""
+
+    female = "female"
+    male = "male"
+    unstated = "unstated"
+
+
+class BasisName(StrEnum):
+    """On what basis a voice is used."""
+
+    consent = "consent"
+    synthetic = "synthetic"
+    research = "research"
+
+
+Json = Annotated[bool, typer.Option("--json", help="Write JSON, and nothing else, to stdout.")]
+Replace = Annotated[bool, typer.Option("--replace", help="Put the files in the place of those of this name.")]
+Language = Annotated[str, typer.Option(help="Language that is spoken, as in ISO 639-1: en, de, zh.")]
+GenderOption = Annotated[Gender, typer.Option(help="Of the voice; the tables group by it.")]
+
+
+@app.callback()
+def common(
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show the traceback of an error.")] = False,
+) -> None:
+    """Turns consented videos of people speaking into Gaussian-splat talking heads, and measures them."""
+    global _verbose
+    _verbose = verbose
+
+
+_verbose = False
+
+
+def project() -> Places:
+    """Return the project: $GAUSSTALK_ROOT, or the nearest folder upwards that has dvc.yaml and params.yaml.
+
+    Raises:
+        UsageError: there is none.
+    """
+    if "GAUSSTALK_ROOT" not in os.environ:
+        here = Path.cwd()
+        found = next((path for path in (here, *here.parents) if (path / "params.yaml").is_file()), here)
+        os.environ["GAUSSTALK_ROOT"] = str(found)
+    places = Places.here()
+    if not places.params.is_file() or not (places.root / "dvc.yaml").is_file():
+        raise UsageError(
+            f"{places.root} is no gausstalk project",
+            "it has no params.yaml and dvc.yaml",
+            "cd into a checkout, or set GAUSSTALK_ROOT to one",
+        )
+    return places
+
+
+@app.command("add-speaker")
+def add_speaker(
+    name: Annotated[str, typer.Argument(help="What the speaker is called here: a-z, 0-9 and _.")],
+    videos: Annotated[list[Path], typer.Argument(help="Videos of this one person speaking, with sound.")],
+    consent: Annotated[Path, typer.Option(help="YAML file with the basis: consent, research or synthetic.")],
+    language: Language = "en",
+    gender: GenderOption = Gender.unstated,
+    replace: Replace = False,
+    json: Json = False,
+) -> None:
+    """Add a person: copy the videos, record the consent, put the name into params.yaml."""
+    from tasks.registry import add_speaker as add
+
+    places = project()
+    written = add(places, name, videos, consent, language, gender.value, replace)
+    _tell_written(places, written, json, f"next: gausstalk run {name}   (or dvc repro)")
+
+
+@app.command("add-drive")
+def add_drive(
+    name: Annotated[str, typer.Argument(help="What the recording is called here: a-z, 0-9 and _.")],
+    audio: Annotated[Path, typer.Argument(help="A recording of one voice that every head is made to say.")],
+    language: Language,
+    basis: Annotated[BasisName, typer.Option(help="On what basis the voice is used.")],
+    gender: GenderOption = Gender.unstated,
+    note: Annotated[str, typer.Option(help="Where the recording comes from.")] = "",
+    replace: Replace = False,
+    json: Json = False,
+) -> None:
+    """Add a recording that every head is made to say."""
+    from tasks.registry import add_drive as add
+
+    places = project()
+    written = add(places, name, audio, language, basis.value, gender.value, note, replace)
+    _tell_written(places, written, json, "next: gausstalk run   (or dvc repro)")
+
+
+def _tell_written(places: Places, written: list[Path], json: bool, after: str) -> None:
+    from flows.console import say, show_json
+
+    names = [str(path.relative_to(places.root)) for path in written]
+    if json:
+        show_json({"written": names})
+    else:
+        say("\n".join([*(f"wrote {name}" for name in names), after]))
+
+
+@app.command()
+def run(
+    speakers: Annotated[list[str] | None, typer.Argument(help="Whose heads to make; none: all of params.yaml.")] = None,
+    extractor: Annotated[list[str] | None, typer.Option("--extractor", "-e", help="Only these; none: all.")] = None,
+    jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Stages that run side by side.")] = 2,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would run.")] = False,
+    json: Json = False,
+) -> None:
+    """Bring the heads of speakers up to date: what `dvc repro` does, in parallel and watched by Prefect."""
+    from flows import console
+    from flows.environment import prepare
+    from flows.graph import read_plan
+    from flows.processes import Children, only_one
+
+    places = project()
+    prepare(places)
+    folder = places.root / ".work" / "run"
+    if dry_run:
+        _show_plan(read_plan(places.root, speakers or (), extractor or ()), json)
+        return
+    with only_one(folder / "lock", "a run"):
+        stages, servers = Children(folder / "stages.json"), Children(folder / "server.json")
+        left = stages.stop_leftovers() + servers.stop_leftovers()
+        if left:
+            log.warning("ended %d processes that an earlier run, itself killed, had left behind", left)
+        _interrupt_on_signals()
+        try:
+            plan = read_plan(places.root, speakers or (), extractor or ())
+            outcome = _conduct(places, plan, jobs, stages, servers)
+        finally:
+            stages.stop()
+            servers.stop()
+    states = outcome["states"]
+    if json:
+        console.show_json(outcome)
+    elif states:
+        console.say(console.summary(states, outcome["seconds"]))
+    for error in outcome["errors"]:
+        console.complain(f"\n{error['stage']}:\n{error['text']}")
+    if not outcome["errors"] and not json:
+        _show_results(places)
+    if outcome["exit_code"]:
+        raise typer.Exit(outcome["exit_code"])
+
+
+def _conduct(places: Places, plan: Any, jobs: int, stages: Any, servers: Any) -> dict[str, Any]:
+    """Run a plan under Prefect; with nothing to do and no server there, do not start one to say so."""
+    from flows.servers import prefect_for_a_run, running_prefect
+
+    if not any(item.changed for item in plan.items) and running_prefect(places) is None:
+        states = {item.name: "cached" for item in plan.items}
+        return {"states": states, "seconds": {}, "errors": [], "exit_code": 0}
+    log.info("%d of %d stages to do", sum(item.changed for item in plan.items), len(plan.items))
+    with prefect_for_a_run(places, servers) as url:
+        from flows.run import Conductor
+
+        log.info("watch it at %s", url)
+        threads = max(1, len(os.sched_getaffinity(0)) // jobs)
+        outcome = Conductor(places, plan, jobs, threads, stages).run()
+    errors = [{"stage": error.name, "exit_code": error.exit_code, "text": error.words} for error in outcome.errors]
+    return {
+        "states": outcome.states,
+        "seconds": outcome.seconds,
+        "errors": errors,
+        "exit_code": outcome.exit_code or (1 if set(outcome.states.values()) & {"failed", "skipped"} else 0),
+    }
+
+
+def _show_plan(plan: Any, json: bool) -> None:
+    from flows import console
+
+    rows = [
+        {"name": item.name, "stage": item.stage, **vars(item.keys), "changed": item.changed, "needs": list(item.needs)}
+        for item in plan.items
+    ]
+    if json:
+        console.show_json(rows)
+        return
+    console.show_rows([(row["name"], "to do" if row["changed"] else "cached") for row in rows], ["stage", "state"])
+    console.say(f"{sum(row['changed'] for row in rows)} of {len(rows)} stages to do")
+
+
+def _interrupt_on_signals() -> None:
+    """End on SIGTERM and SIGHUP as on Ctrl-C: what has been started is stopped, too."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+        signal.signal(number, interrupt)
+
+
+@app.command()
+def say(
+    speaker: Annotated[str, typer.Argument(help="Whose head.")],
+    audio: Annotated[Path, typer.Argument(help="What it says: a sound file of any length.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The video to write, .mp4.")],
+    extractor: Annotated[str, typer.Option(help="Which of the speaker's heads.")] = "logmel",
+) -> None:
+    """Make a trained head say something."""
+    from tasks.stage import limit_threads
+
+    places = project()
+    limit_threads()
+    from tasks.say import say as speak
+
+    speak(places, speaker, audio, out, extractor)
+    from flows.console import say as tell
+
+    tell(str(out))
+
+
+@app.command()
+def ui() -> None:
+    """Show Prefect (what runs) and MLflow (what came out) in the browser, until Ctrl-C."""
+    from flows.console import say as tell
+    from flows.environment import prepare
+    from flows.processes import Children, only_one
+    from flows.servers import announced, start_mlflow, start_prefect, wait_for
+
+    places = project()
+    prepare(places)
+    _interrupt_on_signals()
+    folder = places.root / ".work" / "run"
+    with only_one(folder / "ui_lock", "the user interface"):
+        children = Children(folder / "ui.json")
+        children.stop_leftovers()
+        try:
+            servers = [start_prefect(places, children), start_mlflow(places, children)]
+            for server in servers:
+                wait_for(server)
+            with announced(places, servers):
+                for server in servers:
+                    tell(f"{server.name:8s}{server.url}")
+                tell("Ctrl-C ends both.")
+                while all(server.process.poll() is None for server in servers):
+                    time.sleep(0.5)
+            ended = next(server for server in servers if server.process.poll() is not None)
+            raise MachineError(f"the {ended.name} server has ended", f"its log is {ended.log}")
+        finally:
+            children.stop()
+
+
+@app.command()
+def fetch(
+    names: Annotated[list[str] | None, typer.Argument(help="Assets of data/assets.toml.")] = None,
+    list_: Annotated[bool, typer.Option("--list", help="Show all assets and whether they are here.")] = False,
+    accept: Annotated[bool, typer.Option("--accept", help="I have read the licence and accept it.")] = False,
+    json: Json = False,
+) -> None:
+    """Download weights and head models, verified by their sha256."""
+    from flows import console
+    from tasks.assets import has_asset, read_assets
+    from tasks.fetch import fetch_all
+
+    places = project()
+    if not names and not list_:
+        raise UsageError("no asset named", "", "gausstalk fetch --list shows them")
+    if names:
+        found = fetch_all(places, names, accept)
+        if json:
+            console.show_json({name: str(path) for name, path in found.items()})
+        return
+    rows = [
+        {
+            "name": name,
+            "here": has_asset(places, name),
+            "megabytes": round(asset.bytes / 1e6, 1),
+            "licence": asset.licence,
+            "what": asset.what,
+            "url": asset.url,
+        }
+        for name, asset in read_assets(places).items()
+    ]
+    if json:
+        console.show_json(rows)
+        return
+    cells = [
+        (row["name"], "here" if row["here"] else "missing", row["megabytes"], row["licence"], row["what"])
+        for row in rows
+    ]
+    console.show_rows(cells, ["name", "state", "MB", "licence", "what"])
+
+
+@app.command()
+def doctor(json: Json = False) -> None:
+    """Check this machine and this project, and say what mends what is wrong."""
+    from flows import console
+    from tasks.doctor import as_rows, examine
+
+    findings = examine(project())
+    failed = any(finding.state == "fail" for finding in findings)
+    if json:
+        console.show_json({"ok": not failed, "findings": as_rows(findings)})
+    else:
+        rows = [(finding.state, finding.name, finding.found, finding.fix) for finding in findings]
+        console.show_rows(rows, ["state", "check", "found", "fix"])
+    if failed:
+        raise typer.Exit(MachineError.exit_code)
+
+
+@app.command()
+def report(
+    open_: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False, json: Json = False
+) -> None:
+    """Say where the report and the videos are."""
+    places = project()
+    path = places.root / "data" / "report" / "report.html"
+    if not path.is_file():
+        raise UsageError("there is no report yet", f"{path} does not exist", "dvc repro   (or gausstalk run)")
+    if json:
+        from flows.console import show_json
+
+        show_json({"report": str(path), "videos": [str(video) for video in _videos(places)]})
+    else:
+        _show_results(places)
+    if open_:
+        import webbrowser
+
+        webbrowser.open(path.as_uri())
+
+
+def _videos(places: Places) -> list[Path]:
+    return sorted((places.root / "data" / "preview").glob("*/render*/**/*.mp4"))
+
+
+def _show_results(places: Places) -> None:
+    from flows.console import say as tell
+
+    page = places.root / "data" / "report" / "report.html"
+    if page.is_file():
+        tell(f"report: {page}")
+    for video in _videos(places):
+        tell(f"video:  {video}")
+
+
+@app.command()
+def metrics(
+    speakers: Annotated[list[str] | None, typer.Argument(help="Whose; none: everybody's.")] = None,
+    json: Json = False,
+) -> None:
+    """Show every number that has been measured."""
+    from flows import console
+    from tasks.publish import metric_rows
+
+    rows = [row for row in metric_rows(project()) if not speakers or row.get("speaker") in speakers]
+    if json:
+        console.show_json(rows)
+        return
+    heads = ["speaker", "method", "extractor", "split", "drive", "region", "variant", "metric", "value", "unit"]
+    cells = [["" if row.get(head) is None else _number(row.get(head)) for head in heads] for row in rows]
+    console.show_rows(cells, heads)
+
+
+def _number(value: object) -> object:
+    return f"{value:.4g}" if isinstance(value, float) else value
+
+
+@app.command()
+def publish() -> None:
+    """Put everything that is not in MLflow yet there."""
+    import json as parser
+
+    from flows.environment import for_children, prepare
+    from flows.processes import Children
+    from flows.run import failure
+    from tasks.stage import threads
+
+    places = project()
+    prepare(places)
+    children = Children(places.root / ".work" / "run" / "publish.json")
+    lines: list[str] = []
+    command = [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--single-item", "--force", "publish"]
+    try:
+        code = children.run(command, places.root, for_children(threads()), lines.append)
+    finally:
+        children.stop()
+    if code:
+        raise failure("publish", code, lines)
+    result = parser.loads((places.root / "data" / "published" / "published.json").read_text(encoding="utf-8"))
+    if result["state"] != "complete":
+        raise MachineError("MLflow takes nothing", result["why"], "gausstalk doctor; then gausstalk publish again")
+    from flows.console import say as tell
+
+    new = sum(entry["new"] for entry in result["runs"])
+    tell(f"{len(result['runs'])} runs in MLflow, {new} of them new; gausstalk ui shows them")
+
+
+@app.command()
+def dag(
+    check: Annotated[bool, typer.Option("--check", help="Fail when dvc.yaml is not up to date (default).")] = False,
+    write: Annotated[bool, typer.Option("--write", help="Bring dvc.yaml up to date.")] = False,
+) -> None:
+    """Compare the code that every stage of dvc.yaml depends on with what the stage imports."""
+    from flows.console import say as tell
+    from tasks import dag as lists
+
+    if check and write:
+        raise UsageError("--check and --write exclude each other")
+    places = project()
+    changed = lists.write(places) if write else lists.check(places)
+    if changed and not write:
+        raise UsageError(
+            f"dvc.yaml: the code of {', '.join(changed)} is not what they import",
+            "a change in that code would not run them again",
+            "gausstalk dag --write",
+        )
+    tell(f"dvc.yaml: {'wrote ' + ', '.join(changed) if changed else 'every stage depends on the code that it imports'}")
+
+
+def main() -> None:
+    """Run the command line; whatever goes wrong ends as what, why and fix on stderr, and a documented exit code."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    log.propagate = False
+    sys.exit(_guarded())
+
+
+def _guarded() -> int:
+    try:
+        return app(sys.argv[1:] or ["--help"], standalone_mode=False) or 0
+    except GausstalkError as error:
+        return _fail(error, str(error), error.exit_code)
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted; finished stages are kept, the same command goes on from there\n")
+        return INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader of our output has gone
+        return 0
+    except Exception as error:  # noqa: BLE001 - the last guard: no user is shown a traceback unasked
+        if hasattr(error, "format_message"):  # the argument parser's own errors
+            words = " ".join(str(error.format_message()).split())
+            return _fail(error, str(UsageError(words or "no command", "", "gausstalk --help")), UsageError.exit_code)
+        if type(error).__name__ == "Abort":
+            return INTERRUPTED
+        text = GausstalkError(f"{type(error).__name__}: {error}", "this is a fault of gausstalk", "report it with -v")
+        return _fail(error, str(text), 1)
+
+
+def _fail(error: BaseException, text: str, code: int) -> int:
+    if _verbose:
+        traceback.print_exception(error)
+    sys.stderr.write(text + "\n")
+    return code
+
+
+if __name__ == "__main__":
+    main()

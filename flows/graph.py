@@ -1,0 +1,174 @@
+"""The stages of dvc.yaml, what needs what, and what is out of date: read from DVC's own index.
+
+DVC has no public call that gives this, so this module, and no other, uses DVC's internals; its test is the contract.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from models.errors import BusyError, GausstalkError, UsageError
+from tasks.places import Keys
+
+
+@dataclass(frozen=True)
+class Item:
+    """One stage of dvc.yaml for one speaker, extractor and drive."""
+
+    name: str  # DVC's address, for example tg_face@demo-logmel
+    stage: str  # tg_face
+    keys: Keys
+    needs: tuple[str, ...] = ()  # names of the items whose outputs it reads
+    changed: bool = False  # DVC has something to do for it, or for one of those
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run of some speakers has to do, in three parts, each in an order in which it could be done."""
+
+    shared: tuple[Item, ...]  # of no speaker, and speakers need it
+    of_speakers: dict[str, tuple[Item, ...]]
+    closing: tuple[Item, ...]  # of no speaker, after them: tables, report
+
+    @property
+    def items(self) -> tuple[Item, ...]:
+        """All items, dependencies first."""
+        return (*self.shared, *(item for items in self.of_speakers.values() for item in items), *self.closing)
+
+
+def read_plan(root: Path, speakers: Sequence[str] = (), extractors: Sequence[str] = ()) -> Plan:
+    """Read dvc.yaml and return what belongs to `speakers` and `extractors` (none given: all).
+
+    Raises:
+        UsageError: dvc.yaml or params.yaml is not valid, or a speaker or extractor is not in params.yaml.
+        BusyError: a stage is being run by somebody else right now.
+        GausstalkError: DVC failed in another way.
+    """
+    from dvc.exceptions import DvcException
+    from dvc.lock import LockError
+    from dvc.repo import Repo
+
+    try:
+        with Repo(str(root), _wait_for_lock=True) as repo:
+            stages, edges = _stages(repo)
+            chosen = _choose(stages, edges, speakers, extractors)
+            with repo.lock:
+                changed = _changed(chosen, {name: stages[name][0] for name in chosen}, edges)
+    except LockError as error:
+        raise BusyError(
+            "DVC is busy with a stage of this project", str(error), "wait for the other run to end, or stop it"
+        ) from error
+    except DvcException as error:
+        if "not a git repository" in str(error):
+            raise UsageError(
+                f"{root} is not a git repository", "DVC expects one", "dvc config --local core.no_scm true"
+            ) from error
+        if "YAML" in type(error).__name__.upper() or "params" in str(error) or "dvc.yaml" in str(error):
+            raise UsageError("dvc.yaml or params.yaml cannot be read", str(error)) from error
+        raise GausstalkError("DVC cannot read this project", str(error)) from error
+    items = {
+        name: replace(
+            stages[name][1], needs=tuple(need for need in edges[name] if need in chosen), changed=changed[name]
+        )
+        for name in chosen
+    }
+    return _parts(items)
+
+
+def _stages(repo: Any) -> tuple[dict[str, tuple[Any, Item]], dict[str, list[str]]]:
+    """Return every stage by name, dependencies first, and the names that each one needs."""
+    import networkx
+
+    graph = repo.index.graph  # an edge leads from a stage to one that it needs
+    stages = {}
+    for stage in networkx.dfs_postorder_nodes(graph):
+        command = stage.cmd if isinstance(stage.cmd, str) else " ".join(stage.cmd or [])
+        stages[stage.name] = (stage, Item(stage.name, stage.name.split("@")[0], keys_of(command)))
+    return stages, {stage.name: sorted(need.name for need in graph.successors(stage)) for stage in graph}
+
+
+def keys_of(command: str) -> Keys:
+    """Return the keys that a stage's command line names.
+
+    The command is the contract; DVC's item names join their parts with '-' and cannot be taken apart safely.
+    """
+    words = shlex.split(command)
+    found = {
+        word[2:]: words[position + 1]
+        for position, word in enumerate(words[:-1])
+        if word in ("--speaker", "--extractor", "--drive")
+    }
+    return Keys(**found)
+
+
+def _choose(
+    stages: dict[str, tuple[Any, Item]], edges: dict[str, list[str]], speakers: Sequence[str], extractors: Sequence[str]
+) -> list[str]:
+    """Return the names of what is wanted, dependencies first."""
+    items = {name: item for name, (_, item) in stages.items()}
+    _known("speaker", speakers, (item.keys.speaker for item in items.values()))
+    _known("extractor", extractors, (item.keys.extractor for item in items.values()))
+    own = [
+        name
+        for name, item in items.items()
+        if item.keys.speaker is not None
+        and (not speakers or item.keys.speaker in speakers)
+        and (not extractors or item.keys.extractor in (None, *extractors))
+    ]
+    before = _reach(own, edges)
+    after = {
+        name
+        for name, item in items.items()
+        if item.keys.speaker is None and _reach([name], edges) & set(own) and name not in before
+    }
+    return [name for name in items if name in after or name in own or (name in before and not items[name].keys.speaker)]
+
+
+def _known(what: str, wanted: Sequence[str], names: Iterable[str | None]) -> None:
+    known = sorted({name for name in names if name})
+    for name in wanted:
+        if name not in known:
+            raise UsageError(
+                f"{name!r} is not a {what} of this project",
+                f"params.yaml: {what}s lists {', '.join(known) or 'none'}",
+                f"gausstalk add-speaker {name} VIDEO --consent FILE" if what == "speaker" else f"add it to {what}s",
+            )
+
+
+def _reach(names: Iterable[str], edges: dict[str, list[str]]) -> set[str]:
+    """Return everything that `names` need, directly or not, and they themselves."""
+    seen: set[str] = set()
+    waiting = list(names)
+    while waiting:
+        name = waiting.pop()
+        if name not in seen:
+            seen.add(name)
+            waiting.extend(edges[name])
+    return seen
+
+
+def _changed(names: list[str], stages: dict[str, Any], edges: dict[str, list[str]]) -> dict[str, bool]:
+    """Ask DVC what is out of date; whatever needs something out of date is so too."""
+    changed: dict[str, bool] = {}
+    for name in names:
+        changed[name] = any(changed.get(need, False) for need in edges[name]) or bool(stages[name].changed())
+    return changed
+
+
+def _parts(items: dict[str, Item]) -> Plan:
+    edges = {name: list(item.needs) for name, item in items.items()}
+    own = [item for item in items.values() if item.keys.speaker]
+    needed = _reach((item.name for item in own), edges)
+    of_speakers: dict[str, tuple[Item, ...]] = {}
+    for item in own:
+        of_speakers[str(item.keys.speaker)] = (*of_speakers.get(str(item.keys.speaker), ()), item)
+    others = [item for item in items.values() if not item.keys.speaker]
+    return Plan(
+        shared=tuple(item for item in others if item.name in needed),
+        of_speakers=of_speakers,
+        closing=tuple(item for item in others if item.name not in needed),
+    )

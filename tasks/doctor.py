@@ -1,0 +1,232 @@
+"""What stands between this machine and a run: checks that each say what they found and what mends it."""
+
+from __future__ import annotations
+
+import ctypes.util
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import re
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from models.errors import GausstalkError
+from tasks import dag
+from tasks.assets import candidates, read_assets
+from tasks.params import Params, read_yaml, validate
+from tasks.people import load_drive, load_speaker
+from tasks.places import Places
+from tasks.stage import threads
+
+GIB = 2**30
+LEAST_MEMORY_GIB, LEAST_DISK_GIB = 4.0, 5.0
+PORTS = {"Prefect": 4200, "MLflow": 5000}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The result of one check."""
+
+    name: str
+    state: Literal["ok", "warn", "fail"]
+    found: str
+    fix: str = ""
+
+
+def examine(places: Places) -> list[Finding]:
+    """Run all checks; none of them raises."""
+    checks: list[Callable[[Places], Iterator[Finding]]] = [
+        _python,
+        _packages,
+        _machine,
+        _graphics,
+        _ports,
+        _assets,
+        _people,
+        _params,
+        _graph,
+    ]
+    findings: list[Finding] = []
+    for check in checks:
+        try:
+            findings += check(places)
+        except (GausstalkError, OSError, ValueError) as error:
+            what = getattr(error, "what", str(error))
+            findings.append(Finding(check.__name__.strip("_"), "fail", what, getattr(error, "fix", "")))
+    return findings
+
+
+def as_rows(findings: list[Finding]) -> list[dict[str, Any]]:
+    """Return findings as plain dictionaries."""
+    return [asdict(finding) for finding in findings]
+
+
+def _python(places: Places) -> Iterator[Finding]:
+    version = platform.python_version()
+    good = sys.version_info >= (3, 11)
+    yield Finding(
+        "python", "ok" if good else "fail", f"{version}, {sys.executable}", "" if good else "install Python 3.11"
+    )
+    spec = importlib.util.find_spec("models")
+    where = Path(spec.origin).resolve().parents[1] if spec and spec.origin else None
+    if where == places.root:
+        yield Finding("project", "ok", str(places.root))
+    else:
+        yield Finding(
+            "project",
+            "fail",
+            f"'import models' gives {where}, not {places.root}",
+            "another package of that name comes first: install this one with `pip install -e .` in a fresh environment",
+        )
+
+
+def _packages(_places: Places) -> Iterator[Finding]:
+    try:
+        wanted = importlib.metadata.requires("gausstalk") or []
+    except importlib.metadata.PackageNotFoundError:
+        yield Finding("packages", "warn", "gausstalk is not installed", "pip install -e . -c constraints.txt")
+        return
+    missing = []
+    for requirement in wanted:
+        name = re.match(r"[A-Za-z0-9._-]+", requirement)
+        if name and "extra ==" not in requirement:
+            try:
+                importlib.metadata.version(name.group())
+            except importlib.metadata.PackageNotFoundError:
+                missing.append(name.group())
+    state: Literal["ok", "fail"] = "fail" if missing else "ok"
+    shown = ("torch", "numba", "mediapipe", "dvc", "prefect", "mlflow")
+    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in shown if name not in missing)
+    yield Finding(
+        "packages", state, f"missing: {', '.join(missing)}" if missing else versions, "make install" if missing else ""
+    )
+    both = [name for name in ("opencv-python", "opencv-python-headless") if _installed(name)]
+    if both and _installed("opencv-contrib-python"):
+        yield Finding(
+            "opencv",
+            "warn",
+            f"{', '.join(both)} and opencv-contrib-python overwrite each other's files",
+            f"pip uninstall {' '.join(both)}; pip install --force-reinstall --no-deps opencv-contrib-python",
+        )
+
+
+def _installed(name: str) -> bool:
+    try:
+        importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def _machine(places: Places) -> Iterator[Finding]:
+    import psutil
+
+    yield Finding("cores", "ok", f"{len(os.sched_getaffinity(0))}, of which a stage uses {threads()}")
+    memory = psutil.virtual_memory()
+    enough = memory.available / GIB >= LEAST_MEMORY_GIB
+    yield Finding(
+        "memory",
+        "ok" if enough else "warn",
+        f"{memory.available / GIB:.1f} of {memory.total / GIB:.1f} GiB free",
+        "" if enough else f"close other programs; training at 256x256 needs about {LEAST_MEMORY_GIB:.0f} GiB",
+    )
+    disk = shutil.disk_usage(places.root)
+    enough = disk.free / GIB >= LEAST_DISK_GIB
+    yield Finding(
+        "disk",
+        "ok" if enough else "warn",
+        f"{disk.free / GIB:.1f} GiB free",
+        "" if enough else f"a speaker needs about {LEAST_DISK_GIB:.0f} GiB; `dvc gc -w` drops old results",
+    )
+    found = ctypes.util.find_library("gomp") or ctypes.util.find_library("omp")
+    yield Finding("openmp", "ok", found or "none; Numba then uses its own threads")
+
+
+def _graphics(_places: Places) -> Iterator[Finding]:
+    tool = shutil.which("nvidia-smi")
+    if tool is None:
+        yield Finding("gpu", "ok", "none; everything runs on the CPU")
+        return
+    query = [tool, "--query-gpu=name,memory.total", "--format=csv,noheader"]
+    answer = subprocess.run(query, capture_output=True, text=True, timeout=20, check=False)  # noqa: S603 - fixed words
+    name = "; ".join(answer.stdout.split("\n")).strip("; ") or "nvidia-smi gives nothing"
+    missing = not _installed("gsplat")
+    yield Finding("gpu", "warn" if missing else "ok", name, "pip install -e .[cuda] to train on it" if missing else "")
+
+
+def _ports(_places: Places) -> Iterator[Finding]:
+    for name, port in PORTS.items():
+        with socket.socket() as probe:
+            probe.settimeout(0.5)
+            taken = probe.connect_ex(("127.0.0.1", port)) == 0
+        text = f"{name}'s port {port} is {'in use; `gausstalk ui` takes the next free one' if taken else 'free'}"
+        yield Finding(f"port {port}", "ok", text)
+
+
+def _assets(places: Places) -> Iterator[Finding]:
+    for name, asset in read_assets(places).items():
+        path = next((path for path in candidates(places, asset) if path.is_file()), None)
+        size = f"{asset.bytes / 1e6:.1f} MB, {asset.licence}"
+        if path is None:
+            fix = f"gausstalk fetch {name}" if asset.url else f"make it: {asset.what}"
+            yield Finding(f"asset {name}", "warn", f"not here ({size}): {asset.what}", fix)
+        elif path.stat().st_size != asset.bytes:
+            got = f"{path} has {path.stat().st_size} bytes, not {asset.bytes}"
+            yield Finding(f"asset {name}", "fail", got, f"delete it, then: gausstalk fetch {name}")
+        else:
+            yield Finding(f"asset {name}", "ok", str(path))
+
+
+def _people(places: Places) -> Iterator[Finding]:
+    params = read_yaml(places.params)
+    for speaker in params.get("speakers") or []:
+        record = load_speaker(places, speaker)
+        yield Finding(f"speaker {speaker}", "ok", f"basis {record.basis}, {record.language}, {record.gender}")
+    for drive in params.get("drives") or []:
+        voice = load_drive(places, drive)
+        yield Finding(f"drive {drive}", "ok", f"basis {voice.basis}, {voice.language}, {voice.gender}")
+
+
+def _params(places: Places) -> Iterator[Finding]:
+    data = read_yaml(places.params)
+    wrong = []
+    for section, content in data.items():
+        if not isinstance(content, dict):
+            continue
+        model = _params_of(section)
+        if model is None:
+            wrong.append(f"no stage {section!r} has params")
+            continue
+        try:
+            validate(model, content, f"params.yaml: {section}")
+        except GausstalkError as error:
+            wrong.append(error.what)
+    if wrong:
+        yield Finding("params", "fail", "; ".join(wrong), "correct params.yaml")
+    else:
+        yield Finding("params", "ok", f"{len(data)} sections of params.yaml are valid")
+
+
+def _params_of(section: str) -> type[Params] | None:
+    """Return the model of a section: what the stage of that name declares."""
+    if importlib.util.find_spec(f"tasks.{section}") is None:
+        return None
+    stage = getattr(importlib.import_module(f"tasks.{section}"), "STAGE", None)
+    return getattr(stage, "params", None)
+
+
+def _graph(places: Places) -> Iterator[Finding]:
+    changed = dag.check(places)
+    if changed:
+        yield Finding(
+            "dvc.yaml", "fail", f"the code of {', '.join(changed)} is not what they import", "gausstalk dag --write"
+        )
+    else:
+        yield Finding("dvc.yaml", "ok", "every stage depends on the code that it imports")

@@ -1,0 +1,265 @@
+"""Adds speakers and drives to the project: all of it or nothing, and never without a basis for using the likeness."""
+
+from __future__ import annotations
+
+import datetime
+import io
+import logging
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import Field
+
+from models.errors import ConsentError, InputError, MachineError, UsageError
+from tasks.assets import sha256_of
+from tasks.params import Params, read_yaml, validate
+from tasks.people import Basis, Consent, Drive, Research, Speaker, check_basis
+from tasks.places import Places, check_name
+
+Gender = Literal["female", "male", "unstated"]
+log = logging.getLogger("gausstalk")
+
+
+class ConsentFile(Params):
+    """What `gausstalk add-speaker --consent FILE` reads."""
+
+    basis: Basis
+    who: str = ""  # consent: whose likeness it is
+    scope: str = ""  # consent: what has been agreed to
+    date: datetime.date | None = None
+    expiry: datetime.date | None = None
+    evidence: str = ""  # consent: the signed document, beside this file; only its sha256 is kept
+    source: str = ""  # research: where the material was published
+    reason: str = ""  # research: why a private evaluation needs it
+    note: str = Field(default="", max_length=2000)
+
+
+def read_consent(path: Path) -> tuple[Basis, Consent | None, Research | None, str]:
+    """Read a consent file; return the basis, its record and a note.
+
+    Raises:
+        UsageError: it is no such file, or has unknown keys.
+        ConsentError: something that the basis needs is missing, or the consent is not valid today.
+    """
+    data = validate(ConsentFile, read_yaml(path), str(path))
+    needed = {
+        "consent": ("who", "scope", "date", "expiry", "evidence"),
+        "research": ("source", "reason"),
+        "synthetic": (),
+    }[data.basis]
+    missing = [name for name in needed if not getattr(data, name)]
+    if missing:
+        raise ConsentError(
+            f"{path}: {', '.join(missing)} missing",
+            f"the basis '{data.basis}' needs {', '.join(needed)}",
+            "add them; nobody's likeness is used without a basis",
+        )
+    if data.basis == "research":
+        return data.basis, None, Research(source=data.source, reason=data.reason), data.note
+    if data.basis == "synthetic":
+        return data.basis, None, None, data.note
+    evidence = path.parent / data.evidence
+    if not evidence.is_file():
+        raise ConsentError(
+            f"{evidence}: no such file", "the consent names it as its evidence", "put the signed document there"
+        )
+    consent = validate(
+        Consent,
+        {
+            "who": data.who,
+            "scope": data.scope,
+            "date": data.date,
+            "expiry": data.expiry,
+            "evidence_sha256": sha256_of(evidence),
+        },
+        str(path),
+    )
+    return data.basis, consent, None, data.note
+
+
+def add_speaker(
+    places: Places,
+    name: str,
+    videos: Sequence[Path],
+    consent_file: Path,
+    language: str = "en",
+    gender: Gender = "unstated",
+    replace: bool = False,
+) -> list[Path]:
+    """Copy `videos` into the project, write data/speakers/<name>.yaml, add the name to params.yaml.
+
+    Returns:
+        The files that were written or changed.
+
+    Raises:
+        UsageError: the name cannot be used or is taken, or the consent file is not valid.
+        ConsentError: there is no valid basis.
+        InputError: a video cannot be used.
+        MachineError: there is no room for a copy.
+    """
+    from tasks.media import probe
+
+    check_name(name)
+    _check_free(places, "speaker", name, places.speaker_record(name), places.raw_speaker(name), replace)
+    basis, consent, research, note = read_consent(consent_file)
+    for video in videos:
+        info = probe(video)
+        if not info.has_sound:
+            raise InputError(f"{video}: no sound", "a head learns its lips from the voice", "use a video with sound")
+    files = {f"{number:02d}{video.suffix.lower()}": video for number, video in enumerate(videos, 1)}
+    record = validate(
+        Speaker,
+        {
+            "name": name,
+            "basis": basis,
+            "language": language,
+            "gender": gender,
+            "sources": list(files),
+            "consent": consent,
+            "research": research,
+            "note": note,
+        },
+        f"speaker {name}",
+    )
+    check_basis(record)
+    return _add(places, "speakers", name, places.speaker_record(name), places.raw_speaker(name), record, files)
+
+
+def add_drive(
+    places: Places,
+    name: str,
+    sound: Path,
+    language: str,
+    basis: Basis,
+    gender: Gender = "unstated",
+    note: str = "",
+    replace: bool = False,
+) -> list[Path]:
+    """Copy a recording into the project, write data/drives/<name>.yaml, add the name to params.yaml.
+
+    Returns:
+        The files that were written or changed.
+
+    Raises:
+        UsageError: the name cannot be used or is taken.
+        InputError: the sound cannot be used.
+        MachineError: there is no room for a copy.
+    """
+    from tasks.media import read_sound
+
+    check_name(name, "drive")
+    _check_free(places, "drive", name, places.drive_record(name), places.raw_drive(name), replace)
+    read_sound(sound)
+    file = f"speech{sound.suffix.lower()}"
+    content = {
+        "name": name,
+        "basis": basis,
+        "language": language,
+        "gender": gender,
+        "source": file,
+        "note": note,
+    }
+    record = validate(Drive, content, f"drive {name}")
+    return _add(places, "drives", name, places.drive_record(name), places.raw_drive(name), record, {file: sound})
+
+
+def _check_free(places: Places, what: str, name: str, record: Path, raw: Path, replace: bool) -> None:
+    graph = places.root / "dvc.yaml"
+    made = f"- {raw.relative_to(places.root).as_posix()}"
+    if graph.is_file() and any(line.strip() == made for line in graph.read_text(encoding="utf-8").splitlines()):
+        raise UsageError(f"the {what} {name!r} is made by a stage of dvc.yaml", "its files would be overwritten again")
+    if not replace and (record.exists() or raw.exists()):
+        raise UsageError(
+            f"the {what} {name!r} is there already",
+            f"{record.relative_to(places.root) if record.exists() else raw.relative_to(places.root)} exists",
+            "choose another name, or add --replace to put these files in the place of the old ones",
+        )
+
+
+def _add(
+    places: Places, key: str, name: str, record: Path, raw: Path, content: Params, files: dict[str, Path]
+) -> list[Path]:
+    """Write the folder, the record and the name in params.yaml; whatever fails, all three are as they were."""
+    params = with_name(places.params, key, name)
+    needed = sum(path.stat().st_size for path in files.values())
+    free = shutil.disk_usage(places.root).free
+    if needed > free:
+        raise MachineError(
+            f"{needed / 1e6:.0f} MB do not fit on the disk", f"{free / 1e6:.0f} MB are free", "free some space"
+        )
+    text = yaml.safe_dump(
+        content.model_dump(mode="json", exclude_defaults=True), sort_keys=False, allow_unicode=True, width=110
+    )
+    with ExitStack() as undo:
+        undo.enter_context(_in_place(raw, lambda draft: _copy(files, draft)))
+        undo.enter_context(_in_place(record, lambda draft: _write(draft, text)))
+        undo.enter_context(_in_place(places.params, lambda draft: _write(draft, params)))
+    log.info("added %s to params.yaml: %s", name, key)
+    return [*(raw / file for file in files), record, places.params]
+
+
+@contextmanager
+def _in_place(target: Path, make: Callable[[Path], None]) -> Iterator[None]:
+    """Make `target` anew beside it and put it there; if what follows in the context fails, put the old one back."""
+    draft, old = (target.with_name(f".{target.name}.{kind}-{os.getpid()}") for kind in ("new", "old"))
+    draft.parent.mkdir(parents=True, exist_ok=True)
+    placed = False
+    try:
+        make(draft)
+        if target.exists():
+            os.replace(target, old)
+        os.replace(draft, target)
+        placed = True
+        yield
+    except BaseException:
+        _remove(target if placed else draft)
+        if old.exists():
+            os.replace(old, target)
+        raise
+    _remove(old)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _copy(files: dict[str, Path], folder: Path) -> None:
+    folder.mkdir()
+    for name, source in files.items():
+        # A copy that shares nothing with the original: editing one must never change the other.
+        shutil.copyfile(source, folder / name)
+
+
+def _write(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")
+
+
+def with_name(params: Path, key: str, name: str) -> str:
+    """Return the text of params.yaml with `name` in the list `key`; comments and order stay.
+
+    Raises:
+        UsageError: params.yaml is not valid or has no such list.
+    """
+    from ruamel.yaml import YAML
+
+    if not isinstance(read_yaml(params).get(key), list):
+        raise UsageError(f"{params}: no list {key!r}", "", f"add '{key}: []'")
+    text = params.read_text(encoding="utf-8")
+    editor: Any = YAML()
+    editor.preserve_quotes = True
+    editor.width = 4096
+    data = editor.load(text)
+    if name in data[key]:
+        return text
+    data[key].append(name)
+    buffer = io.StringIO()
+    editor.dump(data, buffer)
+    return buffer.getvalue()
