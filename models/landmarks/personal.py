@@ -1,0 +1,331 @@
+"""Landmarks of one known face, learnt from that person's own frames: a landmarker that needs no outside weights.
+
+A first regressor places the face in the whole frame, a second one straightens an upright crop of it, and a regressor
+for each part (mouth, either eye, the rest) reads the part's points from its own crop. So the lips are read from the
+lips' pixels only: a face that says something else than it did in training is measured, not guessed from context.
+Every regressor is ridge regression on principal components of the crop with kernel ridge regression (Gaussian kernel)
+on what is left. Training crops are shifted, turned, scaled, blurred and tinted, as renders may be.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from scipy.linalg import cho_factor, cho_solve, eigh
+
+from models.errors import InputError
+from models.heads.mediapipe_points import CURVES, LANDMARK_COUNT, RIGID_PATCH
+
+MIN_FRAMES = 24
+MAX_FRAMES = 600  # more training frames than these do not help one face, and the kernel grows with their square
+COPIES = 4  # distorted copies of each training frame
+THUMBNAIL = 48  # side of the picture of the whole frame, pixels
+FACE = (64, 64)  # crop sizes, width and height, pixels
+MOUTH, EYE = (56, 44), (40, 28)
+MARGIN = {"mouth": 1.5, "eye": 1.45}  # how much larger a crop is than the box of its points in training
+PLACE_JITTER = (
+    0.06,
+    0.05,
+    0.05,
+)  # standard deviation of shift (in IOD), turn (radians) and log scale, placing the face
+PART_JITTER = (0.025, 0.02, 0.02)  # the same when the parts are read
+FACE_REACH = 1.25  # half the side of the face crop, in IOD
+MIN_LIKENESS = 0.65  # correlation of the face crop with the faces of training below which there is no face
+MOUTH_POINTS = tuple(sorted({p for name, curve in CURVES.items() if name.startswith("lip") for p in curve}))
+RIGHT_EYE = tuple(sorted({p for name, curve in CURVES.items() if name.startswith("eye_right") for p in curve}))
+LEFT_EYE = tuple(sorted({p for name, curve in CURVES.items() if name.startswith("eye_left") for p in curve}))
+# Corners of the eyes, bridge and tip of the nose, its wings: the points that a face is placed by.
+PLACING = tuple(sorted({33, 133, 362, 263, 1, 2, 168, 98, 327, *RIGID_PATCH}))
+
+
+def similarity_between(source: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """Return the 2x3 similarity that moves the points `source` `[n, 2]` onto `target` `[n, 2]` (least squares).
+
+    Source: the closed form for two dimensions, a complex factor and a shift.
+    """
+    a, b = source.mean(0), target.mean(0)
+    p, q = source - a, target - b
+    scale = max(float((p**2).sum()), 1e-12)
+    c, s = float((p * q).sum()) / scale, float((p[:, 0] * q[:, 1] - p[:, 1] * q[:, 0]).sum()) / scale
+    linear = np.array([[c, -s], [s, c]])
+    return np.column_stack([linear, b - linear @ a])
+
+
+def move(transform: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Apply a 2x3 transform to points `[..., 2]`."""
+    return points @ transform[:, :2].T + transform[:, 2]
+
+
+def invert(transform: np.ndarray) -> np.ndarray:
+    """Return the inverse of a 2x3 transform."""
+    linear = np.linalg.inv(transform[:, :2])
+    return np.column_stack([linear, -linear @ transform[:, 2]])
+
+
+def chain(outer: np.ndarray, inner: np.ndarray) -> np.ndarray:
+    """Return the 2x3 transform that applies `inner`, then `outer`."""
+    linear = outer[:, :2] @ inner[:, :2]
+    return np.column_stack([linear, outer[:, :2] @ inner[:, 2] + outer[:, 2]])
+
+
+class Regressor:
+    """Ridge regression on principal components, then kernel ridge regression on its residual."""
+
+    def __init__(self, inputs: np.ndarray, targets: np.ndarray, components: int = 80) -> None:
+        """Learn to give `targets` `[n, k]` from `inputs` `[n, d]`."""
+        self._centre = inputs.mean(0)
+        centred = inputs - self._centre
+        values, vectors = _leading(centred, min(components, len(inputs) - 1))
+        # Not whitened: the leading components carry the shape, the last ones mostly noise.
+        self._basis = vectors / np.sqrt(max(float(values.sum()), 1e-12))
+        z = centred @ self._basis
+        self._mean = targets.mean(0)
+        residual = targets - self._mean
+        gram = z.T @ z + 1e-3 * np.trace(z.T @ z) / z.shape[1] * np.eye(z.shape[1])
+        self._linear = np.linalg.solve(gram, z.T @ residual)
+        residual = residual - z @ self._linear
+        self._centres = z
+        distances = _squared_distances(z, z)
+        self._width = float(np.median(distances)) + 1e-9
+        kernel = np.exp(-distances / self._width)
+        self._weights = cho_solve(cho_factor(kernel + 0.02 * np.eye(len(z))), residual)
+
+    def __call__(self, inputs: np.ndarray) -> np.ndarray:
+        """Return the targets `[n, k]` for `inputs` `[n, d]`."""
+        z = (inputs - self._centre) @ self._basis
+        kernel = np.exp(-_squared_distances(z, self._centres) / self._width)
+        return self._mean + z @ self._linear + kernel @ self._weights
+
+
+def _leading(centred: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the `count` largest eigenvalues and eigenvectors `[d, count]` of the covariance of `centred` `[n, d]`."""
+    n, d = centred.shape
+    small = centred @ centred.T if n < d else centred.T @ centred
+    values, vectors = eigh(small / n, subset_by_index=(len(small) - count, len(small) - 1))
+    if n < d:
+        vectors = centred.T @ vectors
+        vectors /= np.maximum(np.linalg.norm(vectors, axis=0), 1e-12)
+    return values, vectors
+
+
+def _squared_distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return np.maximum((a**2).sum(1)[:, None] + (b**2).sum(1)[None] - 2 * a @ b.T, 0)
+
+
+def _channels(frame: np.ndarray) -> np.ndarray:
+    """Return brightness and redness `[H, W, 2]` float32 of an RGB frame: lips differ from skin in both."""
+    rgb = frame.astype(np.float32)
+    return np.stack([rgb @ np.array([0.299, 0.587, 0.114], np.float32), 2 * (rgb[..., 0] - rgb[..., 1])], -1)
+
+
+def _crop(channels: np.ndarray, to_crop: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Cut the crop `[h, w, 2]` that the transform from frame to crop (continuous pixels) describes."""
+    # Pixel centres lie at half integers here and at integers in OpenCV.
+    matrix = to_crop.copy()
+    matrix[:, 2] += matrix[:, :2] @ [0.5, 0.5] - 0.5
+    return cv2.warpAffine(channels, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+
+
+def _distort(channels: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """Blur, dim and tint as a render might."""
+    sigma = random.uniform(0, 1.1)
+    blurred = cv2.GaussianBlur(channels, (0, 0), sigma) if sigma > 0.25 else channels
+    gain = 1 + 0.05 * random.standard_normal(2).astype(np.float32)
+    return blurred * gain + (4 * random.standard_normal(2)).astype(np.float32)
+
+
+def _jitter(spread: tuple[float, float, float], random: np.random.Generator) -> np.ndarray:
+    """Return a random small similarity about the origin of the upright face frame."""
+    turn, scale = np.array(spread[1:]) * random.standard_normal(2)
+    c, s = np.exp(scale) * np.cos(turn), np.exp(scale) * np.sin(turn)
+    x, y = spread[0] * random.standard_normal(2)
+    return np.array([[c, -s, x], [s, c, y]])
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Where a part lies in the upright face frame, and what reads its points."""
+
+    points: np.ndarray
+    to_crop: np.ndarray  # from the upright face frame to the crop
+    size: tuple[int, int]
+    read: Regressor
+
+
+class PersonalLandmarks:
+    """A landmarker for one face. Call it with an RGB frame to get its points and how much it looks like that face."""
+
+    def __init__(self, frames: np.ndarray, points: np.ndarray, seed: int = 0) -> None:
+        """Learn from `frames` `[n, H, W, 3]` uint8 and their `points` `[n, 478, 2]` in pixels (NaN: not given).
+
+        Raises:
+            InputError: there are too few frames with points, or the points to place a face by are missing.
+        """
+        usable = np.flatnonzero(~np.isnan(points[:, [33, 263]]).any((1, 2)))
+        if len(usable) < MIN_FRAMES:
+            raise InputError(
+                f"{len(usable)} frames with landmarks to learn a face from", f"at least {MIN_FRAMES} are needed"
+            )
+        if len(usable) > MAX_FRAMES:
+            usable = usable[np.linspace(0, len(usable) - 1, MAX_FRAMES).round().astype(int)]
+        given = ~np.isnan(points[usable]).any((0, 2))
+        self.points = np.flatnonzero(given)
+        self._placing = np.array([p for p in PLACING if given[p]])
+        random = np.random.default_rng(seed)
+        pictures = [_channels(frames[i]) for i in usable]
+        shapes = points[usable].astype(np.float64)
+        self._shape = _upright(_mean_shape(shapes[:, self._placing]), list(self._placing))
+        to_face = [similarity_between(shape[self._placing], self._shape) for shape in shapes]
+        self._learn_to_place(pictures, to_face)
+        self._learn_parts(pictures, shapes, to_face, given, random)
+
+    def __call__(self, frame: np.ndarray) -> tuple[np.ndarray, float]:
+        """Return the points `[478, 2]` float32 and the likeness.
+
+        Points that were not learnt are NaN, and all are where there is no face. The likeness is the correlation, -1..1,
+        of the upright face crop with its nearest face in training.
+        """
+        picture = _channels(frame)
+        result = np.full((LANDMARK_COUNT, 2), np.nan, np.float32)
+        to_face, likeness = self._place(picture)
+        if likeness < MIN_LIKENESS:
+            return result, likeness
+        level = self._level(picture, to_face)
+        for part in self._parts:
+            to_crop = chain(part.to_crop, to_face)
+            crop = (_crop(picture, to_crop, part.size) - level[0]) / level[1]
+            found = part.read(crop.reshape(1, -1)).reshape(-1, 2)
+            result[part.points] = move(invert(to_crop), found)
+        return result, likeness
+
+    # -- learning
+
+    def _learn_to_place(self, pictures: list[np.ndarray], to_face: list[np.ndarray]) -> None:
+        random = np.random.default_rng(1)
+        self._face_crop = _to_crop(np.zeros(2), 2 * FACE_REACH * np.ones(2), FACE)
+        thumbs, placements, crops, corrections = [], [], [], []
+        for picture, transform in zip(pictures, to_face, strict=True):
+            for _ in range(COPIES):
+                distorted = _distort(picture, random)
+                shift = _jitter(PLACE_JITTER, random)
+                thumbs.append(_thumbnail(distorted))
+                placements.append(_parameters(transform))
+                moved = chain(shift, transform)
+                crops.append(self._face_input(distorted, moved))
+                corrections.append(_parameters(chain(transform, invert(moved))))
+        self._coarse = Regressor(np.array(thumbs), np.array(placements), 60)
+        self._fine = Regressor(np.array(crops), np.array(corrections), 80)
+        aligned = np.array([_details(self._face_input(p, t)) for p, t in zip(pictures, to_face, strict=True)])
+        mean = aligned.mean(0)
+        _, basis = _leading(aligned - mean, min(12, len(aligned) - 1))
+        self._faces = mean, basis
+
+    def _learn_parts(
+        self,
+        pictures: list[np.ndarray],
+        shapes: np.ndarray,
+        to_face: list[np.ndarray],
+        given: np.ndarray,
+        random: np.random.Generator,
+    ) -> None:
+        groups = [
+            (MOUTH_POINTS, MOUTH, MARGIN["mouth"]),
+            (RIGHT_EYE, EYE, MARGIN["eye"]),
+            (LEFT_EYE, EYE, MARGIN["eye"]),
+        ]
+        taken = {p for group, _, _ in groups for p in group}
+        rest = tuple(p for p in PLACING if p not in taken)
+        upright = np.array([move(t, s) for t, s in zip(to_face, shapes, strict=True)])
+        plans = []
+        for group, size, margin in groups:
+            index = np.array([p for p in group if given[p]], int)
+            if len(index):
+                low, high = upright[:, index].min((0, 1)), upright[:, index].max((0, 1))
+                plans.append((index, _to_crop((low + high) / 2, (high - low) * margin, size), size))
+        index = np.array([p for p in rest if given[p]], int)
+        if len(index):
+            plans.append((index, self._face_crop, FACE))
+        inputs: list[list[np.ndarray]] = [[] for _ in plans]
+        targets: list[list[np.ndarray]] = [[] for _ in plans]
+        for picture, shape, transform in zip(pictures, shapes, to_face, strict=True):
+            for _ in range(COPIES):
+                distorted = _distort(picture, random)
+                moved = chain(_jitter(PART_JITTER, random), transform)
+                level = self._level(distorted, moved)
+                for k, (index, part_crop, size) in enumerate(plans):
+                    to_crop = chain(part_crop, moved)
+                    inputs[k].append(((_crop(distorted, to_crop, size) - level[0]) / level[1]).ravel())
+                    targets[k].append(move(to_crop, shape[index]).ravel())
+        self._parts = [
+            _Part(index, part_crop, size, Regressor(np.array(x, np.float64), np.array(y)))
+            for (index, part_crop, size), x, y in zip(plans, inputs, targets, strict=True)
+        ]
+
+    # -- measuring
+
+    def _place(self, picture: np.ndarray) -> tuple[np.ndarray, float]:
+        """Return the transform from the frame to the upright face frame, and the likeness."""
+        to_face = _from_parameters(self._coarse(_thumbnail(picture)[None])[0])
+        for _ in range(3):
+            crop = self._face_input(picture, to_face)
+            to_face = chain(_from_parameters(self._fine(crop[None])[0]), to_face)
+        mean, basis = self._faces
+        crop = _details(self._face_input(picture, to_face))
+        nearest = mean + basis @ (basis.T @ (crop - mean))
+        length = np.linalg.norm(crop) * np.linalg.norm(nearest)
+        return to_face, float(crop @ nearest / max(length, 1e-9))
+
+    def _face_input(self, picture: np.ndarray, to_face: np.ndarray) -> np.ndarray:
+        crop = _crop(np.ascontiguousarray(picture[..., 0]), chain(self._face_crop, to_face), FACE)
+        crop = cv2.GaussianBlur(crop, (0, 0), 0.8)
+        return ((crop - crop.mean()) / (crop.std() + 1e-3)).ravel().astype(np.float64)
+
+    def _level(self, picture: np.ndarray, to_face: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return mean and spread of the channels over the face crop: the light by which all parts are read."""
+        crop = _crop(picture, chain(self._face_crop, to_face), FACE).reshape(-1, 2)
+        return crop.mean(0), crop.std(0) + 1e-3
+
+
+def _thumbnail(picture: np.ndarray) -> np.ndarray:
+    """Return the brightness of a whole frame in few pixels, its mean and contrast taken out."""
+    small = cv2.resize(picture[..., 0], (THUMBNAIL, THUMBNAIL), interpolation=cv2.INTER_AREA)
+    return ((small - small.mean()) / (small.std() + 1e-3)).ravel().astype(np.float64)
+
+
+def _details(crop: np.ndarray) -> np.ndarray:
+    """Take the coarse light and dark out of a face crop: a smudge has them as well as a face."""
+    picture = crop.reshape(FACE[::-1])
+    return (picture - cv2.GaussianBlur(picture, (0, 0), 4)).ravel()
+
+
+def _parameters(transform: np.ndarray) -> np.ndarray:
+    return np.array([transform[0, 0], transform[1, 0], transform[0, 2], transform[1, 2]])
+
+
+def _from_parameters(values: np.ndarray) -> np.ndarray:
+    c, s, x, y = values
+    return np.array([[c, -s, x], [s, c, y]])
+
+
+def _to_crop(centre: np.ndarray, extent: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Return the transform that fits a box of `extent` about `centre` into a crop of `size`, proportions kept."""
+    width, height = size
+    scale = min(width / extent[0], height / extent[1])
+    return np.array([[scale, 0, width / 2 - scale * centre[0]], [0, scale, height / 2 - scale * centre[1]]])
+
+
+def _upright(shape: np.ndarray, names: list[int]) -> np.ndarray:
+    """Bring a shape into the upright face frame: outer eye corners level and 1 apart, the origin at its centre."""
+    eyes = shape[[names.index(33), names.index(263)]]
+    level = move(similarity_between(eyes, np.array([[-0.5, 0.0], [0.5, 0.0]])), shape)
+    return level - level.mean(0)
+
+
+def _mean_shape(shapes: np.ndarray) -> np.ndarray:
+    """Return the mean of `shapes` `[n, k, 2]` after similarity alignment."""
+    mean = shapes[0]
+    for _ in range(3):
+        mean = np.mean([move(similarity_between(shape, mean), shape) for shape in shapes], 0)
+    return mean

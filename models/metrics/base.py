@@ -1,0 +1,111 @@
+"""What a metric is, how its value and its interval come out of per-frame columns, and which of two values is better."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from models.errors import UsageError
+
+Better = Literal["higher", "lower", "1"]
+"""The direction of a metric; "1" means the nearer to one the better, "" that it is only told."""
+
+
+def mean_of(columns: np.ndarray) -> float:
+    """Return the mean of the first column over the frames that have it, NaN if none has."""
+    values = columns[:, 0][~np.isnan(columns[:, 0])]
+    return float(values.mean()) if len(values) else float("nan")
+
+
+def correlation(columns: np.ndarray) -> float:
+    """Return Pearson's r of two columns over the frames that have both, NaN where one of them does not vary."""
+    kept = columns[~np.isnan(columns).any(1)]
+    if len(kept) < 3 or (kept.std(0) < 1e-9).any():
+        return float("nan")
+    return float(np.corrcoef(kept[:, 0], kept[:, 1])[0, 1])
+
+
+def spread_ratio(columns: np.ndarray) -> float:
+    """Return the standard deviation of the first column over that of the second, over the frames that have both."""
+    kept = columns[~np.isnan(columns).any(1)]
+    if len(kept) < 3 or kept[:, 1].std() < 1e-9:
+        return float("nan")
+    return float(kept[:, 0].std() / kept[:, 1].std())
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A number with its definition, unit and direction.
+
+    `compute(predicted, true, region)` gives one row a frame, `[n]` or `[n, k]`, NaN where it cannot be told; `summary`
+    turns the rows of any set of frames into the value, so that intervals come from drawing frames anew.
+    A metric that compares frames gets uint8 RGB `[n, H, W, 3]` and bool `[n, H, W]`; one that compares landmarks gets
+    points `[n, 478, 2]` in pixels of the clip and no region.
+    """
+
+    name: str
+    unit: str
+    better: Better
+    definition: str
+    compares: Literal["frames", "landmarks"]
+    compute: Callable[[np.ndarray, np.ndarray, np.ndarray | None], np.ndarray]
+    summary: Callable[[np.ndarray], float] = mean_of
+
+    def per_frame(self, predicted: np.ndarray, true: np.ndarray, region: np.ndarray | None = None) -> np.ndarray:
+        """Return the metric's columns `[n, k]` float64.
+
+        Raises:
+            UsageError: the two are not of one length and size, or the region is not theirs.
+        """
+        if predicted.shape != true.shape:
+            raise UsageError(
+                f"{self.name}: {predicted.shape} against {true.shape}",
+                "only the same frames at the same size can be compared",
+            )
+        if region is not None and region.shape != true.shape[:3]:
+            raise UsageError(f"{self.name}: a region of shape {region.shape} for frames of {true.shape}")
+        columns = np.asarray(self.compute(predicted, true, region), np.float64)
+        return columns.reshape(len(true), -1)
+
+    def value(self, predicted: np.ndarray, true: np.ndarray, region: np.ndarray | None = None) -> float:
+        """Return the value over all frames, NaN if it is not defined here."""
+        return self.summary(self.per_frame(predicted, true, region))
+
+    def merit(self, value: float) -> float:
+        """Return a number that is larger the better `value` is; NaN ranks last."""
+        if np.isnan(value):
+            return float("-inf")
+        return {"higher": value, "lower": -value, "1": -abs(value - 1)}[self.better]
+
+
+def blocks_of(frame_index: np.ndarray, length: int) -> list[np.ndarray]:
+    """Split positions `0..n-1` into runs of up to `length` neighbouring frames of the clip."""
+    breaks = np.flatnonzero(np.diff(frame_index) != 1) + 1
+    runs = np.split(np.arange(len(frame_index)), breaks)
+    return [run[start : start + length] for run in runs for start in range(0, len(run), length)]
+
+
+def block_bootstrap(
+    statistic: Callable[[np.ndarray], float], blocks: list[np.ndarray], draws: int, seed: int = 0
+) -> tuple[float, float]:
+    """Return the 95 % interval of `statistic(positions)` when whole blocks of neighbouring frames are drawn anew.
+
+    Neighbouring frames are nearly copies of each other, so drawing single frames would give far too narrow intervals.
+    Both values are NaN with fewer than three blocks. Source: Kuensch, The jackknife and the bootstrap for general
+    stationary observations, 1989 (here with blocks that do not overlap).
+    """
+    if len(blocks) < 3:
+        return float("nan"), float("nan")
+    random = np.random.default_rng(seed)
+    drawn = [
+        statistic(np.concatenate([blocks[k] for k in random.integers(0, len(blocks), len(blocks))]))
+        for _ in range(draws)
+    ]
+    values = np.array([value for value in drawn if not np.isnan(value)])
+    if not len(values):
+        return float("nan"), float("nan")
+    low, high = np.percentile(values, [2.5, 97.5])
+    return float(low), float(high)

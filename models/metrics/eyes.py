@@ -1,0 +1,34 @@
+"""How well the eyelids move."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from models.metrics.base import Metric, correlation
+
+LIDS = ((159, 145), (386, 374))  # the middle of the upper and the lower lid of both eyes
+
+
+def lid_gap(points: np.ndarray) -> np.ndarray:
+    """Return the mean lid gap of both eyes over the eye distance, `[n]`, of points `[n, 478, 2]`."""
+    gap = np.mean([np.linalg.norm(points[:, upper] - points[:, lower], axis=-1) for upper, lower in LIDS], 0)
+    return gap / np.linalg.norm(points[:, 33] - points[:, 263], axis=-1)
+
+
+def gaps(predicted: np.ndarray, true: np.ndarray, region: np.ndarray | None) -> np.ndarray:
+    """Return both lid gaps of each frame, `[n, 2]`."""
+    return np.stack([lid_gap(predicted.astype(np.float64)), lid_gap(true.astype(np.float64))], 1)
+
+
+METRICS = (
+    Metric(
+        "r_eye",
+        "1",
+        "higher",
+        "Pearson correlation over frames of the mean lid gap of both eyes (points 159-145, 386-374) over the distance "
+        "of the outer eye corners with the truth's",
+        "landmarks",
+        gaps,
+        correlation,
+    ),
+)

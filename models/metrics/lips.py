@@ -1,0 +1,80 @@
+"""How well the lips move: their shape, and when and how far they open."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from models.heads.mediapipe_points import CURVES, EYE_OUTER_LEFT, EYE_OUTER_RIGHT
+from models.metrics.base import Metric, correlation, spread_ratio
+
+LIP_POINTS = tuple(dict.fromkeys(p for name, curve in CURVES.items() if name.startswith("lip") for p in curve))
+INNER_UPPER, INNER_LOWER = 13, 14
+FEWEST_POINTS = 6  # of the 40 lip points: fewer do not tell a shape
+
+
+def eye_distance(points: np.ndarray) -> np.ndarray:
+    """Return the distance of the outer eye corners `[n]`, pixels, of points `[n, 478, 2]`."""
+    return np.linalg.norm(points[:, EYE_OUTER_RIGHT] - points[:, EYE_OUTER_LEFT], axis=-1)
+
+
+def lip_gap(points: np.ndarray) -> np.ndarray:
+    """Return the inner lip gap over the eye distance, `[n]`, of points `[n, 478, 2]`."""
+    return np.linalg.norm(points[:, INNER_UPPER] - points[:, INNER_LOWER], axis=-1) / eye_distance(points)
+
+
+def lip_shape(points: np.ndarray) -> np.ndarray:
+    """Return the lip points `[n, 40, 2]`."""
+    return points[:, LIP_POINTS]
+
+
+def landmark_distance(predicted: np.ndarray, true: np.ndarray, region: np.ndarray | None) -> np.ndarray:
+    """Return the mean distance of the centred lip points of each frame, `[n]` pixels."""
+    a, b = lip_shape(predicted).astype(np.float64), lip_shape(true).astype(np.float64)
+    both = ~(np.isnan(a).any(-1) | np.isnan(b).any(-1))
+    result = np.full(len(a), np.nan)
+    for k in np.flatnonzero(both.sum(1) >= FEWEST_POINTS):
+        p, q = a[k, both[k]], b[k, both[k]]
+        result[k] = np.linalg.norm((p - p.mean(0)) - (q - q.mean(0)), axis=-1).mean()
+    return result
+
+
+def relative_landmark_distance(predicted: np.ndarray, true: np.ndarray, region: np.ndarray | None) -> np.ndarray:
+    """Return `landmark_distance` over the true eye distance, in percent, `[n]`."""
+    return 100 * landmark_distance(predicted, true, region) / eye_distance(true.astype(np.float64))
+
+
+def gaps(predicted: np.ndarray, true: np.ndarray, region: np.ndarray | None) -> np.ndarray:
+    """Return both lip gaps of each frame, `[n, 2]`."""
+    return np.stack([lip_gap(predicted.astype(np.float64)), lip_gap(true.astype(np.float64))], 1)
+
+
+_GAP = "the inner lip gap (points 13 and 14) over the distance of the outer eye corners"
+METRICS = (
+    Metric(
+        "LMD",
+        "px",
+        "lower",
+        "mean distance of the lip points (those of the 40 that both have) after centring each set on its own mean, on "
+        "frames at the clip's size",
+        "landmarks",
+        landmark_distance,
+    ),
+    Metric(
+        "LMD_iod",
+        "%",
+        "lower",
+        "LMD over the distance of the outer eye corners",
+        "landmarks",
+        relative_landmark_distance,
+    ),
+    Metric(
+        "r_open",
+        "1",
+        "higher",
+        f"Pearson correlation over frames of {_GAP} with the truth's",
+        "landmarks",
+        gaps,
+        correlation,
+    ),
+    Metric("amplitude", "1", "1", f"standard deviation of {_GAP} over the truth's", "landmarks", gaps, spread_ratio),
+)

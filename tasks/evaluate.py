@@ -1,0 +1,343 @@
+"""Measure a trained head on the test frames against the truth and against controls that do not hear the sound."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from models.errors import InputError
+from models.records import TEST, TRAIN, Clip, Landmarks, Masks, Rendering, Weights
+from tasks.judging import Judge, JudgingParams, open_judge
+from tasks.people import mark_of
+from tasks.progress import track
+from tasks.scores import Scores, definitions
+from tasks.stage import Context, Stage, main
+
+if TYPE_CHECKING:
+    from models.metrics.base import Metric
+    from models.storage import FrameStore
+
+PHASES = ("tg_motion", "tg_face", "tg_mouth", "tg_fuse")
+STAGE = Stage(
+    name="evaluate",
+    per=("speaker", "extractor"),
+    params=JudgingParams,
+    reads=("ingest", "landmarks", "parse", *PHASES, "render"),
+    preview=True,
+    metrics=True,
+)
+CHUNK = 16  # frames compared at a time, so that memory does not grow with the clip
+REGIONS = {
+    "head": "labels of the head and of the inside of the mouth in the true frame",
+    "mouth": "the square about the outer lips of the true frame, a little enlarged",
+    "frame": "all pixels",
+    "face": "landmarks read by the judge, from true and rendered frames alike",
+    "all": "the head as a whole",
+}
+SYSTEM_METRICS = {
+    "missed_frames": "test frames in which the judge finds the face in the truth but not in the rendering",
+    "render_time": "mean time to render one frame",
+    "training_time": "processor time of all training stages of this head, added up",
+    "gaussians": "Gaussians of the trained head",
+    "test_frames": "frames that all other numbers are measured on",
+}
+GALLERY = (("PSNR", "mouth"), ("PSNR", "head"), ("LMD", "face"))
+CURVE_POINTS = 200  # of a training curve
+
+
+def run(context: Context[JudgingParams]) -> None:
+    """Write metrics.json, per_frame.parquet, curves.json and pictures of the worst frames."""
+    from models.metrics import all_metrics
+
+    clip = context.read(Clip, "ingest")
+    rendering = context.read(Rendering, "render")
+    landmarks = context.read(Landmarks, "landmarks")
+    weights = {phase: context.read(Weights, phase) for phase in PHASES}
+    stores = rendered_stores(rendering)
+    positions = np.flatnonzero(clip.split[rendering.frame_index] == TEST)
+    if not len(positions):
+        raise InputError("no test frame was rendered", "the clip's split has none, or render left them out")
+    frames = rendering.frame_index[positions]
+
+    metrics = all_metrics()
+    keys = {"speaker": clip.speaker, "method": rendering.method, "extractor": str(context.keys.extractor)}
+    scores = Scores({**keys, "split": "test", "drive": "own"})
+    regions = Regions(clip, landmarks, context.read(Masks, "parse"), context.params.mouth_margin_px)
+    image_metrics = [metric for metric in metrics.values() if metric.compares == "frames"]
+    for variant, store in stores.items():
+        compare_images(scores, image_metrics, variant, store, clip, positions, frames, regions)
+    with open_judge(context.params, context.speaker(), clip, landmarks, context.places) as judge:
+        points = measure_points(judge, clip, landmarks, stores, positions, frames)
+        judged_by = judge.name
+    compare_points(scores, [m for m in metrics.values() if m.compares == "landmarks"], points)
+    scores.add_static(metrics)
+    add_system_rows(scores, rendering, weights, len(frames))
+
+    from models.metrics.base import blocks_of
+
+    blocks = blocks_of(frames, max(1, round(context.params.block_seconds * clip.fps)))
+    bars = [scores.judge_bar(bar, metrics, blocks, context.params.draws) for bar in context.params.bars]
+    about = {
+        **keys,
+        "split": f"test: {len(frames)} of {len(clip)} frames",
+        "seconds": round(len(frames) / clip.fps, 2),
+        "size": f"{clip.frames.shape[2]} x {clip.frames.shape[1]}",
+        "judge": judged_by,
+        "basis": clip.basis,
+        "preset": str(weights["tg_fuse"].config.get("preset", "")),
+        "device": str(weights["tg_fuse"].quality.get("device", "cpu")),
+    }
+    context.write_metrics(
+        "metrics",
+        {
+            "about": about,
+            "rows": scores.rows,
+            "bars": bars,
+            "absent": scores.absent,
+            "definitions": definitions(metrics, {**SYSTEM_METRICS, **{f"region {k}": v for k, v in REGIONS.items()}}),
+        },
+    )
+    context.write_metrics("curves", {"training": training_curves(weights), "gaps": gap_curves(points, frames)})
+    write_per_frame(context.metrics / "per_frame.parquet", scores, frames)
+    save_worst(context, metrics, scores, clip, rendering.full, positions, frames)
+
+
+def rendered_stores(rendering: Rendering) -> dict[str, FrameStore]:
+    """Return the frame stores of a rendering by variant, "full" first.
+
+    Raises:
+        InputError: one that is named is missing, or has another length than the index of frames.
+    """
+    stores: dict[str, FrameStore] = {}
+    for variant in rendering.variants:
+        store = getattr(rendering, variant, None)
+        if store is None or len(store) != len(rendering.frame_index):
+            found = "missing" if store is None else f"{len(store)} frames"
+            raise InputError(
+                f"rendering {variant}: {found}, not {len(rendering.frame_index)} frames",
+                "the record of render is not whole",
+                "run the stage render again",
+            )
+        stores[variant] = store
+    return stores
+
+
+class Regions:
+    """Masks of the regions of true frames."""
+
+    def __init__(self, clip: Clip, landmarks: Landmarks, masks: Masks, margin: int) -> None:
+        self._shape = clip.frames.shape[1:3]
+        self._landmarks, self._masks, self._margin = landmarks, masks, margin
+
+    def of(self, frames: np.ndarray) -> dict[str, np.ndarray | None]:
+        """Return bool masks `[n, H, W]` by region; empty where a frame has no face, None for all pixels."""
+        from models.parsing import labels
+
+        head = np.zeros((len(frames), *self._shape), bool)
+        mouth = np.zeros_like(head)
+        for k, frame in enumerate(frames):
+            if self._masks.valid[frame]:
+                head[k] = labels.select(self._masks.labels[frame], labels.HEAD + labels.INSIDE_MOUTH)
+            if self._landmarks.valid[frame]:
+                rows, columns = mouth_box(self._landmarks.points[frame], self._shape, self._margin)
+                mouth[k, rows, columns] = True
+        return {"head": head, "mouth": mouth, "frame": None}
+
+
+def mouth_box(points: np.ndarray, shape: tuple[int, ...], margin: int) -> tuple[slice, slice]:
+    """Return rows and columns of the square about the lip points of `points` `[478, 2]`, enlarged by `margin` px."""
+    from models.metrics.lips import LIP_POINTS
+
+    lips = points[list(LIP_POINTS)]
+    lips = lips[~np.isnan(lips).any(-1)]
+    if not len(lips):
+        return slice(0, 0), slice(0, 0)
+    low, high = lips.min(0), lips.max(0)
+    x, y = (low + high) / 2
+    half = int(max(high - low)) // 2 + margin
+    top, left = max(0, int(y) - half), max(0, int(x) - half)
+    return slice(top, min(shape[0], int(y) + half)), slice(left, min(shape[1], int(x) + half))
+
+
+def compare_images(
+    scores: Scores,
+    metrics: list[Metric],
+    variant: str,
+    store: FrameStore,
+    clip: Clip,
+    positions: np.ndarray,
+    frames: np.ndarray,
+    regions: Regions,
+) -> None:
+    """Add the metrics that compare pixels of one variant, a few frames at a time."""
+    parts: dict[tuple[str, str], list[np.ndarray]] = {}
+    starts = range(0, len(frames), CHUNK)
+    for start in track(starts, f"comparing {variant}", len(starts), "blocks"):
+        chunk = slice(start, start + CHUNK)
+        true, predicted = clip.frames.take(frames[chunk]), store.take(positions[chunk])
+        for region, mask in regions.of(frames[chunk]).items():
+            for metric in metrics:
+                parts.setdefault((metric.name, region), []).append(metric.per_frame(predicted, true, mask))
+    for metric in metrics:
+        for (name, region), columns in parts.items():
+            if name == metric.name:
+                scores.add_columns(metric, region, variant, np.concatenate(columns))
+
+
+def measure_points(
+    judge: Judge,
+    clip: Clip,
+    landmarks: Landmarks,
+    stores: dict[str, FrameStore],
+    positions: np.ndarray,
+    frames: np.ndarray,
+) -> dict[str, np.ndarray]:
+    """Return the judge's points `[n, 478, 2]` of the truth and of every variant, and the yardsticks beside them."""
+    points = {"truth": judge.measure((clip.frames[t] for t in frames), len(frames), "the truth")}
+    for variant, store in stores.items():
+        points[variant] = judge.measure((store[k] for k in positions), len(positions), variant)
+    points["constant_lips"] = constant_lips(clip, landmarks, points["truth"])
+    # The truth as the stage landmarks has it: how far the judge itself is off.
+    points["judge"] = np.where(landmarks.valid[frames][:, None, None], landmarks.points[frames], np.nan).astype(
+        np.float32
+    )
+    return points
+
+
+def constant_lips(clip: Clip, landmarks: Landmarks, true: np.ndarray) -> np.ndarray:
+    """Return the true points `[n, 478, 2]` with the lips replaced by their mean shape in training.
+
+    The shape moves with the head (similarity on points beside the lips), so that only speech is taken away.
+    """
+    from models.landmarks.personal import PLACING, move, similarity_between
+    from models.metrics.lips import LIP_POINTS
+
+    training = [t for t in clip.indices(TRAIN) if landmarks.valid[t]]
+    result = np.full_like(true, np.nan)
+    given = ~np.isnan(landmarks.points[training]).any((0, 2)) if training else np.zeros(true.shape[1], bool)
+    seen = ~np.isnan(true).any(-1)
+    anchors = [p for p in PLACING if given[p] and p not in LIP_POINTS and seen[:, p].any()]
+    lips = [p for p in LIP_POINTS if given[p]]
+    if len(anchors) < 2 or not lips:
+        return result
+    shapes = landmarks.points[training].astype(np.float64)
+    reference = shapes[0, anchors]
+    mean = np.mean([move(similarity_between(s[anchors], reference), s[lips]) for s in shapes], 0)
+    rest = np.mean([move(similarity_between(s[anchors], reference), s[anchors]) for s in shapes], 0)
+    for k in np.flatnonzero(seen[:, anchors].all(1)):
+        result[k] = true[k]
+        result[k, lips] = move(similarity_between(rest, true[k, anchors].astype(np.float64)), mean)
+    return result
+
+
+def compare_points(scores: Scores, metrics: list[Metric], points: dict[str, np.ndarray]) -> None:
+    """Add the metrics that compare landmarks, and how many frames the judge missed."""
+    true = points["truth"]
+    found = ~np.isnan(true[:, 33, 0])
+    for variant, measured in points.items():
+        if variant == "truth":
+            continue
+        for metric in metrics:
+            if variant == "constant_lips" and not metric.name.startswith("LMD"):
+                continue  # lips that never move have no correlation, and the eyes are the truth's own
+            # The judge's own error is told like that of a rendering: its points against the record's.
+            pair = (true, measured) if variant == "judge" else (measured, true)
+            scores.add_columns(metric, "face", variant, metric.per_frame(*pair))
+        if variant not in ("judge", "constant_lips"):
+            missed = np.count_nonzero(found & np.isnan(measured[:, 33, 0]))
+            scores.add("missed_frames", missed, "frames", "lower", "face", variant)
+
+
+def add_system_rows(scores: Scores, rendering: Rendering, weights: dict[str, Weights], test_frames: int) -> None:
+    """Add what the head costs, as far as its stages have told it."""
+    fuse = weights["tg_fuse"].quality
+    seconds = [w.quality.get("cpu_seconds", w.quality.get("seconds")) for w in weights.values()]
+    total = sum(float(s) for s in seconds if s is not None) if any(s is not None for s in seconds) else float("nan")
+    why = "its stage does not tell it"
+    gaussians = fuse.get("gaussians", fuse.get("gaussian_count"))
+    if isinstance(gaussians, dict):
+        gaussians = sum(gaussians.values())
+    scores.add("render_time", float(rendering.quality.get("ms_per_frame", "nan")), "ms", "lower", why=why)
+    scores.add("training_time", total, "s", "lower", why=why)
+    scores.add("gaussians", float(gaussians if gaussians is not None else "nan"), "1", "", why=why)
+    scores.add("test_frames", test_frames, "frames", "")
+
+
+def training_curves(weights: dict[str, Weights]) -> dict[str, dict[str, list[float]]]:
+    """Return the curves of every phase with at most `CURVE_POINTS` points each."""
+    curves: dict[str, dict[str, list[float]]] = {}
+    for phase, record in weights.items():
+        lengths = [len(values) for values in record.curves.values()]
+        if not lengths or not min(lengths):
+            continue
+        kept = np.unique(np.linspace(0, min(lengths) - 1, min(CURVE_POINTS, min(lengths))).round().astype(int))
+        curves[phase] = {
+            name: [round(float(values[k]), 6) for k in kept] for name, values in sorted(record.curves.items())
+        }
+    return curves
+
+
+def gap_curves(points: dict[str, np.ndarray], frames: np.ndarray) -> dict[str, list[float | None]]:
+    """Return the lip gap over the eye distance of the truth and the variants, frame by frame."""
+    from models.metrics.lips import lip_gap
+
+    curves: dict[str, list[float | None]] = {"frame": [int(t) for t in frames]}
+    for variant in ("truth", "full", "wrong_audio", "mean_motion"):
+        if variant in points:
+            curves[variant] = [None if np.isnan(v) else round(float(v), 5) for v in lip_gap(points[variant])]
+    return curves
+
+
+def write_per_frame(path: Path, scores: Scores, frames: np.ndarray) -> None:
+    """Write one row for every frame and variant; a column is named metric.region, with .true for the truth's series."""
+    import pandas
+
+    tables = []
+    for variant in dict.fromkeys(variant for _, _, variant in scores.columns):
+        table: dict[str, Any] = {"frame": frames, "variant": [variant] * len(frames)}
+        for (name, region, other), columns in scores.columns.items():
+            if other == variant:
+                table[f"{name}.{region}"] = columns[:, 0]
+                if columns.shape[1] > 1:
+                    table[f"{name}.{region}.true"] = columns[:, 1]
+        tables.append(pandas.DataFrame(table))
+    pandas.concat(tables, ignore_index=True).to_parquet(path, index=False)
+
+
+def save_worst(
+    context: Context[JudgingParams],
+    metrics: dict[str, Metric],
+    scores: Scores,
+    clip: Clip,
+    full: FrameStore,
+    positions: np.ndarray,
+    frames: np.ndarray,
+) -> None:
+    """Save the worst frames of some metrics, the truth above the rendering."""
+    from tasks.pictures import save_strip
+
+    mark = mark_of(context.speaker().basis)
+    for name, region in GALLERY:
+        columns = scores.columns.get((name, region, "full"))
+        if columns is None or np.isnan(columns[:, 0]).all():
+            continue
+        worst = worst_positions(columns[:, 0], metrics[name].merit, context.params.worst, round(clip.fps / 4))
+        tiles = [np.concatenate([clip.frames[frames[k]], full[positions[k]]], 0) for k in worst]
+        captions = [f"frame {frames[k]}: {columns[k, 0]:.2f} {metrics[name].unit}" for k in worst]
+        save_strip(context.preview / f"worst_{name}_{region}.jpg", tiles, mark, captions)
+
+
+def worst_positions(values: np.ndarray, merit: Callable[[float], float], count: int, apart: int) -> list[int]:
+    """Return the positions of the worst values, at least `apart` frames from each other, worst first."""
+    chosen: list[int] = []
+    for k in sorted((k for k in range(len(values)) if not np.isnan(values[k])), key=lambda k: (merit(values[k]), k)):
+        if len(chosen) < count and all(abs(k - other) >= apart for other in chosen):
+            chosen.append(int(k))
+    return chosen
+
+
+if __name__ == "__main__":
+    main(STAGE, run)

@@ -1,0 +1,143 @@
+"""Rows of metrics, controls against controls, bars and intervals: what evaluation writes and tables read.
+
+A row is dict(speaker, method, extractor, split, drive, region, variant, metric, value, unit, better); a value is always
+finite. What could not be measured is listed under "absent" with the reason.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from models.errors import UsageError
+from models.metrics.base import Metric, block_bootstrap
+from tasks.judging import Bar
+
+STATIC = "static"
+UNHEARING = ("motion_off", "mean_motion", "constant_lips")
+"""Variants that do not hear the sound; the strongest of them, metric by metric, is the control called static."""
+
+VARIANTS = {
+    "full": "the trained head driven by its own sound",
+    "motion_off": "the same head with all motion switched off",
+    "mean_motion": "the same head driven by the mean sound",
+    "wrong_audio": "the same head driven by the sound of another moment",
+    "constant_lips": "landmarks only: the mean lip shape of training, moving with the head",
+    STATIC: "for each metric the strongest of motion_off, mean_motion and constant_lips",
+    "judge": "the judge's landmarks on the true frames against those of the stage landmarks: the floor of measurement",
+    "speaker": "the speaker's own footage of training, for comparison",
+    "wrong_sound": "the same frames against the sound of another moment of the drive",
+}
+
+
+@dataclass
+class Scores:
+    """Per-frame columns of every (metric, region, variant) over the same frames, and the rows made of them."""
+
+    keys: dict[str, str]  # speaker, method, extractor, split, drive
+    columns: dict[tuple[str, str, str], np.ndarray] = field(default_factory=dict)
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    absent: list[dict[str, str]] = field(default_factory=list)
+    strongest: dict[tuple[str, str], str] = field(default_factory=dict)  # which variant "static" is
+
+    def add(
+        self,
+        metric: str,
+        value: float,
+        unit: str,
+        better: str,
+        region: str = "all",
+        variant: str = "full",
+        why: str = "",
+    ) -> None:
+        """Add a row, or say why there is none when `value` is not finite."""
+        if not math.isfinite(value):
+            reason = why or "it is not defined on these frames"
+            self.absent.append({"metric": metric, "region": region, "variant": variant, "why": reason})
+            return
+        row = {**self.keys, "region": region, "variant": variant, "metric": metric}
+        self.rows.append({**row, "value": round(float(value), 6), "unit": unit, "better": better})
+
+    def add_columns(self, metric: Metric, region: str, variant: str, columns: np.ndarray) -> None:
+        """Keep the columns `[n, k]` of a metric and add the row of their summary."""
+        self.columns[metric.name, region, variant] = columns
+        why = "one of the two does not move" if columns.shape[1] == 2 else ""
+        self.add(metric.name, metric.summary(columns), metric.unit, metric.better, region, variant, why)
+
+    def value(self, metric: str, region: str, variant: str) -> float:
+        """Return the value of a row, NaN if it is absent."""
+        for row in self.rows:
+            if (row["metric"], row["region"], row["variant"]) == (metric, region, variant):
+                return float(row["value"])
+        return float("nan")
+
+    def add_static(self, metrics: Mapping[str, Metric]) -> None:
+        """Add for every metric and region the control "static": the strongest variant that does not hear."""
+        for name, region in dict.fromkeys((name, region) for name, region, _ in self.columns):
+            metric = metrics[name]
+            values = {v: self.value(name, region, v) for v in UNHEARING if (name, region, v) in self.columns}
+            known = {variant: value for variant, value in values.items() if not math.isnan(value)}
+            if not known:
+                continue
+            best = max(known, key=lambda variant: metric.merit(known[variant]))
+            self.strongest[name, region] = best
+            self.add_columns(metric, region, STATIC, self.columns[name, region, best])
+
+    def judge_bar(
+        self, bar: Bar, metrics: Mapping[str, Metric], blocks: list[np.ndarray], draws: int
+    ) -> dict[str, Any]:
+        """Return a bar with its value, 95 % interval over blocks of frames, and whether it is reached.
+
+        `ok` and `value` are None with the reason in `why` when something it needs is absent.
+
+        Raises:
+            UsageError: the bar names a metric that does not exist.
+        """
+        if bar.metric not in metrics:
+            raise UsageError(f"bar {bar.name!r}: no metric {bar.metric!r}", f"there are {', '.join(metrics)}")
+        metric = metrics[bar.metric]
+        own = self.columns.get((bar.metric, bar.region, bar.variant))
+        other = self.columns.get((bar.metric, bar.region, bar.against)) if bar.against else None
+
+        def statistic(positions: np.ndarray) -> float:
+            value = metric.summary(own[positions]) if own is not None else float("nan")
+            if bar.compare == "value":
+                return value
+            control = metric.summary(other[positions]) if other is not None else float("nan")
+            if bar.compare == "difference":
+                return value - control
+            return value / control if control else float("nan")
+
+        count = len(own) if own is not None else 0
+        value = statistic(np.arange(count)) if count else float("nan")
+        low, high = block_bootstrap(statistic, blocks, draws) if count else (float("nan"), float("nan"))
+        known = math.isfinite(value)
+        reached = value >= bar.at_least if bar.at_least is not None else value <= (bar.at_most or 0.0)
+        static = self.strongest.get((bar.metric, bar.region), "") if bar.against == STATIC else ""
+        keys = {key: self.keys[key] for key in ("speaker", "method", "extractor", "split")}
+        return {
+            **keys,
+            **bar.model_dump(),
+            "unit": "1" if bar.compare == "ratio" else metric.unit,
+            "against_is": static,
+            "value": round(value, 6) if known else None,
+            "low": _finite(low),
+            "high": _finite(high),
+            "blocks": len(blocks),
+            "ok": bool(reached) if known else None,
+            "why": "" if known else f"{bar.metric} of {bar.variant} or of {bar.against or bar.variant} is absent",
+        }
+
+
+def _finite(value: float) -> float | None:
+    return round(value, 6) if math.isfinite(value) else None
+
+
+def definitions(metrics: Mapping[str, Metric], more: Mapping[str, str]) -> dict[str, str]:
+    """Return what every metric and variant means, so that the words travel with the numbers."""
+    named = {metric.name: metric.definition for metric in metrics.values()}
+    return {**named, **more, **{f"variant {name}": text for name, text in VARIANTS.items()}}
