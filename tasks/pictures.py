@@ -109,7 +109,7 @@ def with_mark(picture: Array, mark: str) -> Array:
         return picture
     marked = np.ascontiguousarray(picture)
     marked = marked.copy() if marked is picture else marked
-    scale = max(0.3, picture.shape[1] / 1000)
+    scale = float(np.clip(picture.shape[1] / 1000, 0.3, 0.7))
     while scale > 0.2 and cv2.getTextSize(mark, FONT, scale, 1)[0][0] > picture.shape[1] - 8:
         scale -= 0.02
     (width, height), below = cv2.getTextSize(mark, FONT, scale, 1)
@@ -232,10 +232,10 @@ def telling_frames(points: Array, valid: Array, count: int = 8) -> list[tuple[in
     for name, curve in (("mouth open", -lips), ("eyes closed", lids), ("turned right", turn), ("turned left", -turn)):
         if np.isfinite(curve).any():
             chosen.setdefault(int(frames[np.nanargmin(curve)]), name)
-    for t in frames[np.unique(np.linspace(0, len(frames) - 1, 4 * count).astype(int))][::4]:
-        if len(chosen) >= count:
-            break
-        chosen.setdefault(int(t), "")
+    # The rest lies in the middle of equal stretches of time, so that the whole clip is seen.
+    for part in np.array_split(frames, max(0, count - len(chosen))) if len(chosen) < count else ():
+        if len(part):
+            chosen.setdefault(int(part[len(part) // 2]), "")
     return [(t, f"{t} {chosen[t]}".strip()) for t in sorted(chosen)][:count]
 
 

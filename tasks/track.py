@@ -1,0 +1,180 @@
+"""Fit a head model to the landmarks: one identity, and a camera pose and an expression for every frame."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from typing import Any
+
+import numpy as np
+from pydantic import Field
+
+from models.heads.model import HeadModel
+from models.records import Clip, HeadTrack, Landmarks
+from tasks.params import Params
+from tasks.stage import Context, Stage, main
+
+log = logging.getLogger("gausstalk")
+
+
+class TrackParams(Params):
+    """What may be set. Strengths of the fit's terms are in models.heads.fit_params, with their reasons."""
+
+    focal_factor: float = Field(default=2.3, gt=0.3, lt=20)  # focal length over the larger side; it cannot be measured
+    identity_frames: int = Field(default=32, ge=4)  # spread frames that the face's shape is found from
+    flow: bool = True  # measure by optical flow how the nose accelerates, instead of assuming that it does not
+
+
+STAGE = Stage(
+    name="track", per=("speaker",), params=TrackParams, reads=("ingest", "landmarks"), gives=HeadTrack, preview=True
+)
+
+
+def run(context: Context[TrackParams]) -> HeadTrack:
+    """Fit the speaker's head model.
+
+    Raises:
+        MissingAssetError: the head model is not on this machine.
+        InputError: no frame shows a face.
+    """
+    from models.heads.fit import fit_head
+    from models.heads.fit_params import UNDER_JUDDER, FitParams
+    from models.heads.flow import flow_accelerations
+
+    clip = context.read(Clip, "ingest")
+    landmarks = context.read(Landmarks, "landmarks")
+    model = load_head_model(context)
+    height, width = clip.frames.shape[1:3]
+    settings = FitParams(focal_factor=context.params.focal_factor, identity_frames=context.params.identity_frames)
+    if landmarks.quality.get("judder_period"):
+        settings = dataclasses.replace(settings, with_flow=UNDER_JUDDER)
+    flow = None
+    if context.params.flow:
+        log.info("track %s: measuring the motion of the nose", clip.speaker)
+        flow = flow_accelerations(clip.frames, landmarks.points, landmarks.valid, tuple(landmarks.cuts))
+    known = landmarks.blendshapes.shape[1] == BLENDSHAPES
+    phases: dict[str, float] = {}
+
+    def progress(done: float, phase: str) -> None:
+        if phase not in phases:
+            log.info("track %s: %3.0f %% %s", clip.speaker, 100 * done, phase)
+        phases[phase] = done
+
+    fit = fit_head(
+        model,
+        landmarks.points,
+        landmarks.valid,
+        width,
+        height,
+        tuple(landmarks.cuts),
+        # Every other corner feeds the fit; the rest judges it.
+        None if flow is None else flow.half_a,
+        landmarks.blendshapes if known else None,
+        settings,
+        progress,
+    )
+    intrinsics = np.array([[fit.focal, 0, width / 2], [0, fit.focal, height / 2], [0, 0, 1]], np.float32)
+    quality: dict[str, Any] = {name: float(value) for name, value in fit.stats.items()}
+    quality |= {"identity_rms": float(np.sqrt(np.mean(fit.identity**2))), "flow": flow is not None}
+    if flow is not None:
+        quality |= _held_out_flow(model, fit.world_to_camera, intrinsics, flow.half_a, flow.half_b)
+    rest = model.landmarks(fit.identity) + fit.landmark_offsets
+    result = HeadTrack(
+        model=model.name,
+        width=width,
+        height=height,
+        intrinsics=intrinsics,
+        world_to_camera=fit.world_to_camera.astype(np.float32),
+        valid=landmarks.valid,
+        identity=fit.identity.astype(np.float32),
+        expression=fit.expression.astype(np.float32),
+        landmark_index=model.landmark_index.astype(np.int32),
+        rest_landmarks=rest.astype(np.float32),
+        residual_px=fit.residual_px.astype(np.float32),
+        expression_names=list(model.expression_names),
+        cuts=[int(cut) for cut in landmarks.cuts],
+        quality=quality,
+    )
+    _preview(context, clip, landmarks, model, result)
+    return result
+
+
+BLENDSHAPES = 52  # that MediaPipe's landmarker gives
+
+
+def load_head_model(context: Context[TrackParams]) -> HeadModel:
+    """Return the head model that the speaker's record asks for.
+
+    Raises:
+        MissingAssetError: its files are not on this machine.
+    """
+    if context.speaker().head_model == "procedural":
+        from models.demo.head_model import build
+
+        return build()
+    from models.heads.embedding import embed_mediapipe, load_canonical_face
+    from models.heads.ict import load_ict, load_ict_mesh
+    from tasks.assets import find_asset
+
+    ict = find_asset(context.places, "ict_facekit")
+    canonical, triangles = load_canonical_face(find_asset(context.places, "canonical_face"))
+    return load_ict(ict, embed_mediapipe(load_ict_mesh(ict), canonical, triangles))
+
+
+def _held_out_flow(
+    model: HeadModel, poses: np.ndarray, intrinsics: np.ndarray, fed: np.ndarray, held_out: np.ndarray
+) -> dict[str, float]:
+    """Compare the fitted nose's acceleration with corners that the fit has not seen, in pixels per frame squared."""
+    from models.heads.fit_phases import pivot_of
+    from models.heads.flow import acceleration_error
+
+    camera = poses[:, :3, :3] @ pivot_of(model) + poses[:, :3, 3]
+    image = camera[:, :2] / camera[:, 2:] * intrinsics[0, 0]
+    figures = {"held_out_flow_error_px": acceleration_error(image, held_out)}
+    difference = np.sum((fed - held_out) ** 2, axis=1)
+    known = np.isfinite(difference)
+    if known.any():
+        # The two halves differ by their own noise: no fit can be nearer to one than this.
+        figures["held_out_flow_floor_px"] = float(np.sqrt(difference[known].mean()))
+        true = held_out[np.isfinite(held_out).all(axis=1)]
+        figures["held_out_flow_motion_px"] = float(np.sqrt((true**2).sum(axis=1).mean()))
+    return {name: value for name, value in figures.items() if np.isfinite(value)}
+
+
+def _preview(
+    context: Context[TrackParams], clip: Clip, landmarks: Landmarks, model: HeadModel, result: HeadTrack
+) -> None:
+    """Draw the fitted mesh and, as dots, its landmarks (red) on the measured ones (green)."""
+    import cv2
+
+    from tasks.people import mark_of
+    from tasks.pictures import draw_mesh, draw_points, save_strip, telling_frames
+
+    faces = model.triangles
+    if "face" in model.regions:
+        first, end = model.regions["face"]
+        faces = faces[((faces >= first) & (faces < end)).all(axis=1)]
+    tiles: list[np.ndarray] = []
+    captions: list[str] = []
+    for t, caption in telling_frames(landmarks.points, landmarks.valid):
+        large = cv2.resize(clip.frames[t], None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC)
+        vertices = model.vertices(result.identity, result.expression[t])
+        mesh = draw_mesh(large, 2 * project(vertices, result, t), faces, opacity=0.2)
+        marks = model.landmarks(result.identity, result.expression[t]) + result.rest_landmarks
+        marks = marks - model.landmarks(result.identity)
+        dots = draw_points(large, 2 * landmarks.points[t, result.landmark_index], (60, 220, 60), 1)
+        dots = draw_points(dots, 2 * project(marks, result, t), (255, 40, 40), 1)
+        tiles.append(np.concatenate([mesh, dots]))
+        captions.append(f"{caption}, {result.residual_px[t]:.2f} px" if result.valid[t] else f"{caption}, no face")
+    save_strip(context.preview / "strip.jpg", tiles, mark_of(clip.basis), captions)
+
+
+def project(points: np.ndarray, track: HeadTrack, frame: int) -> np.ndarray:
+    """Return where points `[n, 3]` of the head fall in a frame, `[n, 2]` px."""
+    pose, camera = track.world_to_camera[frame].astype(np.float64), track.intrinsics.astype(np.float64)
+    seen = (points @ pose[:3, :3].T + pose[:3, 3]) @ camera.T
+    return seen[:, :2] / seen[:, 2:]
+
+
+if __name__ == "__main__":
+    main(STAGE, run)
