@@ -23,7 +23,7 @@ from models.demo.raster import (
 )
 from models.demo.shape import EYEBALL_RADIUS, MOUTH_Y, head_distance, skin_distance
 
-KEY_LIGHT = np.array([-0.60, 0.50, 0.66], np.float32) / np.float32(np.linalg.norm([-0.60, 0.50, 0.66]))
+KEY_LIGHT = np.array([-0.52, 0.66, 0.64], np.float32) / np.float32(np.linalg.norm([-0.52, 0.66, 0.64]))
 
 # Fine where the face has detail, coarse elsewhere.
 _HEAD_AXES = (

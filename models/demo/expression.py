@@ -89,20 +89,26 @@ def _lens(side: Array, who: Identity) -> tuple[Array, Array]:
 
 
 def close_lips(points: Array, who: Identity) -> Array:
-    """The displacement [N, 3] that brings the slit of the rest shape together.
-
-    It goes a little further than the slit, so that no line of teeth stays between the lips; thin lips curl less
-    and need more of it.
-    """
+    """The displacement [N, 3] that brings the slit of the rest shape together."""
     x, y, z = points.T
-    gap, u = _lens(np.abs(x), who)
+    gap, _ = _lens(np.abs(x), who)
     above = y > MOUTH_Y
     beyond = np.where(above, y - MOUTH_Y - gap, MOUTH_Y - gap - y)
-    extra = 0.60 + 0.30 * float(smoothstep(1.0, 0.9, np.float32(who.lip_fullness)))
     out = np.zeros_like(points)
     fade = bell(np.maximum(beyond, 0.0), 9.0) * smoothstep(38, 80, z)
-    out[:, 1] = np.where(above, -1.0, 1.0) * (gap + extra * np.sqrt(u)) * fade
+    out[:, 1] = np.where(above, -1.0, 1.0) * closing_reach(x, who) * fade
     return out
+
+
+def closing_reach(x: Array, who: Identity) -> Array:
+    """How far (mm) each lip travels to close; what lies this far from the middle of the slit forms the line of contact.
+
+    It is a little more than the slit, so that no line of teeth stays between the lips; thin lips curl less and need
+    more of it.
+    """
+    gap, u = _lens(np.abs(x), who)
+    extra = 0.60 + 0.30 * float(smoothstep(1.0, 0.9, np.float32(who.lip_fullness)))
+    return gap + extra * np.sqrt(u)
 
 
 def jaw_weights(points: Array, who: Identity) -> tuple[Array, Array]:

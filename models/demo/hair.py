@@ -18,14 +18,14 @@ def hair_line(azimuth: Array, who: Identity) -> Array:
     """Height of the hair's edge (mm) for an azimuth about the skull: 0 is the front, positive the subject's left."""
     if who.hair == "long":
         a = np.abs(azimuth - 0.16)
-        line = 82.0 - 30.0 * np.minimum(a, 1.2) ** 1.35 - 105.0 * smoothstep(0.86, 1.30, a)
+        line = 82.0 - 50.0 * np.minimum(a, 1.2) ** 1.7 - 95.0 * smoothstep(0.80, 1.30, a)
     else:
         a = np.abs(azimuth)
         line = 71.0 - 3.0 * bell(a, 0.22) + 8.0 * bell(a - 0.55, 0.17)  # front and the recess at the temple
         line = line - 72.0 * smoothstep(0.78, 1.10, a) - 28.0 * smoothstep(1.12, 1.30, a)  # side burn
         line = line + 40.0 * smoothstep(1.38, 1.52, a) - 98.0 * smoothstep(1.72, 2.05, a)  # over the ear, nape
     teeth = 1.6 * np.sin(azimuth * 23 + 0.7) + 1.2 * np.sin(azimuth * 47 + 2.0)
-    return line + teeth * smoothstep(1.3, 0.9, a)
+    return line + teeth * smoothstep(1.3, 0.9, a) * (0.35 if who.hair == "long" else 1.0)
 
 
 def hair_distance(points: Array, who: Identity) -> Array:
@@ -120,10 +120,10 @@ def strands(shell: Array, who: Identity, count: int, least: float) -> tuple[Arra
     roots = seen[generator.integers(len(seen), size=count)].astype(np.float32)
     steps = 9
     reach = (60.0 if who.hair == "long" else 26.0) * generator.uniform(0.5, 1.25, count).astype(np.float32)
-    lift = generator.gamma(1.6, 0.55, count).astype(np.float32)
-    stray = generator.random(count) < 0.08
+    lift = generator.gamma(1.6, 0.40, count).astype(np.float32)
+    stray = generator.random(count) < 0.05
     lift[stray] += generator.uniform(0.5, 3.0, int(stray.sum())).astype(np.float32)
-    wobble = generator.normal(0, 0.22, (count, 3)).astype(np.float32)
+    wobble = generator.normal(0, 0.09, (count, 3)).astype(np.float32)
     path = np.empty((steps, count, 3), np.float32)
     point = roots.copy()
     for i in range(steps):
@@ -142,7 +142,7 @@ def strands(shell: Array, who: Identity, count: int, least: float) -> tuple[Arra
     last = np.where(inside.all(0), steps, np.argmin(inside, axis=0))
     path = path[:, last > 2]
     width = np.maximum(generator.uniform(0.35, 0.8, count), 0.5 * least).astype(np.float32)[last > 2]
-    tone = generator.lognormal(0.0, 0.30, count).astype(np.float32)[last > 2]
+    tone = generator.lognormal(0.0, 0.20, count).astype(np.float32)[last > 2]
     last = last[last > 2]
     kept = path.shape[1]
     index = np.minimum(np.arange(steps)[:, None], last - 1)

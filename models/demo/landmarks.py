@@ -3,7 +3,7 @@
 import numpy as np
 
 from models.demo.animation import Animation, rotation_matrix
-from models.demo.expression import NAMES, Expression
+from models.demo.expression import NAMES, Expression, closing_reach
 from models.demo.fields import Array, bell
 from models.demo.identity import Identity
 from models.demo.shape import (
@@ -12,7 +12,6 @@ from models.demo.shape import (
     EYE_DEPTH,
     EYEBALL_RADIUS,
     FISSURE_HALF_WIDTH,
-    LENS_HALF_HEIGHT,
     MOUTH_Y,
     brow_line,
     head_distance,
@@ -129,8 +128,9 @@ def rays(who: Identity) -> dict[int, tuple[Array, Array]]:
             elif outer:
                 y = float(upper_vermilion(x, who) - 0.4 if upper else lower_vermilion(x, who) + 0.4)
             else:
-                gap = LENS_HALF_HEIGHT * (1 - share**2) + 0.5
-                y = MOUTH_Y + (gap if upper else -gap)
+                # On the line of contact: the upper and the lower ring meet when the lips do.
+                reach = float(closing_reach(np.float64(x), who))
+                y = MOUTH_Y + (reach if upper else -reach)
             flat[index] = x, y
     for ring, side in ((RIGHT_EYE, -1.0), (LEFT_EYE, 1.0)):
         for i, index in enumerate(ring):

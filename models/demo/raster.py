@@ -21,8 +21,8 @@ REST, COLOUR, OPENNESS, SHADOW, DEPTH, SCALP = 0, 3, 6, 7, 8, 9  # of the fixed 
 FIRST_ROW, ROWS, COLUMNS, LOW_X, LOW_Y, TEXEL = range(6)
 
 # Columns of the scene: camera (3), how far the mouth is open, whorl (x, z), the line between face and neck (y, slope,
-# z), the head's frame (origin, x axis, y axis, y of the origin), optical axes of left and right eye, half the aperture's
-# width and the eyes' offset.
+# z), the head's frame (origin, x axis, y axis, y of the origin), optical axes of left and right eye, half the
+# aperture's width and the eyes' offset.
 CAMERA, OPENING, WHORL_X, WHORL_Z, NECK_Y, NECK_SLOPE, NECK_Z, ORIGIN = 0, 3, 4, 5, 6, 7, 8, 9
 X_AXIS, Y_AXIS, ORIGIN_Y, OPTICAL_AXES, HALF_APERTURE, EYE_OFFSET, SCENE_SIZE = 12, 15, 18, 19, 25, 26, 27
 
@@ -277,7 +277,10 @@ def shade(moving, fixed, triangles, part, owner, weights, atlas, table, lights, 
                     power = 1.6 * lit if i == 0 else 0.45 * openness
                     strand += shine * lobe * fresnel * reach * power / (4 * facing * max(reach, 0.1) + 0.1)
             strand = min(strand, 2.5)
-            gloss[py, px, 0], gloss[py, px, 1], gloss[py, px, 2] = strand, 0.97 * strand, 0.93 * strand
+            if name == 8:  # light that went through hair takes its colour
+                gloss[py, px, 0], gloss[py, px, 1], gloss[py, px, 2] = strand, 0.80 * strand, 0.60 * strand
+            else:
+                gloss[py, px, 0], gloss[py, px, 1], gloss[py, px, 2] = strand, 0.97 * strand, 0.93 * strand
             label[py, px] = name
 
 

@@ -55,7 +55,7 @@ class Speech:
         """
         if lead_s + self.duration_s > duration_s:
             raise InputError(
-                f"{self.duration_s:.2f} s of speech after {lead_s:.2f} s of silence does not fit into {duration_s:.2f} s",
+                f"{self.duration_s:.2f} s of speech after {lead_s:.2f} s of silence do not fit into {duration_s:g} s",
                 fix="shorten the text or raise the rate",
             )
         lead = round(lead_s * self.sample_rate)
