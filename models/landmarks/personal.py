@@ -24,6 +24,9 @@ COPIES = 4  # distorted copies of each training frame
 THUMBNAIL = 48  # side of the picture of the whole frame, pixels
 FACE = (64, 64)  # crop sizes, width and height, pixels
 MOUTH, EYE = (56, 44), (40, 28)
+FOLDS, STRETCHES = 5, 4  # every fifth of 20 stretches of frames is held out to choose the regularisation
+RIDGES = (3e-4, 3e-3, 3e-2, 0.3)
+TRUSTS = (0.02, 0.1, 0.5, 2.5, 12.0)
 MARGIN = {"mouth": 1.5, "eye": 1.45}  # how much larger a crop is than the box of its points in training
 PLACE_JITTER = (
     0.06,
@@ -71,32 +74,61 @@ def chain(outer: np.ndarray, inner: np.ndarray) -> np.ndarray:
 
 
 class Regressor:
-    """Ridge regression on principal components, then kernel ridge regression on its residual."""
+    """Ridge regression on principal components, then kernel ridge regression on its residual.
 
-    def __init__(self, inputs: np.ndarray, targets: np.ndarray, components: int = 80) -> None:
-        """Learn to give `targets` `[n, k]` from `inputs` `[n, d]`."""
+    How far either trusts the targets is chosen on held-out stretches of frames, because landmarks may tremble.
+    """
+
+    def __init__(self, inputs: np.ndarray, targets: np.ndarray, copies: int, components: int = 80) -> None:
+        """Learn to give `targets` `[n, k]` from `inputs` `[n, d]`, `copies` of each frame after another."""
         self._centre = inputs.mean(0)
         centred = inputs - self._centre
         values, vectors = _leading(centred, min(components, len(inputs) - 1))
         # Not whitened: the leading components carry the shape, the last ones mostly noise.
         self._basis = vectors / np.sqrt(max(float(values.sum()), 1e-12))
         z = centred @ self._basis
-        self._mean = targets.mean(0)
-        residual = targets - self._mean
-        gram = z.T @ z + 1e-3 * np.trace(z.T @ z) / z.shape[1] * np.eye(z.shape[1])
-        self._linear = np.linalg.solve(gram, z.T @ residual)
-        residual = residual - z @ self._linear
-        self._centres = z
         distances = _squared_distances(z, z)
-        self._width = float(np.median(distances)) + 1e-9
+        self._centres, self._width = z, float(np.median(distances)) + 1e-9
         kernel = np.exp(-distances / self._width)
-        self._weights = cho_solve(cho_factor(kernel + 0.02 * np.eye(len(z))), residual)
+        stretch = np.arange(len(z)) // copies * STRETCHES * FOLDS // max(1, len(z) // copies)
+        held_out = stretch % FOLDS == 0
+        ridge, trust = _choose(z, kernel, targets, held_out)
+        everything = np.ones(len(z), bool)
+        self._mean, self._linear, self._weights = _solve(z, kernel, targets, everything, ridge, trust)
 
     def __call__(self, inputs: np.ndarray) -> np.ndarray:
         """Return the targets `[n, k]` for `inputs` `[n, d]`."""
         z = (inputs - self._centre) @ self._basis
         kernel = np.exp(-_squared_distances(z, self._centres) / self._width)
         return self._mean + z @ self._linear + kernel @ self._weights
+
+
+def _choose(z: np.ndarray, kernel: np.ndarray, targets: np.ndarray, held_out: np.ndarray) -> tuple[float, float]:
+    """Return the strengths of regularisation with the least error on the samples `held_out`."""
+
+    def error(ridge: float, trust: float) -> float:
+        mean, linear, weights = _solve(z, kernel, targets, ~held_out, ridge, trust)
+        found = mean + z[held_out] @ linear + kernel[np.ix_(held_out, ~held_out)] @ weights
+        return float(((found - targets[held_out]) ** 2).mean())
+
+    if held_out.all() or not held_out.any():
+        return RIDGES[0], TRUSTS[0]
+    ridge = min(RIDGES, key=lambda value: error(value, np.inf))
+    return ridge, min(TRUSTS, key=lambda value: error(ridge, value))
+
+
+def _solve(
+    z: np.ndarray, kernel: np.ndarray, targets: np.ndarray, kept: np.ndarray, ridge: float, trust: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return mean, linear map and kernel weights fitted to the samples `kept`; no kernel for infinite `trust`."""
+    x, mean = z[kept], targets[kept].mean(0)
+    residual = targets[kept] - mean
+    gram = x.T @ x
+    linear = np.linalg.solve(gram + ridge * np.trace(gram) / len(gram) * np.eye(len(gram)), x.T @ residual)
+    if np.isinf(trust):
+        return mean, linear, np.zeros_like(residual)
+    own = kernel[np.ix_(kept, kept)]
+    return mean, linear, cho_solve(cho_factor(own + trust * np.eye(len(own))), residual - x @ linear)
 
 
 def _leading(centred: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -215,8 +247,8 @@ class PersonalLandmarks:
                 moved = chain(shift, transform)
                 crops.append(self._face_input(distorted, moved))
                 corrections.append(_parameters(chain(transform, invert(moved))))
-        self._coarse = Regressor(np.array(thumbs), np.array(placements), 60)
-        self._fine = Regressor(np.array(crops), np.array(corrections), 80)
+        self._coarse = Regressor(np.array(thumbs), np.array(placements), COPIES, 60)
+        self._fine = Regressor(np.array(crops), np.array(corrections), COPIES)
         aligned = np.array([_details(self._face_input(p, t)) for p, t in zip(pictures, to_face, strict=True)])
         mean = aligned.mean(0)
         _, basis = _leading(aligned - mean, min(12, len(aligned) - 1))
@@ -259,7 +291,7 @@ class PersonalLandmarks:
                     inputs[k].append(((_crop(distorted, to_crop, size) - level[0]) / level[1]).ravel())
                     targets[k].append(move(to_crop, shape[index]).ravel())
         self._parts = [
-            _Part(index, part_crop, size, Regressor(np.array(x, np.float64), np.array(y)))
+            _Part(index, part_crop, size, Regressor(np.array(x, np.float64), np.array(y), COPIES))
             for (index, part_crop, size), x, y in zip(plans, inputs, targets, strict=True)
         ]
 
