@@ -46,7 +46,7 @@ def _preview(clip: Clip, features: AudioFeatures, folder: Path, mark: str) -> No
         begin, end = (round(t / clip.fps * clip.sample_rate) for t in (first, last))
         tiles += [waveform(clip.sound[begin:end], WIDTH, 120), feature_picture(features.values[first:last], WIDTH)]
         captions += [f"sound, {first / clip.fps:.1f} to {last / clip.fps:.1f} s", f"{features.extractor}, middle entry"]
-    save_strip(folder / "strip.jpg", tiles, mark, captions)
+    save_strip(folder / "strip.jpg", tiles, mark, captions, columns=1)
 
 
 def feature_picture(values: np.ndarray, width: int, height: int = 240) -> np.ndarray:

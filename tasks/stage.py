@@ -52,6 +52,7 @@ class Stage(Generic[AnyParams]):
     preview: bool = False  # also gives pictures or videos for a person
     metrics: bool = False  # also gives metric rows
     section: str = ""  # of params.yaml, when it is another stage's
+    raw: tuple[str, ...] = ()  # folders below data/raw that it makes
     folder: str = ""  # of the project, for plain files instead of a record: "data/tables"
 
 
@@ -68,6 +69,7 @@ class Context(Generic[AnyParams]):
     metrics: Path
     scratch: Path  # checkpoints; outlives a kill, one folder for each state of inputs, params and code
     threads: int
+    raw: dict[str, Path] = field(default_factory=dict)  # private folders of what the stage declares as `raw`
     _read: set[str] = field(default_factory=set)
 
     def read(self, record: type[AnyRecord], stage: str, **other: str) -> AnyRecord:
@@ -132,6 +134,7 @@ def execute(
         context = Context(
             stage, keys, params, places, private["output"], private["preview"], private["metrics"], scratch, threads()
         )
+        context.raw.update({name: private[f"raw/{name}"] for name in stage.raw})
         started = time.monotonic()
         record = run(context)
         if (record is None) != (stage.gives is None) or (stage.gives and not isinstance(record, stage.gives)):
@@ -199,6 +202,7 @@ def _targets(stage: Stage[Any], keys: Keys, places: Places) -> dict[str, Path]:
         targets["preview"] = places.preview(stage.name, keys)
     if stage.metrics:
         targets["metrics"] = places.metrics(stage.name, keys)
+    targets |= {f"raw/{name}": places.root / "data" / "raw" / name for name in stage.raw}
     return targets
 
 
@@ -206,7 +210,7 @@ def _targets(stage: Stage[Any], keys: Keys, places: Places) -> dict[str, Path]:
 def _private_folders(targets: dict[str, Path], places: Places) -> Iterator[dict[str, Path]]:
     """Give a fresh folder for every kind of output, on the same file system as its target, and clean up."""
     base = places.root / ".work" / "private" / str(os.getpid())
-    folders = {name: base / name for name in ("output", "preview", "metrics")}
+    folders = {name: base / name for name in {"output", "preview", "metrics", *targets}}
     for folder in folders.values():
         folder.mkdir(parents=True)
     try:

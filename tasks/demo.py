@@ -1,0 +1,153 @@
+"""The demo speaker: a synthetic head that talks, the truth behind every frame, and four voices to drive it with."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import multiprocessing
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from pydantic import Field
+
+from models.records import DemoTruth, store_path
+from models.storage import FrameStore
+from tasks.media import FPS, write_video, write_wav
+from tasks.params import Params
+from tasks.progress import Progress
+from tasks.stage import Context, Stage, main
+
+if TYPE_CHECKING:
+    from models.demo.animation import Animation
+    from models.demo.render import Actor
+    from models.demo.speech import Speech
+
+SPEAKER, SCRIPT = "speakers/demo", "en-male"
+DRIVES = {"de_f": "de-female", "de_m": "de-male", "zh_f": "zh-female", "zh_m": "zh-male"}
+BATCH = 5  # frames that a process draws at a time
+CRF = 12  # of the video: no visible loss
+
+
+class DemoParams(Params):
+    """How much of the demo speaker is made."""
+
+    seconds: float = Field(20.0, ge=0.2, le=600)  # of the speaker's video; the text is repeated or cut off to fit
+    drive_seconds: float = Field(6.4, ge=0.2, le=60)  # of each drive
+    size: int = Field(256, ge=32, le=1024)  # pixels a side
+    seed: int = 7  # of head motion, gaze and blinks
+
+
+STAGE = Stage(name="demo", per=(), params=DemoParams, raw=(SPEAKER, *(f"drives/{drive}" for drive in DRIVES)))
+
+
+def run(context: Context[DemoParams]) -> None:
+    """Make the speaker's raw folder (video, truth, phonemes) and the four drives.
+
+    Raises:
+        MissingAssetError: the package with the voices is not installed.
+    """
+    from models.demo.animation import animate
+    from models.demo.render import Actor
+    from models.demo.scripts import SCRIPTS
+
+    params = context.params
+    for drive, script in DRIVES.items():
+        voice = fitted(SCRIPTS[script].speak(), params.drive_seconds)
+        write_wav(context.raw[f"drives/{drive}"] / "speech.wav", voice.samples, voice.sample_rate)
+    seconds = round(params.seconds * FPS) / FPS
+    speech = fitted(SCRIPTS[SCRIPT].speak(), seconds)
+    animation = animate(speech, seconds, FPS, params.seed)
+    actor = Actor("male", params.size)
+    folder = context.raw[SPEAKER]
+    labels: list[np.ndarray] = []
+    progress = Progress("demo", len(animation))
+
+    def pictures() -> Iterator[np.ndarray]:
+        for picture, label in _drawn(actor, animation, context.threads):
+            labels.append(label)
+            progress.update()
+            yield picture
+
+    metadata = {"basis": "synthetic", "speaker": "demo", "made_with": "gausstalk"}
+    write_video(folder / "video.mp4", pictures(), FPS, speech.samples, speech.sample_rate, "", metadata, CRF)
+    progress.finish()
+    phonemes = [[round(p.start_s, 4), round(p.end_s, 4), p.symbol] for p in speech.phonemes]
+    (folder / "phonemes.json").write_text(json.dumps(phonemes, ensure_ascii=False) + "\n", encoding="utf-8")
+    _save_truth(folder / "truth", actor, animation, labels, phonemes)
+
+
+def fitted(speech: Speech, seconds: float) -> Speech:
+    """Return speech that lasts `seconds`: repeated as often as needed and cut off at the end."""
+    count = round(seconds * speech.sample_rate)
+    times = -(-count // len(speech.samples))
+    samples = np.tile(speech.samples, times)[:count]
+    phonemes = []
+    for turn in range(times):
+        shift = turn * speech.duration_s
+        for phoneme in speech.phonemes:
+            begin, end = phoneme.start_s + shift, min(phoneme.end_s + shift, seconds)
+            if begin < end:
+                phonemes.append(dataclasses.replace(phoneme, start_s=begin, end_s=end))
+    return dataclasses.replace(speech, samples=samples, phonemes=phonemes)
+
+
+def _drawn(actor: Actor, animation: Animation, processes: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield picture and labels of every frame in order, drawn by several processes."""
+    parts = [range(t, min(t + BATCH, len(animation))) for t in range(0, len(animation), BATCH)]
+    # Forked, so that the actor's meshes and textures are shared and not sent.
+    with multiprocessing.get_context("fork").Pool(min(processes, len(parts)), _enter, (actor, animation)) as pool:
+        for pictures, labels in pool.imap(_draw, parts):
+            yield from zip(pictures, labels, strict=True)
+
+
+_studio: tuple[Actor, Animation]
+
+
+def _enter(actor: Actor, animation: Animation) -> None:
+    """Prepare a drawing process; the parent decides when it ends."""
+    import cv2
+
+    global _studio
+    _studio = (actor, animation)
+    cv2.setNumThreads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _draw(frames: range) -> tuple[np.ndarray, np.ndarray]:
+    actor, animation = _studio
+    drawn = actor.render(animation, frames)
+    return drawn.rgb, drawn.labels
+
+
+def _save_truth(
+    folder: Path, actor: Actor, animation: Animation, labels: list[np.ndarray], phonemes: list[list[float | str]]
+) -> None:
+    from models.demo.animation import COEFFICIENTS
+
+    folder.mkdir(parents=True)
+    points, pixels = actor.landmarks(animation, range(len(animation)))
+    units = animation.action_units()
+    DemoTruth(
+        width=actor.size,
+        height=actor.size,
+        labels=FrameStore.create(store_path(folder, "labels"), labels, labels[0].shape),
+        intrinsics=actor.intrinsics.astype(np.float32),
+        world_to_camera=actor.world_to_camera(animation).astype(np.float32),
+        expression=animation.coefficients.astype(np.float32),
+        landmarks_px=pixels,
+        landmarks_m=points,
+        present=actor.rig.present,
+        action_units=np.stack(list(units.values()), axis=1).astype(np.float32),
+        gaze=animation.gaze_numbers(),
+        expression_names=list(COEFFICIENTS),
+        action_unit_names=list(units),
+        phonemes=phonemes,
+    ).save(folder)
+
+
+if __name__ == "__main__":
+    main(STAGE, run)
