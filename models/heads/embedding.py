@@ -21,7 +21,7 @@ import numpy as np
 import scipy.sparse as sparse
 from scipy.sparse.csgraph import dijkstra
 from scipy.sparse.linalg import spsolve
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
 
 from models.errors import InputError
 from models.heads.mediapipe_points import CURVES, JAW, MESH_POINT_COUNT, OVAL, RING_POINTS
@@ -127,7 +127,7 @@ def _boundary_loops(triangles: Array) -> list[Array]:
     return [on_rim[label[on_rim] == k] for k in np.unique(label[on_rim])]
 
 
-def _shortest_path(graph: sparse.csr_matrix, stops: Array) -> Array:
+def _shortest_path(graph: sparse.csr_array, stops: Array) -> Array:
     path = [int(stops[0])]
     for start, end in zip(stops[:-1], stops[1:], strict=True):
         _, before = dijkstra(graph, directed=False, indices=int(start), return_predecessors=True)
@@ -234,11 +234,11 @@ class _Surface:
         self.corners = neutral[triangles]
         normal = np.cross(self.corners[:, 1] - self.corners[:, 0], self.corners[:, 2] - self.corners[:, 0])
         self.normal = normal / np.linalg.norm(normal, axis=1, keepdims=True)
-        self.tree = cKDTree(self.corners.mean(1))
+        self.tree = KDTree(self.corners.mean(1))
 
     def nearest(self, points: Array, normals: Array) -> tuple[Array, Array, Array, Array]:
         """Return triangle id, weights, position and distance for each point."""
-        _, candidate = self.tree.query(points, _CANDIDATE_TRIANGLES)
+        candidate = np.asarray(self.tree.query(points, _CANDIDATE_TRIANGLES)[1])
         corner = self.corners[candidate]
         weights, position = _closest_on_triangles(points, corner[:, :, 0], corner[:, :, 1], corner[:, :, 2])
         distance = np.linalg.norm(position - points[:, None], axis=-1)
@@ -301,7 +301,7 @@ def embed_mediapipe(mesh: IctMesh, canonical: Array, canonical_triangles: Array)
     faces = mesh.triangles[(mesh.triangles < mesh.regions["face"][1]).all(1)]
     edges = _edges(faces)
     length = np.linalg.norm(neutral[edges[:, 0]] - neutral[edges[:, 1]], axis=1)
-    graph = sparse.coo_matrix((length, edges.T), shape=(len(neutral),) * 2).tocsr()
+    graph = sparse.csr_array((length, (edges[:, 0], edges[:, 1])), shape=(len(neutral),) * 2)
     stops = {name: mesh.landmarks68[list(ids)] for name, ids in _CURVE_STOPS.items()}
     paths = {name: _shortest_path(graph, ids) for name, ids in stops.items()}
     rings = _place_rings(canonical, neutral, paths, stops)

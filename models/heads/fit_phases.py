@@ -97,7 +97,16 @@ class ClipFitter:
                 identity = some.identity
         if everything is None:
             raise UsageError("the schedule of the fit has no phase for all frames")
-        return everything, corrections
+        return self._without_faceless_shots(everything), corrections
+
+    def _without_faceless_shots(self, state: State) -> State:
+        """Give a shot in which no face was seen the fitted state of the nearest face in time."""
+        source = np.arange(len(self.seen))
+        known = np.flatnonzero(self.seen)
+        for first, end in self.shots:
+            if not self.seen[first:end].any():
+                source[first:end] = known[np.abs(known - (first + end) / 2).argmin()]
+        return state.of(source)
 
     def _initial(self, identity: Array, corrections: Array) -> State:
         shape = self.basis.rest + corrections + np.tensordot(identity, self.basis.identity, 1)
@@ -111,27 +120,33 @@ class ClipFitter:
     ) -> tuple[State, Array]:
         params = self.params
         priors = Priors(phase.robust, params.gap, params.identity, params.expression, params.box)
-        energies = self.energies.setdefault(phase.name, [])
+        energies: list[float] = []
         solver = GaussNewton(self.basis_with(corrections), phase.expression, phase.identity)
-        damping, safe = 1e-3, state
-        for _ in range(phase.steps):
+        damping, before = 1e-3, state
+        for k in range(phase.steps):
             new, energy = solver.step(state, seen, priors, chain, damping)
-            if energies and energy > 1.01 * energies[-1] and not phase.corrections:
-                # The last step made it worse: go back and take a shorter one.
-                state, damping = safe, damping * 30
+            worse = len(energies) > 0 and energy > 1.01 * energies[-1] and not phase.corrections
+            if worse:
+                # Go back to where the last step started and take a shorter one.
+                state, damping = before, damping * 30
                 new, energy = solver.step(state, seen, priors, chain, damping)
-            settled = len(energies) > 0 and abs(energies[-1] - energy) < 3e-4 * energy
+            settled = len(energies) > 0 and not worse and abs(energies[-1] - energy) < 3e-4 * energy
             energies.append(energy)
-            safe, state = state, new
-            self.steps_done += 1
-            if self.progress is not None:
-                self.progress(self.steps_done / self.steps_total, phase.name)
+            before, state = state, new
+            self._report(phase, k + 1)
             if phase.corrections:
                 corrections = self._corrections(state, seen, corrections, phase.robust)
                 solver = GaussNewton(self.basis_with(corrections), phase.expression, phase.identity)
             elif settled:
                 break
+        self._report(phase, phase.steps)
+        self.steps_done += phase.steps
+        self.energies[phase.name] = self.energies.get(phase.name, []) + energies
         return state, corrections
+
+    def _report(self, phase: Phase, steps: int) -> None:
+        if self.progress is not None:
+            self.progress((self.steps_done + steps) / self.steps_total, phase.name)
 
     def _chain(self, state: State, flow: Array | None) -> Chain:
         """Turn the settings of smoothness into weights; nothing crosses a cut."""
@@ -142,8 +157,10 @@ class ClipFitter:
         for first, end in self.shots:
             inside[first + 1 : end - 1] = 1.0
             joined[first : end - 1] = 1.0
-        measured = np.zeros(frames, bool) if flow is None else np.isfinite(flow).all(1)
-        target = np.zeros((frames, 2)) if flow is None else np.where(measured[:, None], flow, 0.0)
+        measured, target = np.zeros(frames, bool), np.zeros((frames, 2))
+        if flow is not None:
+            measured = np.isfinite(flow).all(axis=1)
+            target[measured] = flow[measured]
         weight = np.empty((frames, size))
         for chosen, smooth in ((measured, self.params.with_flow), (~measured, self.params.without_flow)):
             weight[chosen, :3] = np.radians(smooth.rotation_deg) ** -2
@@ -152,7 +169,7 @@ class ClipFitter:
         weight[:, POSE:] = self.params.expression_sd**-2
         # Second differences alone would let a long gap coast away at the speed with which it was entered.
         gap = np.zeros(frames)
-        gap[:-1] = ~(self.seen[:-1] & self.seen[1:])
+        gap[:-1] = np.logical_not(self.seen[:-1] & self.seen[1:])
         hold = np.concatenate([np.full(3, np.radians(2.0)), np.full(3, 0.01 / depth), np.full(size - POSE, 0.3)]) ** -2
         return Chain(weight * inside[:, None], target * inside[:, None], hold * (gap * joined)[:, None])
 

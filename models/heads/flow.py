@@ -106,7 +106,7 @@ def flow_accelerations(
         The accelerations; NaN for the first and last frame of a shot and where too few corners survive.
     """
     count = len(points)
-    result = [np.full((count, 2), np.nan) for _ in range(3)]
+    every, half_a, half_b = (np.full((count, 2), np.nan) for _ in range(3))
     corners = np.zeros(count, np.int32)
     outline = points[:, list(RIGID_PATCH)]
     usable = valid & np.isfinite(outline).all((1, 2))
@@ -115,7 +115,7 @@ def flow_accelerations(
     for cut in cuts:
         measured[int(cut) - 1 : int(cut) + 1] = False
     if not measured.any():
-        return FlowAccelerations(*result, corners)
+        return FlowAccelerations(every, half_a, half_b, corners)
     eye_distance = _eye_distance(points, usable)
     for t, window in _triples(frames):
         if not measured[t]:
@@ -123,9 +123,10 @@ def flow_accelerations(
         accelerations = _patch_accelerations(window, outline[t], eye_distance)
         corners[t] = len(accelerations)
         if len(accelerations) >= _FEWEST_CORNERS:
-            for target, part in zip(result, (slice(None), slice(0, None, 2), slice(1, None, 2)), strict=True):
-                target[t] = np.median(accelerations[part], axis=0)
-    return FlowAccelerations(*result, corners)
+            every[t] = np.median(accelerations, axis=0)
+            half_a[t] = np.median(accelerations[::2], axis=0)
+            half_b[t] = np.median(accelerations[1::2], axis=0)
+    return FlowAccelerations(every, half_a, half_b, corners)
 
 
 def _patch_accelerations(window: list[Array], outline: Array, eye_distance: float) -> Array:
@@ -143,21 +144,25 @@ def _patch_accelerations(window: list[Array], outline: Array, eye_distance: floa
     start = cv2.goodFeaturesToTrack(now, _CORNERS, 0.01, max(3.0, eye_distance / 30), mask=mask)
     if start is None:
         return np.empty((0, 2))
-    side = int(eye_distance / 7) | 1
-    criteria = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 40, 0.003)
     kept = np.ones(len(start), bool)
     total = -2 * start.reshape(-1, 2)
     for other in (before, after):
-        there, found, _ = cv2.calcOpticalFlowPyrLK(
-            now, other, start, None, winSize=(side, side), maxLevel=3, criteria=criteria
-        )
-        back, returned, _ = cv2.calcOpticalFlowPyrLK(
-            other, now, there, None, winSize=(side, side), maxLevel=3, criteria=criteria
-        )
+        there, found = _track(now, other, start, eye_distance)
+        back, returned = _track(other, now, there, eye_distance)
         error = np.linalg.norm((back - start).reshape(-1, 2), axis=1)
-        kept &= (found.ravel() == 1) & (returned.ravel() == 1) & (error < _FORWARD_BACKWARD_PX)
+        kept &= found & returned & (error < _FORWARD_BACKWARD_PX)
         total = total + there.reshape(-1, 2)
     return total[kept]
+
+
+def _track(source: Array, target: Array, corners: Array, eye_distance: float) -> tuple[Array, Array]:
+    """Return where corners `[N, 1, 2]` of one image lie in another, and which were found `[N]`."""
+    side = int(eye_distance / 7) | 1
+    criteria = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 40, 0.003)
+    there, found, _ = cv2.calcOpticalFlowPyrLK(
+        source, target, corners, corners.copy(), winSize=(side, side), maxLevel=3, criteria=criteria
+    )
+    return there, found.ravel() == 1
 
 
 def acceleration_error(track: Array, measured: Array) -> float:
