@@ -12,7 +12,7 @@ from models.heads.mediapipe_points import CURVES, EYE_OUTER_LEFT, EYE_OUTER_RIGH
 
 Array = np.ndarray
 
-SUPERSAMPLING = 4  # an open mouth is a few pixels high: at 1x a polygon would lose half of it
+SUPERSAMPLING = 8  # an open mouth is a few pixels high, and OpenCV draws half a pixel beyond the border of a polygon
 CHIN = 152
 JAW_RIGHT, JAW_LEFT = 132, 361  # on the oval, below the ear lobes
 

@@ -291,6 +291,11 @@ def choose_frames(points: Array, valid: Array, count: int) -> Array:
     frames = np.flatnonzero(valid)
     spread = frames[np.unique(np.linspace(0, len(frames) - 1, max(1, count - count // 4)).astype(int))]
     gap = np.nan_to_num(np.linalg.norm(points[frames, 13] - points[frames, 14], axis=1))
-    # Frames of one wide mouth are neighbours: every third is enough.
-    widest = np.sort(frames[np.argsort(-gap, kind="stable")[: 3 * (count // 4)]])[::3]
-    return np.union1d(spread, widest)
+    widest: list[int] = []
+    for frame in frames[np.argsort(-gap, kind="stable")]:
+        if len(widest) >= count // 4:
+            break
+        # Frames of one wide mouth are neighbours and look alike.
+        if all(abs(frame - other) > 2 for other in widest):
+            widest.append(int(frame))
+    return np.union1d(spread, np.array(widest, int))

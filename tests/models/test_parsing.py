@@ -1,0 +1,221 @@
+"""The parser on a drawn person whose parts are known, and its pieces against plain references."""
+
+import cv2
+import numpy as np
+import pytest
+
+from models.errors import UsageError
+from models.heads.mediapipe_points import OVAL
+from models.parsing import labels as L
+from models.parsing.geometry import (
+    BROWS,
+    EYES,
+    LIPS_INNER,
+    LIPS_OUTER,
+    FaceFrame,
+    coverage,
+    face_oval,
+    polygon,
+)
+from models.parsing.regions import choose_frames, label_frame, learn, toothness, without_flicker
+from models.parsing.segmentation import ColourSegmenter, steady
+
+SIZE = 160
+COLOURS = {
+    L.BACKGROUND: (120, 150, 170),
+    L.SKIN: (225, 170, 140),
+    L.HAIR: (70, 45, 30),
+    L.NECK: (200, 145, 118),
+    L.CLOTH: (40, 70, 140),
+    L.LIPS: (190, 80, 80),
+    L.TEETH: (235, 230, 220),
+    L.MOUTH: (60, 15, 20),
+    L.EYES: (90, 90, 100),
+    L.BROWS: (80, 50, 35),
+}
+
+
+def ellipse(count, centre, radii, start=-np.pi / 2):
+    angle = start + 2 * np.pi * np.arange(count) / count
+    return np.array(centre) + np.stack([np.cos(angle), np.sin(angle)], 1) * np.array(radii)
+
+
+def face_points(x=80.0, y=70.0, opening=5.0):
+    """Landmarks of a drawn face around (x, y); the subject's right is on the left of the picture."""
+    points = np.full((478, 2), np.nan, np.float32)
+    points[list(OVAL)] = ellipse(len(OVAL), (x, y), (28, 36))
+    for ring, side in zip(EYES, (-1, 1), strict=True):
+        points[list(ring)] = ellipse(len(ring), (x + 12 * side, y - 6), (6, 3), start=np.pi if side < 0 else 0)
+    for ring, side in zip(BROWS, (-1, 1), strict=True):
+        points[list(ring)] = ellipse(len(ring), (x + 12 * side, y - 15), (8, 2))
+    points[list(LIPS_OUTER)] = ellipse(len(LIPS_OUTER), (x, y + 18), (11, 4 + opening), start=np.pi)
+    points[list(LIPS_INNER)] = ellipse(len(LIPS_INNER), (x, y + 18), (8, opening), start=np.pi)
+    return points
+
+
+def drawing(x=80.0, y=70.0, opening=5.0, seed=0):
+    """A frame, its true labels and its landmarks."""
+    points = face_points(x, y, opening)
+    true = np.zeros((SIZE, SIZE), np.uint8)
+    rows = np.arange(SIZE)[:, None] + 0.5
+    columns = np.arange(SIZE)[None] + 0.5
+
+    def inside(cx, cy, rx, ry):
+        return ((columns - cx) / rx) ** 2 + ((rows - cy) / ry) ** 2 < 1
+
+    true[(rows > 128) & (np.abs(columns - x) < 62)] = L.CLOTH
+    true[(rows > 90) & (rows < 136) & (np.abs(columns - x) < 16)] = L.NECK
+    true[inside(x, y - 12, 34, 38) & (rows < y + 2)] = L.HAIR
+    true[inside(x, y, 28, 36) & (rows > y - 26)] = L.SKIN
+    for ring in BROWS:
+        true[polygon(points, ring, SIZE, SIZE)] = L.BROWS
+    for ring in EYES:
+        true[polygon(points, ring, SIZE, SIZE)] = L.EYES
+    true[polygon(points, LIPS_OUTER, SIZE, SIZE)] = L.LIPS
+    hole = polygon(points, LIPS_INNER, SIZE, SIZE)
+    true[hole] = L.MOUTH
+    true[hole & (rows < y + 18 - opening / 3)] = L.TEETH
+    frame = np.zeros((SIZE, SIZE, 3), np.float32)
+    for label, colour in COLOURS.items():
+        frame[true == label] = colour
+    frame += np.random.default_rng(seed).normal(0, 4, frame.shape)
+    return np.clip(cv2.GaussianBlur(frame, (3, 3), 0.6), 0, 255).astype(np.uint8), true, points
+
+
+@pytest.fixture(scope="module")
+def clip():
+    return [drawing(80 + 2 * np.sin(t), 70 + np.cos(t), 2 + 3 * (t % 3), seed=t) for t in range(9)]
+
+
+@pytest.fixture(scope="module")
+def found(clip):
+    frames, points = [c[0] for c in clip], [c[2] for c in clip]
+    segmenter = ColourSegmenter(frames[:4], points[:4])
+    people = [segmenter.probability(f, p) for f, p in zip(frames, points, strict=True)]
+    appearance = learn(frames, people, points)
+    return [label_frame(f, w, p, appearance) for f, w, p in zip(frames, people, points, strict=True)]
+
+
+@pytest.mark.parametrize(
+    ("group", "least"),
+    [
+        (tuple(range(1, 12)), 0.97),
+        (L.HEAD, 0.94),
+        (L.TORSO, 0.93),
+        ((L.HAIR,), 0.85),
+        ((L.CLOTH,), 0.95),
+        ((L.EYES,), 0.95),
+        ((L.LIPS,), 0.95),
+        (L.INSIDE_MOUTH, 0.95),
+        ((L.TEETH,), 0.7),
+    ],
+)
+def test_colour_parser_finds_each_part_of_a_drawn_person(clip, found, group, least):
+    true = np.stack([c[1] for c in clip])
+    score = L.intersection_over_union(L.select(np.stack(found), group), L.select(true, group))
+    assert score > least
+
+
+def test_a_frame_without_a_face_has_a_person_but_no_features(clip):
+    frames, points = [c[0] for c in clip], [c[2] for c in clip]
+    segmenter = ColourSegmenter(frames[:4], points[:4])
+    people = [segmenter.probability(f, p) for f, p in zip(frames, points, strict=True)]
+    appearance = learn(frames, people, points)
+    labels = label_frame(frames[0], segmenter.probability(frames[0], None), points[1], appearance, face_is_seen=False)
+    assert not L.select(labels, (L.EYES, L.LIPS, L.BROWS, L.TEETH, L.MOUTH)).any()
+    assert L.intersection_over_union(labels > 0, clip[0][1] > 0) > 0.9
+
+
+def test_teeth_need_a_light_part_inside_the_mouth(clip):
+    dark = []
+    for frame, true, points in clip:
+        painted = frame.copy()
+        painted[true == L.TEETH] = COLOURS[L.MOUTH]
+        dark.append((painted, points))
+    people = [(c[1] > 0).astype(np.float32) for c in clip]
+    appearance = learn([d[0] for d in dark], people, [d[1] for d in dark])
+    assert appearance.tooth == float("inf")
+
+
+def test_toothness_prefers_light_and_colourless():
+    white, red, dark = toothness(np.array([[[240, 235, 225], [190, 70, 70], [50, 20, 20]]], np.uint8))[0]
+    assert white > red
+    assert white > dark
+
+
+def test_learning_a_colour_parser_needs_frames():
+    with pytest.raises(UsageError, match="no frame"):
+        ColourSegmenter([], [])
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.25, 0.5])
+def test_coverage_of_a_rectangle_is_its_area_at_sub_pixel_places(shift):
+    corners = np.array([[3, 4], [9, 4], [9, 5], [3, 5]], np.float64) + shift
+    area = coverage(corners, 20, 20)
+    assert area.sum() == pytest.approx(6.0, rel=0.25)
+    centre = (area.sum(0) @ (np.arange(20) + 0.5), area.sum(1) @ (np.arange(20) + 0.5)) / area.sum()
+    assert centre == pytest.approx([6 + shift, 4.5 + shift], abs=0.13)
+
+
+def test_a_polygon_outside_the_picture_is_empty():
+    assert not coverage(np.array([[-9, -9], [-5, -9], [-5, -5]], np.float64), 20, 20).any()
+
+
+def test_face_frame_measures_in_eye_distances_and_follows_a_turned_head():
+    points = face_points()
+    angle = np.radians(30)
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]], np.float32)
+    upright, turned = FaceFrame.of(points), FaceFrame.of(points @ turn.T)
+    assert turned.iod == pytest.approx(upright.iod, rel=1e-5)
+    assert turned.chin == pytest.approx(upright.chin, rel=1e-4)
+    across, down = turned.coordinates(SIZE, SIZE)
+    x, y = points[33] @ turn.T
+    assert across[int(y), int(x)] == pytest.approx(-0.5, abs=0.03)
+    assert down[int(y), int(x)] == pytest.approx(0.0, abs=0.03)
+
+
+def test_face_frame_needs_the_eye_corners():
+    points = face_points()
+    points[33] = np.nan
+    with pytest.raises(UsageError, match="eye corners"):
+        FaceFrame.of(points)
+
+
+def test_without_an_oval_the_face_is_the_hull_of_what_is_there():
+    points = face_points()
+    points[list(OVAL)] = np.nan
+    hull = face_oval(points, SIZE, SIZE)
+    assert hull[int(points[13, 1]), int(points[13, 0])]
+    assert hull.sum() < face_oval(face_points(), SIZE, SIZE).sum()
+
+
+def test_steady_drops_what_lasts_one_frame_and_stops_at_cuts():
+    blank, full = np.zeros((2, 2), np.float32), np.ones((2, 2), np.float32)
+    assert [p.max() for p in steady([blank, full, blank, blank], [])] == [0, 0, 0, 0]
+    assert [p.max() for p in steady([blank, blank, full, full], [2])] == [0, 0, 1, 1]
+    assert [p.max() for p in steady([full], [])] == [1]
+    assert len(list(steady([blank] * 7, [3, 4]))) == 7
+
+
+def test_flicker_is_removed_around_the_face_but_a_short_closure_of_the_lips_stays():
+    cloth, hair = np.full((2, 2), L.CLOTH, np.uint8), np.full((2, 2), L.HAIR, np.uint8)
+    assert [f[0, 0] for f in without_flicker([cloth, hair, cloth], [])] == [L.CLOTH] * 3
+    assert [f[0, 0] for f in without_flicker([cloth, hair, cloth], [1])] == [L.CLOTH, L.HAIR, L.CLOTH]
+    open_mouth, shut = np.full((2, 2), L.MOUTH, np.uint8), np.full((2, 2), L.LIPS, np.uint8)
+    assert [f[0, 0] for f in without_flicker([open_mouth, shut, open_mouth], [])] == [L.MOUTH, L.LIPS, L.MOUTH]
+
+
+def test_chosen_frames_have_faces_and_the_widest_mouth():
+    points = np.stack([face_points(opening=1 + (t == 17) * 8) for t in range(40)])
+    valid = np.ones(40, bool)
+    valid[:5] = False
+    chosen = choose_frames(points, valid, 8)
+    assert 17 in chosen
+    assert chosen.min() >= 5
+    assert len(chosen) <= 8
+
+
+def test_groups_of_labels_do_not_overlap_and_leave_only_the_background():
+    groups = (*L.HEAD, *L.INSIDE_MOUTH, *L.TORSO)
+    assert sorted(groups) == list(range(1, L.COUNT))
+    assert len(L.COLOURS) == L.COUNT == len(L.NAMES)
