@@ -46,7 +46,7 @@ class Body:
     slices: dict[int, slice]
     fixed: Array  # [V, 10] float32, columns as in raster.py
     tangents: Array  # [V, 3] float32, zero where there is no hair
-    stiffness: Array  # [V, 1] float32: 1 follows the skull, 0 stays with the shoulders
+    stiffness: Array  # [V] float32: 1 follows the skull, 0 stays with the shoulders
 
 
 def head_mesh(who: Identity) -> tuple[Array, Array]:
@@ -119,7 +119,7 @@ def _stiffness(rest: Array, slices: dict[int, slice]) -> Array:
     for p in (HAIR, STRAND):
         weight[slices[p]] = 0.35 + 0.65 * smoothstep(-150.0, -60.0, rest[slices[p], 1])
     weight[slices[CLOTH]] = 0.0
-    return weight[:, None]
+    return weight
 
 
 def _without_hidden(solids: dict[int, tuple[Array, Array]], fields: dict[int, Field]) -> dict[int, tuple[Array, Array]]:

@@ -25,7 +25,7 @@ def hair_line(azimuth: Array, who: Identity) -> Array:
         line = line - 72.0 * smoothstep(0.78, 1.10, a) - 28.0 * smoothstep(1.12, 1.30, a)  # side burn
         line = line + 40.0 * smoothstep(1.38, 1.52, a) - 98.0 * smoothstep(1.72, 2.05, a)  # over the ear, nape
     teeth = 1.6 * np.sin(azimuth * 23 + 0.7) + 1.2 * np.sin(azimuth * 47 + 2.0)
-    return line + teeth * smoothstep(1.3, 0.9, a) * (0.35 if who.hair == "long" else 1.0)
+    return line + teeth * smoothstep(1.3, 0.9, a) * (0.35 if who.hair == "long" else 0.7)
 
 
 def hair_distance(points: Array, who: Identity) -> Array:

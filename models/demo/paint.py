@@ -152,18 +152,18 @@ def eye_sheet(look: Look, wanted: float) -> Sheet:
     radius, angle = np.hypot(x, y), np.arctan2(y, x)
     blotch = value_noise(x * 0.5, y * 0.5, 3.0)
     veins = smoothstep(6, 12, radius)
-    white = 0.62 * (1 - 0.14 * smoothstep(5, 12, radius))
+    white = 0.56 * (1 - 0.14 * smoothstep(5, 12, radius))
     tint = np.stack([1 - 0.02 * blotch, 0.94 - 0.07 * blotch * veins, 0.91 - 0.10 * blotch * veins], -1)
     _over(values, np.ones_like(x), white[..., None] * tint, 0.75)
     iris = 6.1
     q = radius / iris
     turn = angle / (2 * np.pi) * 64.0  # the noise has period 64: no seam behind the ear-ward side
     fibres = 0.7 * value_noise(turn * 1.0, radius * 0.35, 5.0) + 0.5 * value_noise(turn * 2.0, radius * 0.9, 11.0)
-    glow = (0.34 + 0.66 * fibres) * (0.75 + 0.45 * bell(q - 0.55, 0.22)) * (1 - 0.75 * smoothstep(0.80, 1.0, q))
+    glow = (0.22 + 0.58 * fibres) * (0.75 + 0.45 * bell(q - 0.55, 0.22)) * (1 - 0.75 * smoothstep(0.80, 1.0, q))
     colour = np.asarray(look.iris)
     warm = 0.25 * bell(q - 0.42, 0.12)[..., None] * colour * np.array([0.9, 0.5, 0.0])
     _over(values, smoothstep(iris + 0.45, iris - 0.45, radius), colour * glow[..., None] + warm, 0.75)
-    _over(values, smoothstep(2.35, 1.95, radius), (0.004, 0.004, 0.004), 0.75)
+    _over(values, smoothstep(2.75, 2.30, radius), (0.004, 0.004, 0.004), 0.75)
     values[..., LABEL] = EYES
     return _finish(values, (-r, -r), texel, wanted)
 

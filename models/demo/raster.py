@@ -1,4 +1,4 @@
-"""Two compiled loops: a z-buffer over triangles, and the shading of what it found.
+"""The compiled loops: placing vertices, a z-buffer over triangles, and the shading of what it found.
 
 They are compiled by Numba on first use and cached. Everything that does not need a loop over pixels lives elsewhere,
 so that compiling takes seconds.
@@ -25,6 +25,36 @@ FIRST_ROW, ROWS, COLUMNS, LOW_X, LOW_Y, TEXEL = range(6)
 # aperture's width and the eyes' offset.
 CAMERA, OPENING, WHORL_X, WHORL_Z, NECK_Y, NECK_SLOPE, NECK_Z, ORIGIN = 0, 3, 4, 5, 6, 7, 8, 9
 X_AXIS, Y_AXIS, ORIGIN_Y, OPTICAL_AXES, HALF_APERTURE, EYE_OFFSET, SCENE_SIZE = 12, 15, 18, 19, 25, 26, 27
+
+
+@njit(cache=True, fastmath=True)
+def place(points, normals, tangents, stiffness, motion, camera, moving, screen):  # pragma: no cover - compiled
+    """Move vertices with the head and project them.
+
+    A loop, because whole-array arithmetic on this many vertices spends its time on temporary memory.
+
+    Args:
+        points, normals, tangents: [V, 3] float32 in the head frame; stiffness: [V] float32, 1 follows the skull.
+        motion: [3, 4] rigid motion of the skull, mm.
+        camera: [4] focal length and half the image in samples, height and distance of the camera in mm.
+        moving: [V, 9] float32 and screen: [V, 3] float32: outputs as `rasterize` and `shade` want them.
+    """
+    focal, middle, height, distance = camera[0], camera[1], camera[2], camera[3]
+    for i in range(points.shape[0]):
+        w = stiffness[i]
+        for r in range(3):
+            p, n, t = motion[r, 3], 0.0, 0.0
+            for c in range(3):
+                p += motion[r, c] * points[i, c]
+                n += motion[r, c] * normals[i, c]
+                t += motion[r, c] * tangents[i, c]
+            moving[i, r] = points[i, r] + w * (p - points[i, r])
+            moving[i, 3 + r] = normals[i, r] + w * (n - normals[i, r])
+            moving[i, 6 + r] = t
+        inverse = 1.0 / (distance - moving[i, 2])
+        screen[i, 0] = middle + focal * moving[i, 0] * inverse - 0.5
+        screen[i, 1] = middle - focal * (moving[i, 1] - height) * inverse - 0.5
+        screen[i, 2] = inverse
 
 
 @njit(cache=True, fastmath=True)

@@ -83,7 +83,8 @@ class Actor:
         head = self.body.rest[self.body.slices[raster.HEAD]]
         self.expression = Expression(head, self.who)
         self.rig = LandmarkRig(self.who)
-        self.normals = NormalOperator(self.body.triangles, len(self.body.rest))
+        self.rest_normals = NormalOperator(self.body.triangles, len(self.body.rest))(self.body.rest)
+        self.normals = NormalOperator(self.body.triangles[self.body.part == raster.HEAD], len(head))
         self.atlas, self.table = _stack_sheets(
             {
                 raster.HEAD: paint.face_sheet(self.who, look, 0.6 * pitch),
@@ -124,7 +125,7 @@ class Actor:
     def render(self, animation: Animation, frame_indices: Iterable[int]) -> Frames:
         """Draw frames of an animation."""
         frames = list(frame_indices)
-        buffers = _Buffers.of(self.size * self.oversampling)
+        buffers = _Buffers.of(self.size * self.oversampling, len(self.body.rest))
         rgb = np.empty((len(frames), self.size, self.size, 3), np.uint8)
         labels = np.empty((len(frames), self.size, self.size), np.uint8)
         for i, t in enumerate(frames):
@@ -138,25 +139,22 @@ class Actor:
     def _draw(self, animation: Animation, t: int, buffers: "_Buffers") -> tuple[Array, Array]:
         motion = animation.head_to_pivot()[t] if len(animation) == 1 else _motion(animation, t)
         values = dict(zip(NAMES, animation.coefficients[t, : len(NAMES)], strict=True))
-        moving = self._pose(animation, t, motion)
-        rows = buffers.depth.shape[0]
-        focal = rows * (CAMERA_DISTANCE - FACE_PLANE) / VIEW
-        distance = CAMERA_DISTANCE - moving[:, 2]
-        screen = np.empty((len(moving), 3), np.float32)
-        screen[:, 0] = rows / 2 + focal * moving[:, 0] / distance - 0.5
-        screen[:, 1] = rows / 2 - focal * (moving[:, 1] - CAMERA_HEIGHT) / distance - 0.5
-        screen[:, 2] = 1.0 / distance
         body, b = self.body, buffers
-        raster.rasterize(screen, body.triangles, body.part, b.depth, b.owner, b.weights)
+        points, normals = self._deform(animation, t)
+        rows = b.depth.shape[0]
+        focal = rows * (CAMERA_DISTANCE - FACE_PLANE) / VIEW
+        camera = np.array([focal, rows / 2, CAMERA_HEIGHT, CAMERA_DISTANCE])
+        raster.place(points, normals, body.tangents, body.stiffness, motion[:3], camera, b.moving, b.screen)
+        raster.rasterize(b.screen, body.triangles, body.part, b.depth, b.owner, b.weights)
         scene, lids = self._scene(animation, t, motion, values)
         raster.shade(
-            moving, body.fixed, body.triangles, body.part, b.owner, b.weights, self.atlas, self.table, _LIGHTS, LIGHTS,
+            b.moving, body.fixed, body.triangles, body.part, b.owner, b.weights, self.atlas, self.table, _LIGHTS, LIGHTS,
             scene, lids, b.irradiance, b.albedo, b.gloss, b.label,
         )  # fmt: skip
         return self._develop(buffers)
 
-    def _pose(self, animation: Animation, t: int, motion: Array) -> Array:
-        """World positions, normals and tangents [V, 9] float32."""
+    def _deform(self, animation: Animation, t: int) -> tuple[Array, Array]:
+        """Vertices and normals [V, 3] float32 in the head frame, mm."""
         body = self.body
         coefficients = animation.coefficients[t]
         jaw = float(coefficients[0])
@@ -175,14 +173,12 @@ class Actor:
         for part, side in ((raster.EYE_LEFT, 1), (raster.EYE_RIGHT, -1)):
             centre = np.array([side * self.who.eye_offset, 0.0, EYE_DEPTH], np.float32)
             points[body.slices[part]] = points[body.slices[part]] @ turn.T + centre
-        normals = self.normals(points)
-        rigid, shift = motion[:3, :3].astype(np.float32), motion[:3, 3].astype(np.float32)
-        w = body.stiffness
-        moving = np.empty((len(points), 9), np.float32)
-        moving[:, 0:3] = points + w * (points @ rigid.T + shift - points)
-        moving[:, 3:6] = normals + w * (normals @ rigid.T - normals)
-        moving[:, 6:9] = body.tangents @ rigid.T
-        return moving
+        # Only the face changes its shape; everything else keeps the normals it was built with.
+        normals = self.rest_normals.copy()
+        normals[body.slices[raster.HEAD]] = self.normals(points[body.slices[raster.HEAD]])
+        for part in (raster.EYE_LEFT, raster.EYE_RIGHT):
+            normals[body.slices[part]] = normals[body.slices[part]] @ turn.T
+        return points, normals
 
     def _scene(self, animation: Animation, t: int, motion: Array, values: dict[str, float]) -> tuple[Array, Array]:
         scene = np.zeros(raster.SCENE_SIZE)
@@ -238,6 +234,8 @@ class Actor:
 
 @dataclass
 class _Buffers:
+    moving: Array
+    screen: Array
     depth: Array
     owner: Array
     weights: Array
@@ -247,9 +245,11 @@ class _Buffers:
     label: Array
 
     @classmethod
-    def of(cls, rows: int) -> "_Buffers":
+    def of(cls, rows: int, vertices: int) -> "_Buffers":
         colour = (rows, rows, 3)
         return cls(
+            np.empty((vertices, 9), np.float32),
+            np.empty((vertices, 3), np.float32),
             np.empty((rows, rows), np.float32),
             np.empty((rows, rows), np.int32),
             np.empty((rows, rows, 2), np.float32),

@@ -169,14 +169,14 @@ def _lips(d: Array, x: Array, y: Array, z: Array, who: Identity) -> Array:
 def _ear(d: Array, x: Array, y: Array, z: Array) -> Array:
     """A plate that flares from the skull, with a hollow, a rim, an inner ridge and a tragus."""
     flare, lean = 0.42, 0.2
-    px, py, pz = x - 73.5, y + 10.0, z + 12.0
+    px, py, pz = x - 73.5, y + 7.0, z + 12.0
     out = math.cos(flare) * px + math.sin(flare) * pz
     along = -math.sin(flare) * px + math.cos(flare) * pz
     up = math.cos(lean) * py + math.sin(lean) * along
     along = math.cos(lean) * along + math.sin(lean) * py
     widening = 1.0 + 0.010 * up
-    ear = ellipsoid(out - 2.0, up, along, 4.6, 31.0, 17.0 * widening)
-    outline = np.sqrt((up / 28.5) ** 2 + (along / (14.5 * widening)) ** 2)
+    ear = ellipsoid(out - 2.0, up, along, 4.6, 29.0, 16.5 * widening)
+    outline = np.sqrt((up / 26.5) ** 2 + (along / (14.5 * widening)) ** 2)
     rim = np.sqrt((out - 4.8) ** 2 + ((outline - 0.93) * 15) ** 2) - 2.3
     ear = smooth_max(ear, -ellipsoid(out - 7, up - 2, along - 1, 5.2, 23, 10.5 * widening), 3)
     ear = smooth_min(ear, rim, 2.5)
