@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from models.errors import InputError
-from models.records import TEST, TRAIN, Clip, Landmarks, Masks, Rendering, Weights
+from models.records import TEST, TRAIN, Clip, DemoTruth, Landmarks, Masks, Rendering, Weights
+from models.storage import RECORD_FILE
 from tasks.judging import Judge, JudgingParams, open_judge
 from tasks.people import mark_of
 from tasks.progress import track
@@ -40,7 +41,7 @@ REGIONS = {
 SYSTEM_METRICS = {
     "missed_frames": "test frames in which the judge finds the face in the truth but not in the rendering",
     "render_time": "mean time to render one frame",
-    "training_time": "processor time of all training stages of this head, added up",
+    "training_time": "time of all training stages of this head, added up (some can run at once)",
     "gaussians": "Gaussians of the trained head",
     "test_frames": "frames that all other numbers are measured on",
 }
@@ -64,13 +65,14 @@ def run(context: Context[JudgingParams]) -> None:
 
     metrics = all_metrics()
     keys = {"speaker": clip.speaker, "method": rendering.method, "extractor": str(context.keys.extractor)}
-    scores = Scores({**keys, "split": "test", "drive": "own"})
+    scores = Scores({**keys, "split": "test", "drive": ""})
     regions = Regions(clip, landmarks, context.read(Masks, "parse"), context.params.mouth_margin_px)
     image_metrics = [metric for metric in metrics.values() if metric.compares == "frames"]
     for variant, store in stores.items():
         compare_images(scores, image_metrics, variant, store, clip, positions, frames, regions)
     with open_judge(context.params, context.speaker(), clip, landmarks, context.places) as judge:
-        points = measure_points(judge, clip, landmarks, stores, positions, frames)
+        known = known_points(context, landmarks)[frames]
+        points = measure_points(judge, clip, landmarks, stores, positions, frames, known)
         judged_by = judge.name
     compare_points(scores, [m for m in metrics.values() if m.compares == "landmarks"], points)
     scores.add_static(metrics)
@@ -194,17 +196,25 @@ def measure_points(
     stores: dict[str, FrameStore],
     positions: np.ndarray,
     frames: np.ndarray,
+    known: np.ndarray,
 ) -> dict[str, np.ndarray]:
     """Return the judge's points `[n, 478, 2]` of the truth and of every variant, and the yardsticks beside them."""
     points = {"truth": judge.measure((clip.frames[t] for t in frames), len(frames), "the truth")}
     for variant, store in stores.items():
         points[variant] = judge.measure((store[k] for k in positions), len(positions), variant)
     points["constant_lips"] = constant_lips(clip, landmarks, points["truth"])
-    # The truth as the stage landmarks has it: how far the judge itself is off.
-    points["judge"] = np.where(landmarks.valid[frames][:, None, None], landmarks.points[frames], np.nan).astype(
-        np.float32
-    )
+    points["judge"] = known.astype(np.float32)
     return points
+
+
+def known_points(context: Context[JudgingParams], landmarks: Landmarks) -> np.ndarray:
+    """Return the points `[T, 478, 2]` that were computed with the footage, else those of the stage landmarks."""
+    folder = context.places.raw_speaker(str(context.keys.speaker)) / "truth"
+    if (folder / RECORD_FILE).is_file():
+        truth = DemoTruth.load(folder)
+        if truth.landmarks_px.shape == landmarks.points.shape:
+            return truth.landmarks_px
+    return np.where(landmarks.valid[:, None, None], landmarks.points, np.nan)
 
 
 def constant_lips(clip: Clip, landmarks: Landmarks, true: np.ndarray) -> np.ndarray:
@@ -253,16 +263,14 @@ def compare_points(scores: Scores, metrics: list[Metric], points: dict[str, np.n
 
 def add_system_rows(scores: Scores, rendering: Rendering, weights: dict[str, Weights], test_frames: int) -> None:
     """Add what the head costs, as far as its stages have told it."""
-    fuse = weights["tg_fuse"].quality
-    seconds = [w.quality.get("cpu_seconds", w.quality.get("seconds")) for w in weights.values()]
-    total = sum(float(s) for s in seconds if s is not None) if any(s is not None for s in seconds) else float("nan")
     why = "its stage does not tell it"
-    gaussians = fuse.get("gaussians", fuse.get("gaussian_count"))
-    if isinstance(gaussians, dict):
-        gaussians = sum(gaussians.values())
-    scores.add("render_time", float(rendering.quality.get("ms_per_frame", "nan")), "ms", "lower", why=why)
-    scores.add("training_time", total, "s", "lower", why=why)
-    scores.add("gaussians", float(gaussians if gaussians is not None else "nan"), "1", "", why=why)
+    seconds = sum(float(record.quality.get("seconds", "nan")) for record in weights.values())
+    fuse = weights["tg_fuse"].quality
+    gaussians = sum(float(fuse.get(f"{branch}_gaussians", "nan")) for branch in ("face", "mouth"))
+    milliseconds = float(rendering.quality.get("milliseconds_a_frame", "nan"))
+    scores.add("render_time", milliseconds, "ms", "lower", why=why)
+    scores.add("training_time", seconds, "s", "lower", why=why)
+    scores.add("gaussians", gaussians, "1", "", why=why)
     scores.add("test_frames", test_frames, "frames", "")
 
 

@@ -39,41 +39,6 @@ class Bar(Params):
         return self
 
 
-DEFAULT_BARS = (
-    Bar(name="lips follow the sound", metric="r_open", region="face", at_least=0.4),
-    Bar(name="wrong sound does not", metric="r_open", region="face", variant="wrong_audio", at_most=0.2),
-    Bar(name="lips open", metric="amplitude", region="face", at_least=0.4),
-    Bar(
-        name="lips beat the wrong sound",
-        metric="LMD",
-        region="face",
-        compare="ratio",
-        against="wrong_audio",
-        at_most=0.9,
-    ),
-    Bar(name="lips beat a still mouth", metric="LMD", region="face", compare="ratio", against="static", at_most=0.96),
-    Bar(name="blinks", metric="r_eye", region="face", at_least=0.6),
-    Bar(
-        name="mouth beats the wrong sound",
-        metric="PSNR",
-        region="mouth",
-        compare="difference",
-        against="wrong_audio",
-        at_least=0.5,
-    ),
-    Bar(
-        name="mouth beats a still mouth",
-        metric="PSNR",
-        region="mouth",
-        compare="difference",
-        against="static",
-        at_least=0.3,
-    ),
-    Bar(name="head", metric="PSNR", region="head", at_least=28.5),
-    Bar(name="mouth", metric="PSNR", region="mouth", at_least=26.0),
-)
-
-
 class JudgingParams(Params):
     """Section `evaluate`, of the stages evaluate and evaluate_drive."""
 
@@ -83,7 +48,7 @@ class JudgingParams(Params):
     block_seconds: float = Field(1.0, gt=0)  # frames drawn together for an interval
     draws: int = Field(1000, ge=100)
     worst: int = Field(6, ge=1, le=24)  # frames a metric shown in the gallery of failures
-    bars: tuple[Bar, ...] = DEFAULT_BARS
+    bars: tuple[Bar, ...] = ()  # what a trained head must reach
 
 
 @dataclass(frozen=True)

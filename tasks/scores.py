@@ -23,12 +23,13 @@ UNHEARING = ("motion_off", "mean_motion", "constant_lips")
 
 VARIANTS = {
     "full": "the trained head driven by its own sound",
-    "motion_off": "the same head with all motion switched off",
-    "mean_motion": "the same head driven by the mean sound",
-    "wrong_audio": "the same head driven by the sound of another moment",
+    "motion_off": "the same head without any deformation",
+    "mean_motion": "the same head with every Gaussian's mean deformation of training",
+    "wrong_audio": "the same head hearing the sound of another moment",
     "constant_lips": "landmarks only: the mean lip shape of training, moving with the head",
     STATIC: "for each metric the strongest of motion_off, mean_motion and constant_lips",
-    "judge": "the judge's landmarks on the true frames against those of the stage landmarks: the floor of measurement",
+    "judge": "the judge's landmarks on the true frames against known ones (computed with the footage, else of the "
+    "stage landmarks): the error of measuring",
     "speaker": "the speaker's own footage of training, for comparison",
     "wrong_sound": "the same frames against the sound of another moment of the drive",
 }
@@ -38,7 +39,7 @@ VARIANTS = {
 class Scores:
     """Per-frame columns of every (metric, region, variant) over the same frames, and the rows made of them."""
 
-    keys: dict[str, str]  # speaker, method, extractor, split, drive
+    keys: dict[str, str]  # speaker, method, extractor, split, drive ("" for its own sound)
     columns: dict[tuple[str, str, str], np.ndarray] = field(default_factory=dict)
     rows: list[dict[str, Any]] = field(default_factory=list)
     absent: list[dict[str, str]] = field(default_factory=list)

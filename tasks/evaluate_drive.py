@@ -1,0 +1,168 @@
+"""Measure a head that says a drive's sound: no truth is known, so lips are held against sound and speaker."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from models.errors import InputError
+from models.records import TRAIN, Clip, Landmarks, Rendering
+from tasks.judging import JudgingParams, open_judge
+from tasks.scores import VARIANTS, Scores
+from tasks.stage import Context, Stage, main
+
+STAGE = Stage(
+    name="evaluate_drive",
+    per=("speaker", "extractor", "drive"),
+    params=JudgingParams,
+    reads=("ingest", "landmarks", "audio_drive", "render_drive"),
+    metrics=True,
+    section="evaluate",
+)
+OWN_FRAMES = 400  # training frames of the speaker that are read for comparison
+LARGEST_LAG = 5  # frames by which lips and sound are shifted against each other
+ENVELOPE_S = 0.08  # window of the sound's loudness
+CLOSED, BLINK = 0.1, 0.5  # of the speaker's wide open lips, of the speaker's open eyes
+UNITS = {
+    "r_sound": ("1", "higher"),
+    "sound_lag": ("frames", ""),
+    "closed_share": ("%", ""),
+    "opening": ("1", "1"),
+    "blink_rate": ("1/min", ""),
+    "head_motion": ("%", ""),
+    "found_share": ("%", "higher"),
+    "length_error": ("s", "lower"),
+    "render_time": ("ms", "lower"),
+}
+DEFINITIONS = {
+    "r_sound": "Pearson correlation of the inner lip gap with the sound's loudness (dB, windows of 80 ms), best of "
+    "shifts by up to 5 frames",
+    "sound_lag": "the shift at which r_sound is found; positive: the lips are late",
+    "closed_share": "frames whose lip gap is below a tenth of the speaker's 95th percentile",
+    "opening": "standard deviation of the lip gap over that of the speaker's own footage",
+    "blink_rate": "times a minute that the lid gap falls below half of the speaker's median",
+    "head_motion": "mean shift of the point between the eyes from frame to frame, over the eye distance",
+    "found_share": "frames in which the judge finds the face",
+    "length_error": "frames at 25 a second against the length of the sound",
+    "render_time": "mean time to render one frame",
+}
+
+
+def run(context: Context[JudgingParams]) -> None:
+    """Write metrics.json of one drive."""
+    from models.metrics.eyes import lid_gap
+    from models.metrics.lips import lip_gap
+    from tasks.media import read_sound
+
+    clip, landmarks = context.read(Clip, "ingest"), context.read(Landmarks, "landmarks")
+    rendering, drive = context.read(Rendering, "render_drive"), context.drive()
+    path = context.places.raw_drive(str(context.keys.drive)) / drive.source
+    sound = read_sound(path, clip.sample_rate)
+    count = len(rendering.full)
+    own = clip.indices(TRAIN)
+    # Neighbouring frames, so that blinks and head motion can be told.
+    own = own[:OWN_FRAMES]
+    if not len(own):
+        raise InputError("the clip has no training frames to compare the drive with")
+    with open_judge(context.params, context.speaker(), clip, landmarks, context.places) as judge:
+        points = judge.measure(rendering.full, count, "the drive")
+        own_points = judge.measure((clip.frames[t] for t in own), len(own), "the speaker")
+        judged_by = judge.name
+
+    scores = Scores(
+        {
+            "speaker": clip.speaker,
+            "method": rendering.method,
+            "extractor": str(context.keys.extractor),
+            "split": "drive",
+            "drive": str(context.keys.drive),
+        }
+    )
+
+    def add(metric: str, value: float, variant: str = "full", why: str = "") -> None:
+        scores.add(metric, value, *UNITS[metric], "face", variant, why)
+
+    lips, own_lips = lip_gap(points), lip_gap(own_points)
+    lids, own_lids = lid_gap(points), lid_gap(own_points)
+    loud = loudness(sound, clip.sample_rate, clip.fps, count)
+    own_loud = loudness(clip.sound, clip.sample_rate, clip.fps, len(clip))[own]
+    silent = "the lips or the sound do not change"
+    for variant, gap, heard in (
+        ("full", lips, loud),
+        ("wrong_sound", lips, np.roll(loud, count // 2)),
+        ("speaker", own_lips, own_loud),
+    ):
+        r, lag = best_correlation(gap, heard)
+        add("r_sound", r, variant, silent)
+        add("sound_lag", lag, variant, silent)
+    wide, open_eye, spread = np.nanpercentile(own_lips, 95), np.nanmedian(own_lids), np.nanstd(own_lips)
+    for variant, gap, lid, where in (("full", lips, lids, points), ("speaker", own_lips, own_lids, own_points)):
+        seen = ~np.isnan(gap)
+        unseen = "no face was found"
+        add("closed_share", 100 * float((gap[seen] < CLOSED * wide).mean()) if seen.any() else np.nan, variant, unseen)
+        add("opening", float(np.nanstd(gap) / spread) if seen.any() and spread > 0 else np.nan, variant, unseen)
+        add("blink_rate", blinks(lid, BLINK * open_eye) * 60 * clip.fps / len(lid), variant, unseen)
+        add("head_motion", head_motion(where), variant, unseen)
+        add("found_share", 100 * float(seen.mean()), variant)
+    add("length_error", abs(count / clip.fps - len(sound) / clip.sample_rate))
+    add("render_time", float(rendering.quality.get("milliseconds_a_frame", "nan")), why="its stage does not tell it")
+
+    about = {key: scores.keys[key] for key in ("speaker", "method", "extractor", "drive")}
+    about |= {
+        "split": f"drive: {count} frames",
+        "seconds": round(count / clip.fps, 2),
+        "language": drive.language,
+        "gender": drive.gender,
+        "basis": drive.basis,
+        "judge": judged_by,
+        "own_language": context.speaker().language,
+    }
+    words = DEFINITIONS | {f"variant {name}": VARIANTS[name] for name in ("full", "wrong_sound", "speaker")}
+    content = {"about": about, "rows": scores.rows, "absent": scores.absent, "definitions": words, "bars": []}
+    context.write_metrics("metrics", content)
+    gap_curve = [None if np.isnan(v) else round(float(v), 5) for v in lips]
+    context.write_metrics("curves", {"gaps": {"lips": gap_curve, "loudness": [round(float(v), 2) for v in loud]}})
+
+
+def loudness(sound: np.ndarray, sample_rate: int, fps: float, count: int) -> np.ndarray:
+    """Return the loudness `[count]` in dB of windows centred on the frames' instants, never below -60."""
+    squared = np.concatenate([[0.0], np.cumsum((sound.astype(np.float64) / 32768) ** 2)])
+    centres, half = np.arange(count) / fps * sample_rate, ENVELOPE_S / 2 * sample_rate
+    first, last = (np.clip((centres + sign * half).round().astype(int), 0, len(sound)) for sign in (-1, 1))
+    power = (squared[last] - squared[first]) / np.maximum(last - first, 1)
+    return 10 * np.log10(np.maximum(power, 1e-6))
+
+
+def best_correlation(gap: np.ndarray, loud: np.ndarray) -> tuple[float, float]:
+    """Return the largest correlation of `gap[t + lag]` with `loud[t]`, and that lag in frames; NaN when undefined."""
+    from models.metrics.base import correlation
+
+    found: list[tuple[float, int]] = []
+    for lag in sorted(range(-LARGEST_LAG, LARGEST_LAG + 1), key=abs):
+        late = gap[max(0, lag) : len(gap) + min(0, lag)]
+        heard = loud[max(0, -lag) : len(loud) - max(0, lag)]
+        r = correlation(np.stack([late, heard], 1))
+        if not np.isnan(r):
+            found.append((r, lag))
+    if not found:
+        return float("nan"), float("nan")
+    r, lag = max(found, key=lambda pair: pair[0])
+    return r, float(lag)
+
+
+def blinks(lids: np.ndarray, threshold: float) -> int:
+    """Return how often the lid gap falls below `threshold`; frames without a face count as open."""
+    closed = np.nan_to_num(lids, nan=np.inf) < threshold
+    return int(np.count_nonzero(closed[1:] & ~closed[:-1]) + (len(closed) > 0 and bool(closed[0])))
+
+
+def head_motion(points: np.ndarray) -> float:
+    """Return the mean shift of the point between the outer eye corners, percent of their distance a frame."""
+    right, left = points[:, 33].astype(np.float64), points[:, 263].astype(np.float64)
+    step = np.linalg.norm(np.diff((right + left) / 2, axis=0), axis=-1)
+    step = step[~np.isnan(step)]
+    distance = np.linalg.norm(right - left, axis=-1)
+    return 100 * float(step.mean() / np.nanmean(distance)) if len(step) else float("nan")
+
+
+if __name__ == "__main__":
+    main(STAGE, run)
