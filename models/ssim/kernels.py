@@ -1,8 +1,8 @@
 """Numba kernels of SSIM, float32, forward and analytic backward.
 
 Images stay `[H, W, C]`: a row of W C numbers is one vector, and a neighbour in x is C numbers away, so channels need no
-loop of their own. The image is cut into bands of rows; a band blurs its rows, then down their columns, while they are in
-cache. Bands are independent: any number of threads gives the same bits.
+loop of their own. The image is cut into bands of rows; a band blurs its rows, then down their columns, while they are
+in cache. Bands are independent: any number of threads gives the same bits.
 """
 
 from __future__ import annotations

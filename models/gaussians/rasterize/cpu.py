@@ -48,7 +48,7 @@ class _Rasterize(torch.autograd.Function):
         colors, backdrop = _at_least_fused(features), _at_least_fused(background)
         view_array = _array(view)
         camera = np.array([intrinsics[0, 0], intrinsics[1, 1], intrinsics[0, 2], intrinsics[1, 2]], np.float32)
-        splats = np.zeros((count, 6), np.float32)
+        splats = np.zeros((count, kernels.SPLAT), np.float32)
         boxes = np.empty((count, 6), np.int32)
         depths = np.empty(count, np.float32)
         radii = np.empty(count, np.int32)
@@ -61,12 +61,13 @@ class _Rasterize(torch.autograd.Function):
         alpha, depth = np.empty((height, width), np.float32), np.empty((height, width), np.float32)
         kept = np.empty((columns * rows, 2 * kernels.PIXELS), np.float32)
         used = np.empty(columns * rows, np.int32)
+        spans = np.empty((len(ids), 2), np.uint8)
         kernels.blend(
-            splats, colors, depths, boxes, tile_starts, ids, backdrop, image, alpha, depth, kept, used,
+            splats, colors, depths, boxes, tile_starts, ids, backdrop, image, alpha, depth, kept, used, spans,
             get_num_threads(),
         )  # fmt: skip
         ctx.projection = (*scene, view_array, camera, width, height, splats, pair_starts, slots)
-        ctx.blending = (splats, colors, boxes, tile_starts, ids, backdrop, kept, used)
+        ctx.blending = (splats, colors, boxes, tile_starts, ids, backdrop, kept, used, spans)
         # An edit in place between forward and backward must be an error, as for every other torch function.
         ctx.save_for_backward(means, quats, scales, opacities, features)
         out = tuple(torch.from_numpy(array) for array in (image[..., :channels], alpha, depth, radii))
@@ -78,7 +79,7 @@ class _Rasterize(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, image_grad: Tensor, alpha_grad: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
         means, quats, scales, opacities, features = ctx.saved_tensors
-        *_, ids, _, _, _ = ctx.blending
+        ids = ctx.blending[4]
         channels = max(features.shape[1], kernels.FUSED)
         rows = np.empty((len(ids), kernels.MOMENTS + channels), np.float32)
         kernels.blend_backward(*ctx.blending, _at_least_fused(image_grad), _array(alpha_grad), rows, get_num_threads())

@@ -29,6 +29,7 @@ from models.gaussians.rasterize import constants
 TILE_W, TILE_H = 8, 16
 PIXELS = TILE_W * TILE_H
 FUSED = 3  # channels of the fused loop
+SPLAT = 10  # numbers per projected Gaussian
 MOMENTS = 6  # of a gradient row, in front of its channels
 
 _f4 = np.float32
@@ -39,6 +40,7 @@ _ALPHA_MIN, _ALPHA_MAX = _f4(constants.ALPHA_MIN), _f4(constants.ALPHA_MAX)
 _TRANSMITTANCE_MIN = _f4(constants.TRANSMITTANCE_MIN)
 _DEAD = _f4(2)  # an alpha threshold that no alpha reaches
 _TINY = _f4(1e-12)
+_SLACK = _f4(0.01)  # pixels, against rounding in `_rows_crossed`
 
 # exp(-s) = p(s / 8)^8 with p of degree 6: relative error below 2e-7 on [0, 6].
 _EXP_RANGE = _f4(6)
@@ -69,6 +71,22 @@ def _exp_minus(s):
     p = p * p
     p = p * p
     return p * p
+
+
+@njit(**_JIT)
+def _aligned(size):
+    """Scratch that starts on a cache line, so that no vector lies across two."""
+    memory = np.empty(size + 16, np.float32)
+    start = -(memory.ctypes.data // 4) % 16
+    return memory[start : start + size]
+
+
+@njit(**_JIT)
+def _int_ceil(x, limit):
+    """The least integer not below x, clipped to 0..limit before a far x can overflow; Numba's own ceil is a slow call."""
+    x = min(max(x, _ZERO), _f4(limit))
+    below = np.int32(x)
+    return below + np.int32(_f4(below) < x)
 
 
 @njit(**_JIT)
@@ -144,16 +162,16 @@ def project(means, quats, scales, opacities, view, camera, width, height, splats
         view: `[4, 4]`.
         camera: `[4]` fx, fy, cx, cy.
         width, height: pixels.
-        splats: out `[N, 6]` centre x, y; half the conic's a, its b, half its c; opacity.
+        splats: out `[N, SPLAT]` centre x, y; half the conic's a, its b, half its c; opacity; then for `_rows_crossed`:
+            how far left of the centre the ellipse drawn is lowest, 1 / determinant, reach^2 c, 1 / c.
         boxes: out `[N, 6]` first and end tile column, first and end tile row, first and end pixel row; all zero for a
             Gaussian not drawn.
         depths: out `[N]`.
         radii: out `[N]`, 0 for a Gaussian not drawn.
     """
     fx, fy, cx, cy = camera[0], camera[1], camera[2], camera[3]
-    width_px, height_px = _f4(width), _f4(height)
-    low_x, high_x = _tangent_limits(fx, cx, width_px)
-    low_y, high_y = _tangent_limits(fy, cy, height_px)
+    low_x, high_x = _tangent_limits(fx, cx, _f4(width))
+    low_y, high_y = _tangent_limits(fy, cy, _f4(height))
     for n in prange(means.shape[0]):
         for k in range(6):
             boxes[n, k] = 0
@@ -183,21 +201,21 @@ def project(means, quats, scales, opacities, view, camera, width, height, splats
         mx, my = fx * tangent_x + cx, fy * tangent_y + cy
         reach = min(math.sqrt(_TWO * math.log(min(opacity, _ONE) / _ALPHA_MIN)), _EXTENT_MAX)
         rx, ry = reach * math.sqrt(var_x), reach * math.sqrt(var_y)
-        # Pixels whose centre k + 0.5 lies in the box. Clipped as floats: a far edge would overflow an integer.
-        x0 = max(_ZERO, math.ceil(mx - rx - _HALF))
-        x1 = min(width_px, math.floor(mx + rx - _HALF) + _ONE)
-        y0 = max(_ZERO, math.ceil(my - ry - _HALF))
-        y1 = min(height_px, math.floor(my + ry - _HALF) + _ONE)
+        # Pixels whose centre k + 0.5 lies in the box.
+        x0, x1 = _int_ceil(mx - rx - _HALF, width), _int_ceil(mx + rx - _HALF, width)
+        y0, y1 = _int_ceil(my - ry - _HALF, height), _int_ceil(my + ry - _HALF, height)
         if not (x0 < x1 and y0 < y1):
             continue
         inverse = _ONE / determinant
         splats[n, 0], splats[n, 1] = mx, my
         splats[n, 2], splats[n, 3], splats[n, 4] = _HALF * var_y * inverse, -cov_xy * inverse, _HALF * var_x * inverse
         splats[n, 5] = opacity
-        boxes[n, 0], boxes[n, 1] = int(x0) // TILE_W, (int(x1) + TILE_W - 1) // TILE_W
-        boxes[n, 2], boxes[n, 3] = int(y0) // TILE_H, (int(y1) + TILE_H - 1) // TILE_H
-        boxes[n, 4], boxes[n, 5] = int(y0), int(y1)
-        radii[n] = int(min(math.ceil(max(rx, ry)), _f4(1 << 24)))
+        splats[n, 6], splats[n, 7] = cov_xy / var_y * ry, inverse
+        splats[n, 8], splats[n, 9] = reach * reach * var_x * inverse, determinant / var_x
+        boxes[n, 0], boxes[n, 1] = x0 // TILE_W, (x1 + TILE_W - 1) // TILE_W
+        boxes[n, 2], boxes[n, 3] = y0 // TILE_H, (y1 + TILE_H - 1) // TILE_H
+        boxes[n, 4], boxes[n, 5] = y0, y1
+        radii[n] = _int_ceil(max(rx, ry), 1 << 24)
 
 
 @njit(**_JIT)
@@ -268,6 +286,29 @@ def bin_tiles(order, boxes, columns, rows):
     return tile_starts, ids, pair_starts, slots
 
 
+@njit(**_JIT)
+def _rows_crossed(splats, boxes, n, left, top):
+    """First and end row of a tile that a Gaussian's ellipse meets within the tile's columns: fewer than its box does.
+
+    With d = centre - pixel, the ellipse a dx^2 + 2 b dx dy + c dy^2 = reach^2 has dy = (-b dx +- root) / c with
+    root^2 = reach^2 c - dx^2 / determinant. Its lowest point over a range of dx is at the lowest of all (dx = lean) if
+    that is in the range, else at the end next to it, because the ellipse is convex; its highest mirrors that.
+    """
+    b, lean, inverse_determinant = splats[n, 3], splats[n, 6], splats[n, 7]
+    reach2_c, inverse_c = splats[n, 8], splats[n, 9]
+    near, far = splats[n, 0] - _f4(left + TILE_W) + _HALF, splats[n, 0] - _f4(left) - _HALF
+    dx = min(far, max(near, lean))
+    above = (math.sqrt(max(_ZERO, reach2_c - dx * dx * inverse_determinant)) - b * dx) * inverse_c
+    dx = min(far, max(near, -lean))
+    below = (math.sqrt(max(_ZERO, reach2_c - dx * dx * inverse_determinant)) + b * dx) * inverse_c
+    center = splats[n, 1] - _f4(top) - _HALF
+    begin = max(_int_ceil(center - above - _SLACK, TILE_H), boxes[n, 4] - top)
+    end = min(_int_ceil(center + below + _SLACK, TILE_H), boxes[n, 5] - top)
+    # Whole pairs of rows: 16 pixels are one AVX-512 vector, and what does not fill a vector is done pixel by pixel.
+    begin = begin // 2 * 2
+    return begin, max(begin, (end + 1) // 2 * 2)
+
+
 @njit(inline="always", **_JIT)
 def _blend_splat(tile, begin, end, mx, my, a, b, c, opacity, c0, c1, c2, depth, index):
     """Blend one Gaussian into scratch pixels begin..end."""
@@ -292,7 +333,9 @@ def _blend_splat(tile, begin, end, mx, my, a, b, c, opacity, c0, c1, c2, depth, 
 
 
 @njit(parallel=True, **_JIT)
-def blend(splats, features, depths, boxes, tile_starts, ids, background, image, alphas, depth_map, kept, used, threads):
+def blend(
+    splats, features, depths, boxes, tile_starts, ids, background, image, alphas, depth_map, kept, used, spans, threads
+):
     """Blend every tile front to back.
 
     Args:
@@ -305,13 +348,14 @@ def blend(splats, features, depths, boxes, tile_starts, ids, background, image, 
         depth_map: out `[H, W]`.
         kept: out `[tiles, 2 PIXELS]` for the backward: index of the last Gaussian drawn, transmittance left.
         used: out `[tiles]` how many of a tile's Gaussians were drawn before every pixel was opaque.
+        spans: out `[pairs, 2]` first and end tile row of each pair.
         threads: tiles are dealt out round-robin to this many workers; the result does not depend on it.
     """
     height, width = alphas.shape
     channels = features.shape[1]
     columns = (width + TILE_W - 1) // TILE_W
     for worker in prange(threads):
-        tile = np.empty((_FORWARD_PLANES + channels - FUSED) * PIXELS, np.float32)
+        tile = _aligned((_FORWARD_PLANES + channels - FUSED) * PIXELS)
         for t in range(worker, used.shape[0], threads):
             left, top = (t % columns) * TILE_W, (t // columns) * TILE_H
             tile[:] = _ZERO
@@ -326,10 +370,12 @@ def blend(splats, features, depths, boxes, tile_starts, ids, background, image, 
             i = start
             while i < end:
                 stop = min(end, i + 32)
+                # Ahead of the blending, where the latency of its square roots would be waited for.
+                for j in range(i, stop):
+                    spans[j, 0], spans[j, 1] = _rows_crossed(splats, boxes, ids[j], left, top)
                 for j in range(i, stop):
                     n = ids[j]
-                    begin_pixel = _U(max(boxes[n, 4] - top, 0) * TILE_W)
-                    end_pixel = _U(min(boxes[n, 5] - top, TILE_H) * TILE_W)
+                    begin_pixel, end_pixel = _U(spans[j, 0] * TILE_W), _U(spans[j, 1] * TILE_W)
                     _blend_splat(
                         tile, begin_pixel, end_pixel, splats[n, 0], splats[n, 1], splats[n, 2], splats[n, 3],
                         splats[n, 4], splats[n, 5], features[n, 0], features[n, 1], features[n, 2], depths[n],
@@ -353,10 +399,9 @@ def blend(splats, features, depths, boxes, tile_starts, ids, background, image, 
                     p = _U(row * TILE_W + column)
                     transmittance = tile[p + _T]
                     y, x = top + row, left + column
-                    for channel in range(FUSED):
-                        image[y, x, channel] = (
-                            tile[p + _C0 + _U(channel * PIXELS)] + transmittance * background[channel]
-                        )
+                    image[y, x, 0] = tile[p + _C0] + transmittance * background[0]
+                    image[y, x, 1] = tile[p + _C1] + transmittance * background[1]
+                    image[y, x, 2] = tile[p + _C2] + transmittance * background[2]
                     for channel in range(FUSED, channels):
                         offset = _U((_FORWARD_PLANES + channel - FUSED) * PIXELS)
                         image[y, x, channel] = tile[p + offset] + transmittance * background[channel]
@@ -371,16 +416,16 @@ def blend(splats, features, depths, boxes, tile_starts, ids, background, image, 
 
 @njit(parallel=True, **_JIT)
 def blend_backward(
-    splats, features, boxes, tile_starts, ids, background, kept, used, image_grad, alpha_grad, rows, threads
+    splats, features, boxes, tile_starts, ids, background, kept, used, spans, image_grad, alpha_grad, rows, threads
 ):
     """Walk every tile back to front and leave one row of gradients per (tile, Gaussian) pair.
 
     With g the upstream gradient, w_i = c_i . g and T_i the transmittance in front of Gaussian i,
-    dL/dalpha_i = T_i w_i + B_i / (1 - alpha_i), where B_i = T_end (g_alpha - background . g) - sum_{k > i} alpha_k T_k w_k
-    is one running number per pixel. Position, shape and opacity only need the moments of v = alpha dL/dalpha.
+    dL/dalpha_i = T_i w_i + B_i / (1 - alpha_i), where
+    B_i = T_end (g_alpha - background . g) - sum_{k > i} alpha_k T_k w_k is one running number per pixel. Position, shape and opacity only need the moments of v = alpha dL/dalpha.
 
     Args:
-        splats, features, boxes, tile_starts, ids, background, kept, used, threads: as in `blend`.
+        splats, features, boxes, tile_starts, ids, background, kept, used, spans, threads: as in `blend`.
         image_grad: `[H, W, C]`.
         alpha_grad: `[H, W]`.
         rows: out `[pairs, 6 + C]` sums over the tile of v, v dx, v dy, v dx dx, v dx dy, v dy dy; then dL/dfeatures.
@@ -389,7 +434,7 @@ def blend_backward(
     channels = features.shape[1]
     columns = (width + TILE_W - 1) // TILE_W
     for worker in prange(threads):
-        tile = np.empty((_BACKWARD_PLANES + channels - FUSED) * PIXELS, np.float32)
+        tile = _aligned((_BACKWARD_PLANES + channels - FUSED) * PIXELS)
         for t in range(worker, used.shape[0], threads):
             left, top = (t % columns) * TILE_W, (t // columns) * TILE_H
             tile[:] = _ZERO
@@ -401,11 +446,9 @@ def blend_backward(
                 tile[p + _T] = transmittance
                 tile[p + _B_LAST] = kept[t, p]
                 if column < width and row < height:
-                    behind = alpha_grad[row, column]
-                    for channel in range(FUSED):
-                        gradient = image_grad[row, column, channel]
-                        tile[p + _G0 + _U(channel * PIXELS)] = gradient
-                        behind -= gradient * background[channel]
+                    g0, g1, g2 = image_grad[row, column, 0], image_grad[row, column, 1], image_grad[row, column, 2]
+                    tile[p + _G0], tile[p + _G1], tile[p + _G2] = g0, g1, g2
+                    behind = alpha_grad[row, column] - (g0 * background[0] + g1 * background[1] + g2 * background[2])
                     for channel in range(FUSED, channels):
                         gradient = image_grad[row, column, channel]
                         tile[p + _U((_BACKWARD_PLANES + channel - FUSED) * PIXELS)] = gradient
@@ -416,8 +459,7 @@ def blend_backward(
                 rows[j, :] = _ZERO
             for j in range(start + used[t] - 1, start - 1, -1):
                 n = ids[j]
-                begin_pixel = _U(max(boxes[n, 4] - top, 0) * TILE_W)
-                end_pixel = _U(min(boxes[n, 5] - top, TILE_H) * TILE_W)
+                begin_pixel, end_pixel = _U(spans[j, 0] * TILE_W), _U(spans[j, 1] * TILE_W)
                 index = _f4(j - start)
                 mx, my, a, b, c = splats[n, 0], splats[n, 1], splats[n, 2], splats[n, 3], splats[n, 4]
                 opacity = splats[n, 5]
