@@ -234,8 +234,9 @@ def telling_frames(points: Array, valid: Array, count: int = 8) -> list[tuple[in
             chosen.setdefault(int(frames[np.nanargmin(curve)]), name)
     # The rest lies in the middle of equal stretches of time, so that the whole clip is seen.
     for part in np.array_split(frames, max(0, count - len(chosen))) if len(chosen) < count else ():
-        if len(part):
-            chosen.setdefault(int(part[len(part) // 2]), "")
+        free = [int(t) for t in part if int(t) not in chosen]
+        if free:
+            chosen[free[len(free) // 2]] = ""
     return [(t, f"{t} {chosen[t]}".strip()) for t in sorted(chosen)][:count]
 
 
