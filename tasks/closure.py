@@ -26,6 +26,9 @@ def imported_modules(path: Path, root: Path) -> frozenset[Path]:
         names: list[str] = []
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
+            if path.name == "__init__.py" and "importlib" in names:
+                # A package that imports by name loads whatever lies in its folder.
+                found.update(path.parent.glob("*.py"))
         elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
             names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
         for name in names:
