@@ -75,7 +75,7 @@ def test_points_are_drawn_at_their_pixel_and_absent_ones_left_out():
     points = np.array([[20.5, 30.5], [np.nan, 3.0]])
     drawn = draw_points(GREY, points, (255, 0, 0), 1)
     changed = np.argwhere((drawn != GREY).any(2))
-    assert changed.mean(0) == pytest.approx([30, 20], abs=0.3)
+    assert changed.mean(0) == pytest.approx([30, 20], abs=0.5)
     assert len(changed) <= 25
 
 
