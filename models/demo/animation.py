@@ -6,11 +6,11 @@ import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
 from models.demo.expression import NAMES
-from models.demo.fields import Array
+from models.demo.fields import Array, Value
 from models.demo.speech import Phoneme, Speech
 from models.demo.visemes import MOUTH, VOWELS, mouth_track
 
-COEFFICIENTS = (*NAMES, "tongue_up", "tongue_forward")
+COEFFICIENTS: tuple[str, ...] = (*NAMES, "tongue_up", "tongue_forward")
 _COLUMN = {name: i for i, name in enumerate(COEFFICIENTS)}
 PIVOT = np.array([0.0, -105.0, -30.0])  # mm: the head turns about the top of the spine
 GAZE_RANGE = np.radians(30.0)  # the angle that counts as 1 in the four gaze numbers
@@ -75,7 +75,7 @@ class Animation:
         return np.clip(np.stack([pitch, -pitch, -yaw, yaw], axis=1), 0.0, 1.0).astype(np.float32)
 
 
-def rotation_matrix(yaw: Array, pitch: Array, roll: Array) -> Array:
+def rotation_matrix(yaw: Value, pitch: Value, roll: Value) -> Array:
     """Rotations [..., 3, 3]: roll about z first, then pitch about x, then yaw about y."""
     yaw, pitch, roll = np.broadcast_arrays(yaw, pitch, roll)
     zero, one = np.zeros_like(yaw), np.ones_like(yaw)

@@ -5,7 +5,7 @@ Order of application: rest -> lips closed -> linear fields -> jaw -> lids. All f
 
 import numpy as np
 
-from models.demo.fields import Array, bell, smoothstep
+from models.demo.fields import Array, Value, bell, smoothstep
 from models.demo.identity import Identity
 from models.demo.shape import (
     EYE_DEPTH,
@@ -18,7 +18,7 @@ from models.demo.shape import (
     upper_lid,
 )
 
-LINEAR = (
+LINEAR: tuple[str, ...] = (
     "round",
     "spread",
     "press",
@@ -31,7 +31,7 @@ LINEAR = (
     "brow_down",
     "squint",
 )
-NAMES = ("jaw", "seal", *LINEAR, "blink_left", "blink_right")
+NAMES: tuple[str, ...] = ("jaw", "seal", *LINEAR, "blink_left", "blink_right")
 INDEX = {name: i for i, name in enumerate(NAMES)}
 
 JAW_HINGE = (-14.0, 6.0)  # y, z of the axis that the jaw turns about
@@ -82,7 +82,7 @@ def rotate_jaw(points: Array, weight: Array | float, jaw: float) -> Array:
     return np.stack([points[:, 0], turned_y, turned_z], axis=1).astype(np.float32)
 
 
-def _lens(side: Array, who: Identity) -> tuple[Array, Array]:
+def _lens(side: Value, who: Identity) -> tuple[Array, Array]:
     """Half height of the slit (mm, not negative) and 1 - (x / half width)^2."""
     u = np.clip(1.0 - (side / who.mouth_half_width) ** 2, 0.0, 1.0)
     return LENS_HALF_HEIGHT * u, u
@@ -100,14 +100,14 @@ def close_lips(points: Array, who: Identity) -> Array:
     return out
 
 
-def closing_reach(x: Array, who: Identity) -> Array:
+def closing_reach(x: Value, who: Identity) -> Array:
     """How far (mm) each lip travels to close; what lies this far from the middle of the slit forms the line of contact.
 
     It is a little more than the slit, so that no line of teeth stays between the lips; thin lips curl less and need
     more of it.
     """
     gap, u = _lens(np.abs(x), who)
-    extra = 0.60 + 0.30 * float(smoothstep(1.0, 0.9, np.float32(who.lip_fullness)))
+    extra = 0.60 + 0.30 * float(smoothstep(1.0, 0.9, who.lip_fullness))
     return gap + extra * np.sqrt(u)
 
 

@@ -3,14 +3,15 @@
 import numpy as np
 
 Array = np.ndarray
+Value = np.ndarray | np.floating | float  # where a plain number will do as well
 
 
-def bell(x: Array, width: float) -> Array:
+def bell(x: Value, width: Value) -> Array:
     """Gaussian of standard deviation `width` and height 1."""
     return np.exp(-0.5 * (x / width) ** 2)
 
 
-def smoothstep(start: float, end: float, x: Array) -> Array:
+def smoothstep(start: float, end: float, x: Value) -> Array:
     """0 at `start`, 1 at `end` (which may be the smaller), with zero slope at both."""
     t = np.clip((x - start) / (end - start), 0.0, 1.0)
     return t * t * (3.0 - 2.0 * t)
@@ -28,7 +29,7 @@ def smooth_max(a: Array, b: Array, width: float) -> Array:
     return np.maximum(a, b) + h * h * (0.25 / width)
 
 
-def ellipsoid(x: Array, y: Array, z: Array, rx: float | Array, ry: float, rz: float | Array) -> Array:
+def ellipsoid(x: Array, y: Array, z: Array, rx: Value, ry: Value, rz: Value) -> Array:
     """First-order distance to an axis-aligned ellipsoid at the origin: f / |grad f|."""
     a, b, c = x / rx, y / ry, z / rz
     norm = np.sqrt(a * a + b * b + c * c) + 1e-9
@@ -51,7 +52,7 @@ def round_cone(x: Array, y: Array, z: Array, start: Point, end: Point, start_rad
 _LATTICE = np.random.default_rng(7).random((64, 64, 64), dtype=np.float32)
 
 
-def value_noise(x: Array | float, y: Array | float, z: Array | float) -> Array:
+def value_noise(x: Value, y: Value, z: Value) -> Array:
     """Smooth random function in 0..1 with features of size 1, the same on every machine; period 64."""
     x, y, z = np.broadcast_arrays(*(np.asarray(v, np.float32) for v in (x, y, z)))
     cells, weights = [], []

@@ -99,7 +99,7 @@ def _oval(who: Identity) -> dict[int, tuple[Array, Array]]:
 
 def _follow(x: float, y: float, who: Identity) -> tuple[float, float]:
     """Move a point of the base head to where the same feature is on another identity."""
-    nose = float(bell(np.float64(x), 14.0) * bell(np.float64(y + 40.0), 14.0))
+    nose = float(bell(x, 14.0) * bell(y + 40.0, 14.0))
     x = x * (1 + nose * who.nose_width / 16.0)
     y = y - nose * who.nose_length
     if y < -78.0:
@@ -129,21 +129,21 @@ def rays(who: Identity) -> dict[int, tuple[Array, Array]]:
                 y = float(upper_vermilion(x, who) - 0.4 if upper else lower_vermilion(x, who) + 0.4)
             else:
                 # On the line of contact: the upper and the lower ring meet when the lips do.
-                reach = float(closing_reach(np.float64(x), who))
+                reach = float(closing_reach(x, who))
                 y = MOUTH_Y + (reach if upper else -reach)
             flat[index] = x, y
     for ring, side in ((RIGHT_EYE, -1.0), (LEFT_EYE, 1.0)):
         for i, index in enumerate(ring):
             t = (_UPPER_LID_SHARE if i <= 8 else _LOWER_LID_SHARE)[min(i, 16 - i)]
             x = side * (who.eye_offset + t * FISSURE_HALF_WIDTH * who.eye_width)
-            y = float(upper_lid(np.float64(t), who) + 0.6 if i <= 8 else lower_lid(np.float64(t), who) - 0.5)
+            y = float(upper_lid(t, who) + 0.6 if i <= 8 else lower_lid(t, who) - 0.5)
             if i in (0, 8):
                 y = 0.9 * t
             flat[index] = x, y
     for ring, side in ((RIGHT_BROW, -1.0), (LEFT_BROW, 1.0)):
         for i, index in enumerate(ring):
             s, offset = _BROW[i]
-            flat[index] = side * (BROW_START + BROW_LENGTH * s), float(brow_line(np.float64(s))) + offset
+            flat[index] = side * (BROW_START + BROW_LENGTH * s), float(brow_line(s)) + offset
     towards = np.array([0.0, 0.0, -1.0])
     out = {index: (np.array([x, y, 150.0]), towards) for index, (x, y) in flat.items()}
     out.update(_oval(who))

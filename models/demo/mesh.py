@@ -61,8 +61,7 @@ def sample(field: Field, axes: tuple[Array, Array, Array], stride: int = 4) -> A
     ]
     fine = active[np.ix_(*cell_of)]
     # A node on a border belongs to the cells on both of its sides.
-    fine = ndimage.maximum_filter(fine, size=2)
-    fine |= ndimage.maximum_filter(fine, size=2, origin=-1)
+    fine = np.maximum(ndimage.maximum_filter(fine, size=2), ndimage.maximum_filter(fine, size=2, origin=-1))
     where = np.nonzero(fine)
     points = np.stack([a[i] for a, i in zip(axes, where, strict=True)], axis=1)
     grid = np.ascontiguousarray(grid, np.float32)

@@ -138,7 +138,7 @@ class Actor:
 
     def _draw(self, animation: Animation, t: int, buffers: "_Buffers") -> tuple[Array, Array]:
         motion = animation.head_to_pivot()[t] if len(animation) == 1 else _motion(animation, t)
-        values = dict(zip(NAMES, animation.coefficients[t, : len(NAMES)], strict=True))
+        values = {name: float(v) for name, v in zip(NAMES, animation.coefficients[t], strict=False)}
         body, b = self.body, buffers
         points, normals = self._deform(animation, t)
         rows = b.depth.shape[0]
@@ -148,8 +148,8 @@ class Actor:
         raster.rasterize(b.screen, body.triangles, body.part, b.depth, b.owner, b.weights)
         scene, lids = self._scene(animation, t, motion, values)
         raster.shade(
-            b.moving, body.fixed, body.triangles, body.part, b.owner, b.weights, self.atlas, self.table, _LIGHTS, LIGHTS,
-            scene, lids, b.irradiance, b.albedo, b.gloss, b.label,
+            b.moving, body.fixed, body.triangles, body.part, b.owner, b.weights, self.atlas, self.table, _LIGHTS,
+            LIGHTS, scene, lids, b.irradiance, b.albedo, b.gloss, b.label,
         )  # fmt: skip
         return self._develop(buffers)
 
@@ -193,7 +193,7 @@ class Actor:
         scene[raster.X_AXIS : raster.X_AXIS + 3] = turn[:, 0]
         scene[raster.Y_AXIS : raster.Y_AXIS + 3] = turn[:, 1]
         scene[raster.ORIGIN_Y] = PIVOT[1]
-        gaze = turn @ rotation_matrix(*animation.gaze[t], 0.0)[:, 2]
+        gaze = turn @ rotation_matrix(animation.gaze[t, 0], animation.gaze[t, 1], 0.0)[:, 2]
         scene[raster.OPTICAL_AXES : raster.OPTICAL_AXES + 6] = np.tile(gaze, 2)
         scene[raster.HALF_APERTURE] = FISSURE_HALF_WIDTH * self.who.eye_width
         scene[raster.EYE_OFFSET] = self.who.eye_offset

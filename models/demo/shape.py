@@ -12,7 +12,7 @@ import math
 
 import numpy as np
 
-from models.demo.fields import Array, bell, ellipsoid, round_cone, smooth_max, smooth_min, smoothstep
+from models.demo.fields import Array, Value, bell, ellipsoid, round_cone, smooth_max, smooth_min, smoothstep
 from models.demo.identity import Identity
 
 EYE_DEPTH = 68.0
@@ -25,13 +25,13 @@ LENS_HALF_HEIGHT = 2.4  # of the mouth at rest
 CAVITY_REACH = 72.0  # the slit is cut back to this depth, the cavity takes over behind
 
 
-def upper_lid(t: Array, who: Identity) -> Array:
+def upper_lid(t: Value, who: Identity) -> Array:
     """Height of the upper lid's edge at t = -1 (inner corner) .. 1 (outer corner)."""
     u = np.maximum(0.0, 1.0 - t * t)
     return who.eye_opening * 4.6 * u**0.76 * (1.0 - 0.16 * t) + 0.9 * t
 
 
-def lower_lid(t: Array, who: Identity) -> Array:
+def lower_lid(t: Value, who: Identity) -> Array:
     """Height of the lower lid's edge, as `upper_lid`."""
     u = np.maximum(0.0, 1.0 - t * t)
     return -who.eye_opening * 5.0 * u**0.95 * (1.0 + 0.20 * t) + 0.9 * t
@@ -53,20 +53,20 @@ def lens_half_height(x: Array, who: Identity) -> Array:
     return np.where(t < 1.0, LENS_HALF_HEIGHT * (1.0 - t * t), (1.0 - t) * who.mouth_half_width * 0.5)
 
 
-def upper_vermilion(x: Array, who: Identity) -> Array:
+def upper_vermilion(x: Value, who: Identity) -> Array:
     """y of the border between the upper lip and the skin at rest, with the notch of the cupid's bow."""
     u = np.maximum(0.0, 1.0 - (x / who.mouth_half_width) ** 2)
     bow = 7.6 * u**0.8 - 1.3 * bell(x, 3.2) + 0.5 * bell(np.abs(x) - 6.0, 3.0)
     return MOUTH_Y + LENS_HALF_HEIGHT * u + who.lip_fullness * bow
 
 
-def lower_vermilion(x: Array, who: Identity) -> Array:
+def lower_vermilion(x: Value, who: Identity) -> Array:
     """y of the border between the lower lip and the skin at rest."""
     u = np.maximum(0.0, 1.0 - (x / who.mouth_half_width) ** 2)
     return MOUTH_Y - LENS_HALF_HEIGHT * u - who.lip_fullness * 9.6 * u**0.66
 
 
-def brow_line(s: Array) -> Array:
+def brow_line(s: Value) -> Array:
     """y of the middle of the brow for s = 0 (inner end) .. 1 (outer end)."""
     return 17.4 + 4.6 * np.sin(2.35 * s) - 4.0 * s * s
 

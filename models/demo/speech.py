@@ -162,7 +162,7 @@ def synthesize(text: str, voice: str = "en-us+m3", rate: int = 165) -> Speech:
         status = library.espeak_Synth(encoded, len(encoded), 0, 0, 0, _UTF8, None, None)
         library.espeak_Synchronize()
         # The engine must not keep a pointer to a callback that Python is about to free.
-        library.espeak_SetSynthCallback(ctypes.cast(None, _Callback))
+        library.espeak_SetSynthCallback(_Callback())
     if status != 0 or not pieces or not any(name for _, name in marks):
         raise InputError(f"espeak-ng made no sound of {text[:40]!r}", why=f"it answered with code {status}")
     samples = np.concatenate(pieces)

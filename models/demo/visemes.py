@@ -9,7 +9,7 @@ import numpy as np
 from models.demo.fields import Array, smoothstep
 from models.demo.speech import Phoneme
 
-MOUTH = (
+MOUTH: tuple[str, ...] = (
     "jaw",
     "seal",
     "round",
