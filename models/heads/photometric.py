@@ -37,7 +37,7 @@ class RefinementParams:
         rounds: How often everything is rendered anew.
         steps: Least-squares steps on one render, which is warped in between.
         blur_px: Standard deviation of the blur of both images, which widens the reach of a linear step.
-        robust_levels: Grey levels (of 255) at which a pixel counts a quarter.
+        robust_levels: Difference in grey levels (of 255) at which a pixel's weight has fallen to a quarter.
         limit_px: Largest correction of a round.
         smooth_frames: Standard deviation of the smoothing of corrections in time.
         fewest_pixels: A frame with fewer usable pixels is not measured.
@@ -121,7 +121,8 @@ def image_motion(rendered: Array, frame: Array, mask: Array, pivot_px: Array, pa
         params: Settings.
 
     Returns:
-        `[4]` dx, dy, roll and scale in pixels (the last two at `LEVER_PX`), or None if too few pixels are left.
+        `[4]` dx, dy, roll and scale in pixels (the last two at `LEVER_PX`), or None if too few pixels are
+        left or no motion brings the render nearer to the frame.
     """
     if mask.sum() < params.fewest_pixels:
         return None
@@ -130,22 +131,29 @@ def image_motion(rendered: Array, frame: Array, mask: Array, pivot_px: Array, pa
     x = (columns + 0.5 - pivot_px[0]) / LEVER_PX
     y = (rows + 0.5 - pivot_px[1]) / LEVER_PX
     motion = np.zeros(4)
-    for _ in range(params.steps):
+    costs = []
+    for step in range(params.steps + 1):
         size = (model.shape[1], model.shape[0])
         matrix = _similarity_matrix(motion, pivot_px)
         moved = cv2.warpAffine(model, matrix, size, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+        difference = moved[mask] - target[mask]
+        damped = 1 / (1 + (difference / params.robust_levels) ** 2)
+        centred = (difference - np.median(difference)) / params.robust_levels
+        costs.append(float((centred**2 / (1 + centred**2)).mean()))
+        if step == params.steps:
+            break
         by_x = cv2.Sobel(moved, cv2.CV_32F, 1, 0, scale=1 / 8)[mask]
         by_y = cv2.Sobel(moved, cv2.CV_32F, 0, 1, scale=1 / 8)[mask]
         # moved(x - u) = frame(x) + a constant, to first order in the motion u.
         design = np.stack([by_x, by_y, by_y * x - by_x * y, by_x * x + by_y * y, np.ones_like(by_x)], 1)
-        difference = moved[mask] - target[mask]
-        weight = 1 / (1 + (difference / params.robust_levels) ** 2) ** 2
+        weight = damped**2
         normal = design.T @ (design * weight[:, None])
         # A trace of damping keeps a featureless mask from asking for a huge motion.
         normal[np.arange(4), np.arange(4)] += 1e-3 * weight.sum()
-        step = np.linalg.solve(normal + 1e-6 * np.eye(5), design.T @ (weight * difference))[:4]
-        motion = np.clip(motion + step, -params.limit_px, params.limit_px)
-    return motion
+        change = np.linalg.solve(normal + 1e-6 * np.eye(5), design.T @ (weight * difference))[:4]
+        motion = np.clip(motion + change, -params.limit_px, params.limit_px)
+    # A render that does not show this head asks for motions that do not bring it nearer.
+    return motion if costs[-1] <= costs[0] * (1 + 1e-6) else None
 
 
 def move_pose(world_to_camera: Array, intrinsics: Array, motion: Array, pivot: Array) -> Array:
