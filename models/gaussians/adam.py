@@ -1,0 +1,53 @@
+"""Adam (Kingma and Ba, 2015) for parameters whose number of rows changes while they are trained."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+class FieldAdam:
+    """Adam with a learning rate a parameter and moments that follow when Gaussians come and go.
+
+    `torch.optim.Adam` identifies a parameter by its tensor object; density control replaces the tensors.
+    """
+
+    def __init__(self, tensors: dict[str, Tensor], betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-15):
+        self.betas, self.eps, self.count = betas, eps, 0
+        self.first = {name: torch.zeros_like(tensor, requires_grad=False) for name, tensor in tensors.items()}
+        self.second = {name: torch.zeros_like(tensor, requires_grad=False) for name, tensor in tensors.items()}
+
+    @torch.no_grad()
+    def step(self, tensors: dict[str, Tensor], rates: dict[str, float]) -> None:
+        """Move every tensor that has a gradient and a rate; then drop all gradients.
+
+        Args:
+            tensors: the parameters by name, of the shapes that the moments have.
+            rates: learning rate by name; a name that is missing stays as it is.
+        """
+        self.count += 1
+        decay1, decay2 = self.betas
+        unbias1, unbias2 = 1 - decay1**self.count, 1 - decay2**self.count
+        for name, tensor in tensors.items():
+            gradient, tensor.grad = tensor.grad, None
+            if gradient is None or name not in rates:
+                continue
+            first = self.first[name].mul_(decay1).add_(gradient, alpha=1 - decay1)
+            second = self.second[name].mul_(decay2).addcmul_(gradient, gradient, value=1 - decay2)
+            tensor.addcdiv_(first, (second / unbias2).sqrt_().add_(self.eps), value=-rates[name] / unbias1)
+
+    def resize(self, kept: Tensor, added: int) -> None:
+        """Keep the moments of the rows `kept` (indices) and append `added` rows of zeros."""
+        for moments in (self.first, self.second):
+            for name, moment in moments.items():
+                moments[name] = torch.cat([moment[kept], moment.new_zeros(added, *moment.shape[1:])])
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything that a resumed run needs."""
+        return {"count": self.count, "first": dict(self.first), "second": dict(self.second)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from what `state_dict` gave."""
+        self.count, self.first, self.second = state["count"], dict(state["first"]), dict(state["second"])

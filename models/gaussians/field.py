@@ -1,0 +1,122 @@
+"""A set of 3D Gaussians as free parameters, and how they are first placed.
+
+Scales go through softplus and opacities through a sigmoid, so that every real number is a valid parameter
+(TalkingGaussian, Li et al., ECCV 2024; 3D Gaussian Splatting itself uses exp for scales).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from scipy.spatial import cKDTree
+from torch import Tensor
+
+from models.gaussians.spherical_harmonics import COLOR_OFFSET, Y0
+
+PARAMETERS = ("means", "quats", "raw_scales", "raw_opacities", "colors", "harmonics")
+
+
+def inverse_softplus(values: Tensor) -> Tensor:
+    """Return x with softplus(x) = `values` (> 0)."""
+    return values + torch.log(-torch.expm1(-values))
+
+
+@dataclass
+class GaussianField:
+    """Parameters of N Gaussians in the head frame; every tensor is a leaf that can be optimised."""
+
+    means: Tensor
+    """`[N, 3]` centres, metres."""
+    quats: Tensor
+    """`[N, 4]` rotations wxyz, any length."""
+    raw_scales: Tensor
+    """`[N, 3]` softplus of it is the standard deviation in metres."""
+    raw_opacities: Tensor
+    """`[N]` sigmoid of it is the opacity."""
+    colors: Tensor
+    """`[N, 1, 3]` spherical harmonics of degree 0."""
+    harmonics: Tensor
+    """`[N, K - 1, 3]` the higher degrees."""
+
+    def __post_init__(self) -> None:
+        for name in PARAMETERS:
+            setattr(self, name, getattr(self, name).detach().clone().requires_grad_())
+
+    def __len__(self) -> int:
+        return len(self.means)
+
+    @property
+    def scales(self) -> Tensor:
+        """Standard deviations `[N, 3]`, metres."""
+        return F.softplus(self.raw_scales)
+
+    @property
+    def opacities(self) -> Tensor:
+        """Opacities `[N]`, 0..1."""
+        return torch.sigmoid(self.raw_opacities)
+
+    @property
+    def coefficients(self) -> Tensor:
+        """All spherical harmonics `[N, K, 3]`."""
+        return torch.cat([self.colors, self.harmonics], 1) if self.harmonics.shape[1] else self.colors
+
+    @property
+    def base_color(self) -> Tensor:
+        """Colour without the view-dependent part `[N, 3]`, not clamped."""
+        return self.colors[:, 0] * Y0 + COLOR_OFFSET
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the parameters by name."""
+        return {name: getattr(self, name) for name in PARAMETERS}
+
+    def replace(self, tensors: dict[str, Tensor]) -> None:
+        """Put other parameters (of another N, perhaps) in place of all present ones."""
+        for name in PARAMETERS:
+            setattr(self, name, tensors[name].detach().clone().requires_grad_())
+
+    def to(self, device: str | torch.device) -> GaussianField:
+        """Return a copy on `device`."""
+        return GaussianField(**{name: tensor.detach().to(device) for name, tensor in self.tensors().items()})
+
+
+def create_field(
+    points: np.ndarray,
+    colors: np.ndarray,
+    sh_degree: int,
+    opacity: float = 0.1,
+    scale_range_m: tuple[float, float] = (3e-4, 8e-3),
+) -> GaussianField:
+    """Place one round Gaussian on every point, as wide as the distance to its neighbours.
+
+    Args:
+        points: `[N, 3]` metres, at least four.
+        colors: `[N, 3]` in 0..1.
+        sh_degree: of the colour, 0 to 3.
+        opacity: of every Gaussian.
+        scale_range_m: limits of the standard deviation, metres.
+
+    Returns:
+        The field, on the CPU.
+
+    Raises:
+        ValueError: fewer than four points, or as many colours as points are not given.
+    """
+    if len(points) < 4 or len(colors) != len(points):
+        raise ValueError(f"a field starts from at least four coloured points, not {len(points)} and {len(colors)}")
+    distance = cKDTree(points).query(points, 4)[0][:, 1:].mean(1)
+    scales = torch.tensor(0.7 * distance, dtype=torch.float32).clamp(*scale_range_m)
+    count, bands = len(points), (sh_degree + 1) ** 2
+    quats = torch.zeros(count, 4)
+    quats[:, 0] = 1
+    return GaussianField(
+        means=torch.tensor(points, dtype=torch.float32),
+        quats=quats,
+        raw_scales=inverse_softplus(scales)[:, None].repeat(1, 3),
+        raw_opacities=torch.full((count,), math.log(opacity / (1 - opacity))),
+        colors=((torch.tensor(colors, dtype=torch.float32) - COLOR_OFFSET) / Y0)[:, None],
+        harmonics=torch.zeros(count, bands - 1, 3),
+    )

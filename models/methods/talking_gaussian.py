@@ -1,0 +1,404 @@
+"""TalkingGaussian (Li et al., ECCV 2024): a talking head as two deforming sets of 3D Gaussians.
+
+A *face* field (skin, lips, hair, ears) and a field for the *inside of the mouth* each persist over the whole clip. Only
+their geometry moves: a tri-plane grid over the head's space says, at every Gaussian, how sound and expression displace
+it. The face is drawn over the mouth, and both over torso and background.
+
+Settings are those of the released code, which differ from the paper's text: grids of 16 to 38.4 (face) and 64 to 57.6
+(mouth) lattice points, six action units. Of the ways in which we depart from it, two matter: gaze is an input, and the
+change of opacity, which the released network computes but never applies, does not exist here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from models import losses
+from models.encoders.hashgrid import HashGrid, encode
+from models.gaussians.field import GaussianField
+from models.gaussians.rasterize import Raster, rasterize
+from models.gaussians.spherical_harmonics import evaluate_sh
+from models.methods.talking_gaussian_phases import FacePhase, MotionPhase, MouthPhase, StillPhase
+
+ACTION_UNITS = ("AU01", "AU04", "AU05", "AU06", "AU07", "AU45")
+EXPRESSION_SIZE = len(ACTION_UNITS) + 4  # and gaze down, up, right, left
+MIXED_UNITS = 5  # the first ones pass a small network together; blink and gaze go in as they are
+AUDIO_CODE = 32
+NEIGHBOURS = (-4, 3)  # entries of the audio features before and after the frame's own that the encoder sees
+GREEN = (0.0, 1.0, 0.0)  # behind a field while it is trained: no skin is green
+
+
+# ------------------------------------------------------------------------------------------- what is configured
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything that is needed to build the networks of a stored head again."""
+
+    __pydantic_config__: ClassVar = {"extra": "forbid"}
+
+    audio_size: int = 80  # numbers per entry of the audio features
+    sh_degree: int = 1
+    bound_m: float = 0.18  # half the side of the cube that the grids cover
+    grid_levels: int = 12
+    face_grid: tuple[int, float] = (16, 38.4)  # coarsest and finest resolution
+    mouth_grid: tuple[int, float] = (64, 57.6)
+    motion_m: float = 0.01  # what a network output of 1 means
+    mouth_directions: tuple[float, float, float] = (0.2, 1.0, 0.2)  # the inside of the mouth moves up and down
+
+    def as_record(self) -> dict[str, Any]:
+        """Return what `Config(**...)` takes, as JSON keeps it."""
+        return asdict(self)
+
+    @staticmethod
+    def from_record(data: dict[str, Any]) -> Config:
+        """Undo `as_record` after a round trip through JSON."""
+        return Config(**{key: tuple(value) if isinstance(value, list) else value for key, value in data.items()})
+
+
+# --------------------------------------------------------------------------------------------------- networks
+
+
+def perceptron(*sizes: int) -> nn.Sequential:
+    """Return linear layers without bias, ReLU between them."""
+    layers: list[nn.Module] = []
+    for index, (inputs, outputs) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
+        layers += [nn.ReLU()] if index else []
+        layers.append(nn.Linear(inputs, outputs, bias=False))
+    return nn.Sequential(*layers)
+
+
+class AudioEncoder(nn.Module):
+    """Eight neighbouring windows of speech features to one code, by attention over the neighbours."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        leak = nn.LeakyReLU(0.02)
+        convolutions: list[nn.Module] = []
+        for inputs, outputs in ((size, 32), (32, 32), (32, 64), (64, 64)):
+            convolutions += [nn.Conv1d(inputs, outputs, 3, 2, 1), leak]
+        self.windows = nn.Sequential(*convolutions)
+        self.code = nn.Sequential(nn.Linear(64, 64), leak, nn.Linear(64, AUDIO_CODE))
+        scores: list[nn.Module] = []
+        for inputs, outputs in ((AUDIO_CODE, 16), (16, 8), (8, 4), (4, 2), (2, 1)):
+            scores += [nn.Conv1d(inputs, outputs, 3, 1, 1), leak]
+        self.scores = nn.Sequential(*scores)
+        neighbours = NEIGHBOURS[1] - NEIGHBOURS[0] + 1
+        self.mix = nn.Linear(neighbours, neighbours)
+
+    def forward(self, windows: Tensor) -> Tensor:
+        """Encode `[B, 8, D, W]` windows to `[B, 32]`."""
+        batch, neighbours = windows.shape[:2]
+        # 16 entries shrink to one; a wider window would leave more, which are averaged.
+        codes = self.code(self.windows(windows.flatten(0, 1)).mean(-1)).view(batch, neighbours, AUDIO_CODE)
+        attention = torch.softmax(self.mix(self.scores(codes.transpose(1, 2))[:, 0]), -1)
+        return torch.einsum("bn,bnc->bc", attention, codes)
+
+
+class TriPlane(nn.Module):
+    """Grid features at points of the head's space."""
+
+    def __init__(self, resolution: tuple[int, float], config: Config, generator: torch.Generator | None = None) -> None:
+        super().__init__()
+        self.grid = HashGrid(
+            config.grid_levels, 1, resolution[0], resolution[1], bound=config.bound_m, convention="torch_ngp"
+        )
+        self.table = nn.Parameter(self.grid.new_table(generator))
+        self.register_buffer("center", torch.zeros(3))
+
+    def forward(self, points: Tensor) -> Tensor:
+        """Look `[N, 3]` points up: `[N, 36]`. Points are constants: motion shall not pull Gaussians about."""
+        return encode(points.detach() - self.center, self.table, self.grid)
+
+
+class Deformation(NamedTuple):
+    """How Gaussians differ from their rest state in one frame (leading axis B of a batch, if any)."""
+
+    means: Tensor
+    """`[..., N, 3]` metres."""
+    quats: Tensor | None = None
+    """`[..., N, 4]` added before normalising."""
+    raw_scales: Tensor | None = None
+    """`[..., N, 3]` added before softplus."""
+
+    def frame(self, index: int) -> Deformation:
+        """Take one frame of a batch."""
+        return Deformation(*(None if part is None else part[index] for part in self))
+
+
+class FacePoints(NamedTuple):
+    """What the face's motion field knows of points before it hears anything."""
+
+    grid: Tensor  # [N, 36]
+    audio_attention: Tensor  # [N, 32]
+    expression_attention: Tensor  # [N, E]
+
+    def maps(self) -> Tensor:
+        """Return how much sound and expression matter at each point, `[N, 2]`."""
+        return torch.stack([self.audio_attention.norm(dim=1), self.expression_attention.norm(dim=1)], 1)
+
+
+class FaceMotion(nn.Module):
+    """Sound and expression to displacement, rotation and scale of face Gaussians, attended region by region."""
+
+    def __init__(self, config: Config, generator: torch.Generator | None = None) -> None:
+        super().__init__()
+        self.config = config
+        self.audio = AudioEncoder(config.audio_size)
+        self.planes = TriPlane(config.face_grid, config, generator)
+        size = self.planes.grid.output_size
+        self.audio_attention = perceptron(size, 32, AUDIO_CODE)
+        self.expression_attention = perceptron(size, 16, EXPRESSION_SIZE)
+        self.units = perceptron(MIXED_UNITS, 16, MIXED_UNITS)
+        self.decoder = perceptron(size + AUDIO_CODE + EXPRESSION_SIZE, 64, 64, 3 + 4 + 3)
+        self.register_buffer("expression_scale", torch.ones(EXPRESSION_SIZE))
+
+    def look_up(self, points: Tensor) -> FacePoints:
+        """Prepare `[N, 3]` points; the result serves for all frames as long as nothing is trained."""
+        grid = self.planes(points)
+        # Each starts at 1: where the released network, which starts at 0, happens to begin below, its ReLU lets no
+        # gradient through, and lids that do not listen to the blink at first never will.
+        return FacePoints(grid, self.audio_attention(grid), torch.relu(1 + self.expression_attention(grid)))
+
+    def forward(self, points: FacePoints, audio: Tensor, expression: Tensor) -> Deformation:
+        """Deform points for a batch of frames.
+
+        Args:
+            points: of `look_up`.
+            audio: `[B, 8, D, W]` windows.
+            expression: `[B, E]` action units and gaze as the record has them.
+        """
+        code, units = self.audio(audio), expression / self.expression_scale
+        units = torch.cat([self.units(units[:, :MIXED_UNITS]), units[:, MIXED_UNITS:]], 1)
+        heard, seen = points.audio_attention * code[:, None], points.expression_attention * units[:, None]
+        out = self.decoder(torch.cat([points.grid.expand(len(code), -1, -1), heard, seen], -1))
+        return Deformation(out[..., :3] * self.config.motion_m, out[..., 3:7], out[..., 7:])
+
+
+class MouthMotion(nn.Module):
+    """Sound to displacement of the Gaussians inside the mouth."""
+
+    def __init__(self, config: Config, generator: torch.Generator | None = None) -> None:
+        super().__init__()
+        self.audio = AudioEncoder(config.audio_size)
+        self.planes = TriPlane(config.mouth_grid, config, generator)
+        self.decoder = perceptron(self.planes.grid.output_size + AUDIO_CODE, 32, 32, 3)
+        self.register_buffer("reach", torch.tensor(config.mouth_directions) * config.motion_m)
+
+    def look_up(self, points: Tensor) -> Tensor:
+        """Prepare `[N, 3]` points: their grid features."""
+        return self.planes(points)
+
+    def forward(self, points: Tensor, audio: Tensor, expression: Tensor | None = None) -> Deformation:
+        """Deform points for a batch of frames; the expression is not used (the face's signature)."""
+        code = self.audio(audio)
+        batch, count = len(code), len(points)
+        inputs = torch.cat([points.expand(batch, -1, -1), code[:, None].expand(-1, count, -1)], -1)
+        return Deformation(self.decoder(inputs) * self.reach)
+
+
+# ---------------------------------------------------------------------------------------------------- drawing
+
+
+class Camera(NamedTuple):
+    """A pinhole camera; a crop of its image is a camera, too."""
+
+    world_to_camera: Tensor  # [4, 4]
+    intrinsics: Tensor  # [3, 3]
+    width: int
+    height: int
+
+    def crop(self, left: int, top: int, width: int, height: int) -> Camera:
+        """Return the camera of a part of the image, in pixels."""
+        shifted = self.intrinsics.clone()
+        shifted[0, 2] -= left
+        shifted[1, 2] -= top
+        return Camera(self.world_to_camera, shifted, width, height)
+
+    @property
+    def center(self) -> Tensor:
+        """Where it stands `[3]`, head frame."""
+        return -self.world_to_camera[:3, :3].T @ self.world_to_camera[:3, 3]
+
+
+def draw(
+    gaussians: GaussianField, camera: Camera, deformation: Deformation | None = None, background: Tensor | None = None
+) -> Raster:
+    """Draw a field as it is deformed in one frame; colour and opacity never change."""
+    means, quats, raw_scales = gaussians.means, gaussians.quats, gaussians.raw_scales
+    if deformation is not None:
+        means = means + deformation.means
+        quats = quats if deformation.quats is None else quats + deformation.quats
+        raw_scales = raw_scales if deformation.raw_scales is None else raw_scales + deformation.raw_scales
+    colors = evaluate_sh(means, camera.center, gaussians.coefficients)
+    scales = nn.functional.softplus(raw_scales)
+    return rasterize(means, quats, scales, gaussians.opacities, colors, *camera, background)
+
+
+def draw_maps(gaussians: GaussianField, camera: Camera, deformation: Deformation, maps: Tensor) -> Tensor:
+    """Splat `[N, 2]` attention maps to `[H, W, 2]`; no gradient reaches the geometry."""
+    means = (gaussians.means + deformation.means).detach()
+    quats = gaussians.quats.detach() if deformation.quats is None else (gaussians.quats + deformation.quats).detach()
+    scales, opacities = gaussians.scales.detach(), gaussians.opacities.detach()
+    return rasterize(means, quats, scales, opacities, maps, *camera).image
+
+
+def compose(face: Raster, mouth: Raster, behind: Tensor) -> Tensor:
+    """Face over mouth over what is behind them.
+
+    Args:
+        face: drawn over black.
+        mouth: drawn over black, same size.
+        behind: `[H, W, 3]` torso over background.
+
+    Returns:
+        `[H, W, 3]`.
+    """
+    within = mouth.image + (1 - mouth.alpha[..., None]) * behind
+    return face.image + (1 - face.alpha[..., None]) * within
+
+
+# ------------------------------------------------------------------------------------------------------ losses
+
+
+def face_losses(
+    raster: Raster, target: Tensor, head: Tensor, mouth_box: tuple[int, int, int, int], phase: FacePhase | StillPhase
+) -> dict[str, Tensor]:
+    """Compare a face drawn over green with its target.
+
+    Args:
+        raster: of the face's crop.
+        target: `[H, W, 3]` the frame where the face is seen, green elsewhere.
+        head: `[H, W]` 1 where the face is seen.
+        mouth_box: left, top, right, bottom of the lips in the crop, pixels.
+        phase: gives the weights.
+
+    Returns:
+        Weighted terms.
+    """
+    return {
+        "image": losses.photometric(raster.image, target, phase.structure),
+        "mouth_box": phase.mouth_box * losses.box_l1(raster.image, target, mouth_box),
+        "alpha": phase.alpha * losses.coverage(raster.alpha, head),
+    }
+
+
+def mouth_losses(raster: Raster, target: Tensor, mouth: Tensor, box: Tensor, phase: MouthPhase) -> dict[str, Tensor]:
+    """Compare the inside of the mouth drawn over green with its target.
+
+    In the lips' box only pixels of the mouth itself are compared: what the lips hide may be anything, and is asked to
+    be opaque, so that the inside goes on behind the lips.
+
+    Args:
+        raster: of the mouth's crop.
+        target: `[H, W, 3]` the frame inside the mouth, green elsewhere.
+        mouth: `[H, W]` bool, inside of the mouth.
+        box: `[H, W]` bool, the lips' box.
+        phase: gives the weights.
+    """
+    image = torch.where((box & ~mouth)[..., None], target, raster.image)
+    return {
+        "image": losses.photometric(image, target, phase.structure),
+        "inside": phase.inside * (image - target).abs().mean(),
+        "alpha": phase.alpha * losses.coverage(raster.alpha, box.float()),
+    }
+
+
+def motion_size(deformation: Deformation) -> Tensor:
+    """Return the mean absolute displacement, in units of metres, quaternions and raw scales."""
+    return sum((part.abs().mean() for part in deformation if part is not None), torch.zeros(()))
+
+
+def landmark_losses(
+    motion: FaceMotion,
+    points: FacePoints,
+    rest: Tensor,
+    batch: LandmarkBatch,
+    intrinsics: Tensor,
+    phase: MotionPhase | FacePhase,
+) -> Tensor:
+    """Move the rest landmarks as the field says and compare them with the tracked ones.
+
+    Args:
+        motion: the field.
+        points: what it looks up at the rest landmarks.
+        rest: `[L, 3]` landmarks of the neutral face, metres.
+        batch: what is known of B frames.
+        intrinsics: `[3, 3]`.
+        phase: gives the weights of lips and lids, and of the lips' shape alone.
+    """
+    moved = rest + motion(points, batch.audio, batch.expression).means
+    pixels = losses.project(moved, batch.world_to_camera, intrinsics)
+    importance = torch.where(batch.is_lip, phase.lips, torch.where(batch.is_lid, phase.lids, 1.0))
+    total = losses.robust_distance(pixels, batch.points, batch.weights * importance)
+    if phase.lip_shape:
+        keep = batch.is_lip
+        shape = losses.centred_distance(pixels[:, keep], batch.points[:, keep], batch.weights[:, keep])
+        total = total + phase.lip_shape * shape
+    return total
+
+
+def lip_attention(points: FacePoints, batch: LandmarkBatch) -> Tensor:
+    """Return how much the lips' landmarks attend to action units and gaze.
+
+    A clip is short enough for brows and glances to explain its lips by chance.
+    """
+    return points.expression_attention[batch.is_lip].mean()
+
+
+class LandmarkBatch(NamedTuple):
+    """Tracked landmarks of B frames and what the field is given for them."""
+
+    audio: Tensor  # [B, 8, D, W]
+    expression: Tensor  # [B, E]
+    world_to_camera: Tensor  # [B, 4, 4]
+    points: Tensor  # [B, L, 2] pixels
+    weights: Tensor  # [B, L] 0 where absent
+    is_lip: Tensor  # [L] bool
+    is_lid: Tensor  # [L] bool
+
+
+# ------------------------------------------------------------------------------------------------ a head's halves
+
+
+@dataclass
+class Branch:
+    """One Gaussian field and the networks that move it."""
+
+    gaussians: GaussianField
+    motion: FaceMotion | MouthMotion
+
+    def deform(self, audio: Tensor, expression: Tensor) -> Deformation:
+        """Deform for a batch of frames."""
+        return self.motion(self.motion.look_up(self.gaussians.means), audio, expression)
+
+    def to(self, device: str) -> Branch:
+        """Return the branch on `device`."""
+        return Branch(self.gaussians.to(device), self.motion.to(device))
+
+    def tensors(self, prefix: str) -> dict[str, np.ndarray]:
+        """Return all parameters as arrays named `prefix`/..."""
+        named = {f"gaussians/{name}": tensor for name, tensor in self.gaussians.tensors().items()}
+        named |= {f"motion/{name}": tensor for name, tensor in self.motion.state_dict().items()}
+        return {f"{prefix}/{name}": tensor.detach().cpu().numpy().copy() for name, tensor in named.items()}
+
+    @staticmethod
+    def from_tensors(
+        kind: type[FaceMotion] | type[MouthMotion], config: Config, arrays: dict[str, np.ndarray], prefix: str
+    ) -> Branch:
+        """Undo `tensors`."""
+        named = under(arrays, prefix)
+        motion = kind(config)
+        motion.load_state_dict({name: torch.from_numpy(array.copy()) for name, array in under(named, "motion").items()})
+        parameters = {name: torch.from_numpy(array.copy()) for name, array in under(named, "gaussians").items()}
+        return Branch(GaussianField(**parameters), motion)
+
+
+def under(arrays: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
+    """Return the entries named `prefix`/..., the prefix taken off."""
+    return {name[len(prefix) + 1 :]: array for name, array in arrays.items() if name.startswith(f"{prefix}/")}

@@ -1,0 +1,335 @@
+"""One speaker's records as training sees them: frames, masks, cameras and sound by frame index, on one device."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from models.errors import InputError
+from models.gaussians.placing import face_points, head_center, mouth_points, pick_colors
+from models.heads.mediapipe_points import CURVES, LIP_PAIRS, OVAL
+from models.methods.talking_gaussian import ACTION_UNITS, NEIGHBOURS, Camera, LandmarkBatch
+from models.parsing import labels
+from models.records import (
+    TRAIN,
+    ActionUnits,
+    AudioFeatures,
+    Clip,
+    HeadTrack,
+    Landmarks,
+    Layers,
+    Masks,
+    RefinedPoses,
+)
+from tasks.stage import Context
+
+LIP_POINTS, LID_POINTS = (
+    sorted({point for name, curve in CURVES.items() if name.startswith(prefix) for point in curve})
+    for prefix in ("lip", "eye")
+)
+BOX_MARGIN_PX = 2  # around the lips' landmarks, at 256 pixels
+CROP_MARGIN = 1.4  # of the mouth's crop over the largest lips' box
+HEAD_MARGIN_PX = 10  # around the largest head, at 256 pixels
+CARVING_VIEWS = 24
+CROP_STEP = 16  # crops are whole tiles of the rasteriser
+
+
+class Box(NamedTuple):
+    """A part of a frame, pixels; right and bottom are one past the last."""
+
+    left: int
+    top: int
+    right: int
+    bottom: int
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height."""
+        return self.right - self.left, self.bottom - self.top
+
+    def within(self, other: Box) -> Box:
+        """Return this box in the coordinates of a crop `other` of the same frame."""
+        x, y = other.left, other.top
+        return Box(self.left - x, self.top - y, self.right - x, self.bottom - y)
+
+
+@dataclass
+class Footage:
+    """Records of one speaker. What a stage does not read is None."""
+
+    clip: Clip
+    points: np.ndarray  # [T, 478, 2] landmarks, pixels
+    valid: np.ndarray  # [T] frames whose face was found by all who looked
+    poses: np.ndarray  # [T, 4, 4] for pixels: the refined ones where there are any
+    track: HeadTrack
+    masks: Masks | None = None
+    layers: Layers | None = None
+    units: ActionUnits | None = None
+    audio: AudioFeatures | None = None
+    device: str = "cpu"
+
+    @staticmethod
+    def of(context: Context[Any], device: str = "cpu") -> Footage:
+        """Load what the stage of `context` reads.
+
+        Raises:
+            InputError: no training frame shows a face.
+        """
+        reads = context.stage.reads
+
+        def read(record: type, stage: str) -> Any:
+            return context.read(record, stage) if stage in reads else None
+
+        clip, track, landmarks = (context.read(kind, stage) for kind, stage in
+                                  ((Clip, "ingest"), (HeadTrack, "track"), (Landmarks, "landmarks")))  # fmt: skip
+        masks, refined = read(Masks, "parse"), read(RefinedPoses, "pose_refine")
+        footage = Footage(
+            clip=clip,
+            points=landmarks.points,
+            valid=landmarks.valid & track.valid & (masks.valid if masks else True),
+            poses=refined.world_to_camera if refined else track.world_to_camera,
+            track=track,
+            masks=masks,
+            layers=read(Layers, "layers"),
+            units=read(ActionUnits, "action_units"),
+            audio=read(AudioFeatures, "audio"),
+            device=device,
+        )
+        if len(footage.train_frames) < 2:
+            raise InputError(
+                f"{clip.speaker}: no training frames with a face",
+                "nothing can be learnt",
+                "look at the landmarks stage",
+            )
+        return footage
+
+    # ------------------------------------------------------------------------------------------ frames and cuts
+
+    @cached_property
+    def train_frames(self) -> np.ndarray:
+        """Frames of the training part that show a face."""
+        return np.flatnonzero((self.clip.split == TRAIN) & self.valid)
+
+    @property
+    def width(self) -> int:
+        """Of the frames, pixels."""
+        return self.clip.frames.shape[2]
+
+    @property
+    def height(self) -> int:
+        """Of the frames, pixels."""
+        return self.clip.frames.shape[1]
+
+    @property
+    def scale(self) -> float:
+        """How much larger than 256 pixels the frames are: constants in pixels grow with it."""
+        return max(self.width, self.height) / 256
+
+    def crop(self, image: np.ndarray, box: Box) -> Tensor:
+        """Cut `box` out of an image `[H, W, ...]`; uint8 pixels become float32 in 0..1."""
+        part = image[box.top : box.bottom, box.left : box.right]
+        tensor = torch.tensor(part, dtype=torch.float32, device=self.device)
+        return tensor / 255 if image.dtype == np.uint8 else tensor
+
+    def frame(self, index: int, box: Box) -> Tensor:
+        """Return the crop `[h, w, 3]` of a frame in 0..1."""
+        return self.crop(self.clip.frames[index], box)
+
+    def mask(self, index: int, box: Box, group: tuple[int, ...]) -> Tensor:
+        """Return the crop `[h, w]` bool of where the parser saw one of `group`."""
+        assert self.masks is not None
+        part = self.masks.labels[index][box.top : box.bottom, box.left : box.right]
+        return torch.from_numpy(labels.select(part, group)).to(self.device)
+
+    def behind(self, index: int, box: Box) -> Tensor:
+        """Return the crop `[h, w, 3]` of torso over background in 0..1."""
+        assert self.layers is not None
+        return self.crop(self.layers.behind(index), box)
+
+    # ---------------------------------------------------------------------------------------------------- boxes
+
+    @cached_property
+    def _lips(self) -> tuple[np.ndarray, np.ndarray]:
+        """Centre `[T, 2]` and half side `[T]` of the lips' square box."""
+        lips = np.nan_to_num(self.points[:, [i for i in LIP_POINTS if not np.isnan(self.points[:, i]).all()]])
+        low, high = lips.min(1), lips.max(1)
+        return (low + high) / 2, (high - low).max(1) / 2 + BOX_MARGIN_PX * self.scale
+
+    def mouth_box(self, index: int) -> Box:
+        """Return the square around the lips."""
+        center, half = self._lips
+        left, top = np.floor(center[index] - half[index]).astype(int)
+        side = int(np.ceil(2 * half[index]))
+        return Box(int(left), int(top), int(left) + side, int(top) + side)
+
+    @cached_property
+    def _mouth_side(self) -> int:
+        largest = 2 * np.quantile(self._lips[1][self.train_frames], 0.99)
+        side = _whole_tiles(CROP_MARGIN * largest)
+        return min(side, self.width // CROP_STEP * CROP_STEP, self.height // CROP_STEP * CROP_STEP)
+
+    def mouth_crop(self, index: int) -> Box:
+        """Return the crop of a fixed size in which the mouth is trained."""
+        return self._place(self._lips[0][index], (self._mouth_side, self._mouth_side))
+
+    @cached_property
+    def _head(self) -> tuple[np.ndarray, tuple[int, int]]:
+        """Offset of the head crop's middle from that of the face's oval, and the crop's size, pixels."""
+        assert self.masks is not None
+        extents = []
+        for index in _spread(self.train_frames, 64):
+            rows, columns = np.nonzero(labels.head(self.masks.labels[int(index)]))
+            if len(rows):
+                middle = self._oval[index]
+                extents.append([*(np.array([columns.min(), rows.min()]) - middle),
+                                *(np.array([columns.max(), rows.max()]) - middle)])  # fmt: skip
+        if not extents:
+            raise InputError(f"{self.clip.speaker}: the parser found no head in any training frame")
+        margin = HEAD_MARGIN_PX * self.scale
+        low = np.min(extents, 0)[:2] - margin
+        high = np.max(extents, 0)[2:] + margin
+        width = min(_whole_tiles(high[0] - low[0]), self.width)
+        height = min(_whole_tiles(high[1] - low[1]), self.height)
+        return (low + high) / 2, (width, height)
+
+    @cached_property
+    def _oval(self) -> np.ndarray:
+        """Middle of the face's oval `[T, 2]`, or of all points where the source has none."""
+        inner = [i for i in OVAL if not np.isnan(self.points[:, i]).all()]
+        points = self.points[:, inner] if len(inner) >= 8 else self.points[:, ~np.isnan(self.points).all((0, 2))]
+        points = np.nan_to_num(points)
+        return (points.min(1) + points.max(1)) / 2
+
+    def face_crop(self, index: int) -> Box:
+        """Return the crop of a fixed size in which the head is trained."""
+        offset, size = self._head
+        return self._place(self._oval[index] + offset, size)
+
+    def _place(self, middle: np.ndarray, size: tuple[int, int]) -> Box:
+        left, top = (
+            int(np.clip(round(float(middle[axis]) - size[axis] / 2), 0, limit - size[axis]))
+            for axis, limit in enumerate((self.width, self.height))
+        )
+        return Box(left, top, left + size[0], top + size[1])
+
+    # ------------------------------------------------------------------------------------- cameras and conditions
+
+    @cached_property
+    def intrinsics(self) -> Tensor:
+        """`[3, 3]`."""
+        return torch.tensor(self.track.intrinsics, dtype=torch.float32, device=self.device)
+
+    def camera(self, index: int, box: Box) -> Camera:
+        """Return the camera of a crop of a frame."""
+        pose = torch.tensor(self.poses[index], dtype=torch.float32, device=self.device)
+        return Camera(pose, self.intrinsics, self.width, self.height).crop(box.left, box.top, *box.size)
+
+    @cached_property
+    def _sound(self) -> Tensor:
+        assert self.audio is not None
+        return pad_features(self.audio.values).to(self.device)
+
+    def windows(self, index: int) -> Tensor:
+        """Return the audio features `[8, D, W]` around a frame."""
+        return self._sound[index : index + NEIGHBOURS[1] - NEIGHBOURS[0] + 1]
+
+    @cached_property
+    def expression(self) -> Tensor:
+        """Action units and gaze `[T, E]` as the record has them."""
+        assert self.units is not None
+        return torch.from_numpy(expression_inputs(self.units)).to(self.device)
+
+    @cached_property
+    def expression_scale(self) -> Tensor:
+        """What the expression is divided by `[E]`: nearly the largest value of training."""
+        large = torch.quantile(self.expression[torch.from_numpy(self.train_frames)], 0.95, dim=0)
+        least = torch.tensor([0.25] * len(ACTION_UNITS) + [0.05] * 4, device=self.device)
+        return torch.maximum(large, least)
+
+    @cached_property
+    def curriculum(self) -> dict[str, np.ndarray]:
+        """What incremental sampling ranks: the gap between the lips in pixels, and AU45, `[T]` each."""
+        pairs = [pair for pair in LIP_PAIRS if not np.isnan(self.points[:, pair]).all((0, 2)).any()]
+        gaps = [np.linalg.norm(self.points[:, a] - self.points[:, b], axis=1) for a, b in pairs]
+        opening = np.nan_to_num(np.mean(gaps, 0)) if gaps else np.zeros(len(self.points))
+        blink = np.zeros(len(self.points)) if self.units is None else self.units.columns(("AU45",))[:, 0]
+        return {"opening": opening, "blink": blink}
+
+    # ---------------------------------------------------------------------------------------------- landmarks
+
+    @cached_property
+    def rest(self) -> Tensor:
+        """Landmarks of the neutral face `[L, 3]`, metres."""
+        return torch.tensor(self.track.rest_landmarks, dtype=torch.float32, device=self.device)
+
+    @cached_property
+    def _is_lip_or_lid(self) -> tuple[Tensor, Tensor]:
+        """Which of them belong to the lips and which to the lids, `[L]` each."""
+        groups = (np.isin(self.track.landmark_index, group) for group in (LIP_POINTS, LID_POINTS))
+        lip, lid = (torch.from_numpy(group).to(self.device) for group in groups)
+        return lip, lid
+
+    def landmark_batch(self, frames: list[int]) -> LandmarkBatch:
+        """Return what is known of `frames`, with the poses that landmarks gave (not the refined ones)."""
+        points = self.points[frames][:, self.track.landmark_index]
+        absent = np.isnan(points).any(-1)
+        tensors = (
+            torch.from_numpy(array.astype(np.float32)).to(self.device)
+            for array in (self.track.world_to_camera[frames], np.nan_to_num(points), ~absent)
+        )
+        audio = torch.stack([self.windows(frame) for frame in frames])
+        return LandmarkBatch(audio, self.expression[frames], *tensors, *self._is_lip_or_lid)
+
+    # ---------------------------------------------------------------------------------------------- first points
+
+    @property
+    def head_center(self) -> Tensor:
+        """Where the grids are centred `[3]`, metres."""
+        return torch.from_numpy(head_center(self.track.rest_landmarks, self.track.landmark_index))
+
+    @property
+    def quiet_frame(self) -> int:
+        """A training frame with a nearly closed mouth."""
+        opening = self.curriculum["opening"][self.train_frames]
+        return int(self.train_frames[np.argsort(opening, kind="stable")[len(opening) // 30]])
+
+    def first_face(self, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return points `[N, 3]` and colours `[N, 3]` to begin the face with."""
+        assert self.masks is not None
+        views = []
+        for frame in map(int, _spread(self.train_frames, CARVING_VIEWS)):
+            whole = labels.select(self.masks.labels[frame], labels.HEAD + labels.INSIDE_MOUTH)
+            views.append((whole, self.poses[frame], self.track.intrinsics))
+        points = face_points(self.track.rest_landmarks, self.track.landmark_index, count, views, seed)
+        quiet = self.quiet_frame
+        return points, pick_colors(points, self.clip.frames[quiet], self.poses[quiet], self.track.intrinsics)
+
+    def first_mouth(self, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return points `[N, 3]` and dark colours `[N, 3]` to begin the inside of the mouth with."""
+        points = mouth_points(self.track.rest_landmarks, self.track.landmark_index, count, seed)
+        return points, np.random.default_rng(seed).normal(0.3, 0.05, (len(points), 3)).clip(0, 1)
+
+
+def pad_features(values: np.ndarray) -> Tensor:
+    """Put zeros before and after audio features `[T, D, W]`, so that frame t's neighbours are rows t to t + 7."""
+    before, after = -NEIGHBOURS[0], NEIGHBOURS[1]
+    return torch.from_numpy(np.pad(values.astype(np.float32, copy=False), ((before, after), (0, 0), (0, 0))))
+
+
+def expression_inputs(units: ActionUnits) -> np.ndarray:
+    """Return the action units and gaze `[T, E]` that the face's motion field takes."""
+    return np.concatenate([units.columns(ACTION_UNITS), units.gaze], 1).astype(np.float32)
+
+
+def _spread(frames: np.ndarray, count: int) -> np.ndarray:
+    """Return at most `count` of `frames`, evenly spread."""
+    return frames[np.unique(np.linspace(0, len(frames) - 1, min(count, len(frames))).astype(int))]
+
+
+def _whole_tiles(length: float) -> int:
+    return int(np.ceil(length / CROP_STEP)) * CROP_STEP

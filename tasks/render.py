@@ -1,0 +1,110 @@
+"""Test frames of a trained head with their own sound, and the controls that show what the sound is worth."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import numpy as np
+
+from models.errors import InputError
+from models.records import TEST, TRAIN, AudioFeatures, Clip, Rendering, store_path
+from models.storage import FrameStore
+from tasks.rendering import RenderParams, write_preview
+from tasks.stage import Context, Stage, main
+
+VARIANTS = ("full", "motion_off", "mean_motion", "wrong_audio")
+MEAN_FRAMES = 400  # training frames, evenly spread, whose deformations are averaged
+
+STAGE = Stage(
+    name="render",
+    per=("speaker", "extractor"),
+    params=RenderParams,
+    reads=("ingest", "layers", "track", "pose_refine", "action_units", "audio", "tg_fuse"),
+    gives=Rendering,
+    preview=True,
+)
+
+
+def run(context: Context[RenderParams]) -> Rendering:
+    """Render the test part: as trained, without any deformation, with each Gaussian's mean one, and with wrong sound.
+
+    Raises:
+        InputError: the clip has no test part.
+    """
+    from tasks.talking_head import Scene, TalkingHead, audio_windows
+    from tasks.training import use_threads
+
+    use_threads(context)
+    speaker, extractor = str(context.keys.speaker), str(context.keys.extractor)
+    head, scene = TalkingHead.load(context.places, speaker, extractor), Scene.load(context.places, speaker)
+    windows = list(audio_windows(context.read(AudioFeatures, "audio").values))
+    clip, frames = scene.clip, scene.clip.indices(TEST)
+    if not len(frames):
+        raise InputError(
+            f"{speaker}: the clip has no test frames", "", "give ingest a longer clip or a larger test_share"
+        )
+    shift = round(context.params.wrong_audio_s * clip.fps)
+    train = clip.indices(TRAIN)
+    train = train[scene.valid[train]]
+    mean = head.mean_motion(
+        (windows[frame], scene.expression[frame]) for frame in train[:: max(1, len(train) // MEAN_FRAMES)]
+    )
+
+    def pictures(variant: str) -> Iterator[np.ndarray]:
+        for frame in frames.tolist():
+            if variant == "motion_off":
+                motion = None
+            elif variant == "mean_motion":
+                motion = mean
+            else:
+                heard = frame if variant == "full" else earlier(frame, shift, len(windows))
+                motion = head.move(windows[heard], scene.expression[frame])
+            yield head.draw(scene.camera(frame), motion, scene.layers.behind(frame))
+
+    stores, started = {}, time.monotonic()
+    for variant in VARIANTS:
+        path = store_path(context.output, variant)
+        stores[variant] = FrameStore.create(path, pictures(variant), clip.frames.shape[1:])
+    milliseconds = 1000 * (time.monotonic() - started) / (len(VARIANTS) * len(frames))
+    _preview(context, clip, frames, stores["full"])
+    return Rendering(
+        method="talking_gaussian",
+        variants=list(VARIANTS),
+        frame_index=frames.astype(np.int32),
+        quality={"milliseconds_a_frame": round(milliseconds, 2), "threads": context.threads},
+        **stores,
+    )
+
+
+def earlier(frame: int, shift: int, count: int) -> int:
+    """Return the frame `shift` before, or after where there is none before."""
+    return frame - shift if frame >= shift else min(frame + shift, count - 1)
+
+
+def _preview(context: Context[RenderParams], clip: Clip, frames: np.ndarray, full: FrameStore) -> None:
+    samples = clip.sample_rate / clip.fps
+    sound = np.concatenate([clip.sound[round(t * samples) : round((t + 1) * samples)] for t in frames.tolist()])
+
+    def beside() -> Iterator[np.ndarray]:
+        for frame, result in zip(frames.tolist(), full, strict=True):
+            truth = clip.frames[frame]
+            difference = np.abs(truth.astype(np.float32) - result) * context.params.difference_gain
+            yield np.concatenate([truth, result, difference.clip(0, 255).astype(np.uint8)], 1)
+
+    names = (str(context.keys.speaker), str(context.keys.speaker))
+    for file, pictures in (("result.mp4", full), ("side_by_side.mp4", beside())):
+        write_preview(
+            context.preview / file,
+            pictures,
+            clip.fps,
+            sound,
+            clip.sample_rate,
+            names,
+            context.speaker(),
+            crf=context.params.crf,
+        )
+
+
+if __name__ == "__main__":
+    main(STAGE, run)

@@ -1,0 +1,87 @@
+"""`gausstalk say`: a trained head says any recording, of any length, into one video with sound."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from models.errors import InputError
+from models.records import Clip
+from tasks.params import load_params
+from tasks.people import load_speaker
+from tasks.places import Places
+from tasks.rendering import RenderParams, write_preview
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+SHORTEST_S = 0.2
+LONGEST_S = 6 * 3600.0
+BLOCK_S, MARGIN_S = 600, 2  # features are computed for so much sound at once, and for a little more around it
+
+
+def say(
+    places: Places, speaker: str, sound_path: Path, output: Path, extractor: str = "logmel", device: str = "cpu"
+) -> int:
+    """Let a trained head say a recording; return the number of pictures.
+
+    Pictures go into the video as they are drawn, so memory does not grow with the recording, but for its samples
+    (115 MB an hour).
+
+    Args:
+        places: the project.
+        speaker: whose head.
+        sound_path: any sound or video file.
+        output: the mp4 to write; it appears when it is whole.
+        extractor: which speech features the head was trained on.
+        device: of torch.
+
+    Raises:
+        ConsentError: there is no valid basis for using this person's likeness.
+        InputError: the head is not trained, or the recording is missing, damaged or too short.
+    """
+    from tasks.media import read_sound
+    from tasks.progress import Progress
+    from tasks.talking_head import Scene, TalkingHead, back_and_forth, speak
+
+    person = load_speaker(places, speaker)
+    head, scene = TalkingHead.load(places, speaker, extractor, device), Scene.load(places, speaker)
+    clip = scene.clip
+    sound = read_sound(sound_path, clip.sample_rate, max_seconds=LONGEST_S)
+    if len(sound) < SHORTEST_S * clip.sample_rate:
+        raise InputError(
+            f"{sound_path}: {len(sound) / clip.sample_rate:.2f} s of sound", "nothing can be said in that time"
+        )
+    count = max(1, round(len(sound) / clip.sample_rate * clip.fps))
+    progress = Progress(f"{speaker} says {sound_path.name}", count, "pictures")
+
+    def pictures() -> Iterator[np.ndarray]:
+        frames = back_and_forth(*scene.longest_shot(), count)
+        for windows in _windows(sound, clip, count, extractor, places):
+            for picture in speak(head, scene, frames, windows):
+                progress.update()
+                yield picture
+
+    crf = load_params(places.params, "render", RenderParams).crf
+    write_preview(output, pictures(), clip.fps, sound, clip.sample_rate, (speaker, sound_path.name), person, crf=crf)
+    progress.finish()
+    return count
+
+
+def _windows(sound: np.ndarray, clip: Clip, count: int, extractor: str, places: Places) -> Iterator[Iterator[Tensor]]:
+    """Yield the audio windows of `count` pictures in blocks: features never exist for all of a long recording."""
+    from tasks.speech_features import AudioParams, extract
+    from tasks.talking_head import audio_windows
+
+    params = load_params(places.params, "audio", AudioParams)
+    block, margin, samples = round(BLOCK_S * clip.fps), round(MARGIN_S * clip.fps), clip.sample_rate / clip.fps
+    for first in range(0, count, block):
+        end = min(count, first + block)
+        low, high = max(0, first - margin), min(count, end + margin)
+        piece = sound[round(low * samples) : round(high * samples)]
+        features = extract(piece, clip.sample_rate, high - low, extractor, params, places)
+        yield islice(audio_windows(features.values), first - low, end - low)

@@ -1,0 +1,86 @@
+"""TalkingGaussian: the face's motion field, taught by tracked landmarks before any image is drawn.
+
+Photometric training alone hardly moves the lips on a short schedule, because a lip that is drawn in the wrong place
+gets little gradient. The field is a function of space: evaluated at the landmarks of the rest face, it can be fitted to
+the tracked ones directly.
+"""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from models.curriculum import FrameSampler
+from models.methods.talking_gaussian_phases import MotionPhase
+from models.records import Weights
+from tasks.params import Params
+from tasks.stage import Context, Stage, main
+
+
+class MotionParams(Params):
+    """How the motion field is taught by landmarks."""
+
+    seed: int = 0
+    sh_degree: int = Field(1, ge=0, le=3)  # of the colours of both fields that follow
+    bound_m: float = Field(0.18, gt=0)  # half the side of the cube that the grids cover
+    face_grid: tuple[int, float] = (16, 38.4)  # coarsest and finest resolution; the paper says 256
+    mouth_grid: tuple[int, float] = (64, 57.6)  # the paper says 384
+    motion_m: float = Field(0.01, gt=0)  # what a network output of 1 means
+    phase: MotionPhase = MotionPhase()
+
+
+STAGE = Stage(
+    name="tg_motion",
+    per=("speaker", "extractor"),
+    params=MotionParams,
+    reads=("ingest", "landmarks", "track", "action_units", "audio"),
+    gives=Weights,
+)
+
+
+def run(context: Context[MotionParams]) -> Weights:
+    """Fit the motion field to the landmarks of the training frames."""
+    import torch
+
+    from models.methods.talking_gaussian import Config, FaceMotion, landmark_losses, lip_attention
+    from tasks.material import Footage
+    from tasks.training import MotionLearner, total_of, train, use_threads
+
+    use_threads(context)
+    params, phase, footage = context.params, context.params.phase, Footage.of(context)
+    assert footage.audio is not None
+    config = Config(
+        audio_size=footage.audio.values.shape[1],
+        sh_degree=params.sh_degree,
+        bound_m=params.bound_m,
+        face_grid=params.face_grid,
+        mouth_grid=params.mouth_grid,
+        motion_m=params.motion_m,
+    )
+    torch.manual_seed(params.seed)
+    motion = FaceMotion(config, torch.Generator().manual_seed(params.seed))
+    motion.planes.center.copy_(footage.head_center)
+    motion.expression_scale.copy_(footage.expression_scale)
+
+    learner = MotionLearner(motion, phase.rates)
+    sampler = FrameSampler(footage.train_frames, footage.curriculum, (), params.seed)
+
+    def step(number: int) -> dict[str, float]:
+        frames = [sampler.draw(number, number / phase.steps) for _ in range(phase.frames)]
+        batch = footage.landmark_batch(frames)
+        points = motion.look_up(footage.rest)
+        terms = {
+            "landmarks": landmark_losses(motion, points, footage.rest, batch, footage.intrinsics, phase),
+            "lip_attention": phase.lip_attention * lip_attention(points, batch),
+        }
+        total, values = total_of(terms)
+        total.backward()
+        learner.step(number / phase.steps)
+        return values
+
+    outcome = train(context, "motion", phase.steps, step, {"learner": learner, "sampler": sampler})
+    tensors = {f"motion/{name}": tensor.numpy().copy() for name, tensor in motion.state_dict().items()}
+    return Weights("talking_gaussian", "motion", config.as_record(), tensors, outcome.curves, outcome.quality())
+
+
+if __name__ == "__main__":
+    main(STAGE, run)

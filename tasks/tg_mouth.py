@@ -1,0 +1,114 @@
+"""TalkingGaussian: the Gaussians inside the mouth and how sound moves them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from pydantic import Field
+
+from models.curriculum import FrameSampler
+from models.methods.talking_gaussian_phases import MouthPhase
+from models.parsing import labels
+from models.records import Weights
+from tasks.params import Params
+from tasks.stage import Context, Stage, main
+
+if TYPE_CHECKING:
+    from tasks.material import Footage
+
+
+class MouthParams(Params):
+    """How the inside of the mouth is trained."""
+
+    seed: int = 0
+    sh_degree: int = Field(1, ge=0, le=3)
+    bound_m: float = Field(0.18, gt=0)  # as in tg_motion
+    mouth_grid: tuple[int, float] = (64, 57.6)  # the paper says 384
+    motion_m: float = Field(0.01, gt=0)
+    phase: MouthPhase = MouthPhase()
+
+
+STAGE = Stage(
+    name="tg_mouth",
+    per=("speaker", "extractor"),
+    params=MouthParams,
+    reads=("ingest", "landmarks", "parse", "track", "pose_refine", "action_units", "audio"),
+    gives=Weights,
+)
+
+
+def run(context: Context[MouthParams]) -> Weights:
+    """Train the mouth field in front of green."""
+    import torch
+
+    from models.gaussians.field import create_field
+    from models.methods.talking_gaussian import GREEN, Branch, Config, MouthMotion, draw, motion_size, mouth_losses
+    from tasks.material import Footage
+    from tasks.training import FieldLearner, MotionLearner, total_of, train, use_threads
+
+    use_threads(context)
+    params, phase, footage = context.params, context.params.phase, Footage.of(context)
+    assert footage.audio is not None
+    config = Config(
+        audio_size=footage.audio.values.shape[1],
+        sh_degree=params.sh_degree,
+        bound_m=params.bound_m,
+        mouth_grid=params.mouth_grid,
+        motion_m=params.motion_m,
+    )
+    torch.manual_seed(params.seed)
+    motion = MouthMotion(config, torch.Generator().manual_seed(params.seed))
+    motion.planes.center.copy_(footage.head_center)
+    gaussians = create_field(*footage.first_mouth(phase.points, params.seed), config.sh_degree)
+    mouth = Branch(gaussians, motion)
+
+    field_learner = FieldLearner(gaussians, phase.rates, phase.density, params.seed)
+    motion_learner = MotionLearner(motion, phase.rates)
+    sampler = FrameSampler(_open_frames(footage, phase), footage.curriculum, phase.windows, params.seed)
+    green = torch.tensor(GREEN)
+
+    def step(number: int) -> dict[str, float]:
+        progress = number / phase.steps
+        moving = progress > phase.motion_from
+        frame = sampler.draw(number, progress)
+        crop = footage.mouth_crop(frame)
+        inside = footage.mask(frame, crop, labels.INSIDE_MOUTH)
+        target = torch.where(inside[..., None], footage.frame(frame, crop), green)
+        lips = footage.mouth_box(frame).within(crop)
+        box = torch.zeros_like(inside)
+        box[max(0, lips.top) : max(0, lips.bottom), max(0, lips.left) : max(0, lips.right)] = True
+
+        deformation = (
+            mouth.deform(footage.windows(frame)[None], footage.expression[frame][None]).frame(0) if moving else None
+        )
+        raster = draw(gaussians, footage.camera(frame, crop), deformation, green)
+        terms = mouth_losses(raster, target, inside, box, phase)
+        if deformation is not None:
+            terms["motion"] = phase.motion * motion_size(deformation)
+        total, values = total_of(terms)
+        total.backward()
+        field_learner.step(number, phase.steps, raster)
+        if moving:
+            motion_learner.step(progress)
+        return values
+
+    parts = {"field": field_learner, "motion": motion_learner, "sampler": sampler}
+    outcome = train(context, "mouth", phase.steps, step, parts)
+    quality = outcome.quality(gaussians=len(gaussians))
+    return Weights("talking_gaussian", "mouth", config.as_record(), mouth.tensors("mouth"), outcome.curves, quality)
+
+
+def _open_frames(footage: Footage, phase: MouthPhase) -> np.ndarray:
+    """Training frames that show enough of the mouth's inside; the widest ones if hardly any does."""
+    least = phase.least_pixels * footage.scale**2
+    frames = footage.train_frames
+    assert footage.masks is not None
+    seen = np.array([labels.inside_mouth(footage.masks.labels[int(frame)]).sum() for frame in frames])
+    enough = frames[seen >= least]
+    few = max(2, len(frames) // 10)
+    return enough if len(enough) >= few else frames[np.argsort(-seen, kind="stable")[:few]]
+
+
+if __name__ == "__main__":
+    main(STAGE, run)

@@ -1,0 +1,261 @@
+"""One training loop for all phases: progress, curves, checkpoints, and going on where a killed run stopped.
+
+A resumed run gives the same bytes as one that was never interrupted (on the same number of threads): a checkpoint
+holds parameters, optimisers, density statistics, frame order and random states, and nothing else decides.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import time
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from models.gaussians.adam import FieldAdam
+from models.gaussians.density import DensityControl
+from models.gaussians.field import GaussianField
+from models.gaussians.plan import Density
+from models.gaussians.rasterize import Raster
+from models.methods.talking_gaussian import FaceMotion, MouthMotion
+from models.methods.talking_gaussian_phases import Rates
+from tasks.progress import Progress
+from tasks.stage import Context
+from tasks.tracking import live_curves
+
+log = logging.getLogger("gausstalk")
+CHECKPOINT_EVERY_S = 30.0
+CURVE_POINTS = 100
+APPEARANCE = ("quats", "raw_scales", "raw_opacities", "colors", "harmonics")
+
+
+class Stateful(Protocol):
+    """Something that a checkpoint holds."""
+
+    def state_dict(self) -> dict[str, Any]: ...  # noqa: D102
+
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...  # noqa: D102
+
+
+class MotionLearner:
+    """Trains the networks of a motion field with AdamW (Loshchilov and Hutter, 2019)."""
+
+    def __init__(self, motion: FaceMotion | MouthMotion, rates: Rates) -> None:
+        self.motion, self.rates = motion, rates
+        audio, grid = list(motion.audio.parameters()), [motion.planes.table]
+        special = {id(parameter) for parameter in audio + grid}
+        others = [parameter for parameter in motion.parameters() if id(parameter) not in special]
+        groups = [
+            {"params": others, "lr": rates.networks, "weight_decay": 0.0},
+            {"params": audio, "lr": rates.audio, "weight_decay": rates.audio_decay},
+            {"params": grid, "lr": rates.grid, "weight_decay": rates.grid_decay},
+        ]
+        self.optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.99), eps=1e-8)
+
+    def step(self, progress: float) -> None:
+        """Use up the gradients, at `progress` 0..1 of the phase."""
+        factor = self.rates.networks_end**progress
+        first = (self.rates.networks, self.rates.audio, self.rates.grid)
+        for group, rate in zip(self.optimizer.param_groups, first, strict=True):
+            group["lr"] = rate * factor
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return networks and optimiser."""
+        return {"motion": self.motion.state_dict(), "optimizer": self.optimizer.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from what `state_dict` gave."""
+        self.motion.load_state_dict(state["motion"])
+        self.optimizer.load_state_dict(state["optimizer"])
+
+
+class FieldLearner:
+    """Trains a Gaussian field with Adam and density control."""
+
+    def __init__(self, gaussians: GaussianField, rates: Rates, density: Density | None, seed: int) -> None:
+        self.gaussians, self.rates = gaussians, rates
+        self.adam = FieldAdam(gaussians.tensors())
+        self.generator = torch.Generator().manual_seed(seed)
+        self.control = (
+            DensityControl(density, len(gaussians), self.generator, gaussians.means.device) if density else None
+        )
+
+    def step(self, step: int, steps: int, raster: Raster | None = None, only: tuple[str, ...] | None = None) -> None:
+        """Use up the gradients of `step` (from 1) of `steps`, then refine the field if that is due.
+
+        Args:
+            step: which step this is.
+            steps: of the phase.
+            raster: the draw that was differentiated; needed if there is density control.
+            only: names of the parameters that may change, all if not given.
+        """
+        if self.control and raster is not None:
+            self.control.observe(raster)
+        rates, progress = self.rates, step / steps
+        factor = rates.appearance_end**progress
+        current = {name: getattr(rates, name) * factor for name in APPEARANCE}
+        current["means"] = rates.means * rates.means_end**progress
+        self.adam.step(self.gaussians.tensors(), {name: current[name] for name in only or current})
+        if self.control and self.control.due(step, steps):
+            self.control.refine(self.gaussians, self.adam, progress)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return field, optimiser, statistics and random state."""
+        return {
+            "gaussians": {name: tensor.detach() for name, tensor in self.gaussians.tensors().items()},
+            "adam": self.adam.state_dict(),
+            "generator": self.generator.get_state(),
+            "control": self.control.state_dict() if self.control else {},
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from what `state_dict` gave."""
+        self.gaussians.replace(state["gaussians"])
+        self.adam.load_state_dict(state["adam"])
+        self.generator.set_state(state["generator"])
+        if self.control:
+            self.control.load_state_dict(state["control"])
+
+
+class Curves:
+    """Means of the loss terms over intervals of steps."""
+
+    def __init__(self, steps: int) -> None:
+        self.every = max(1, math.ceil(steps / CURVE_POINTS))
+        self.points: dict[str, list[float]] = {"step": []}
+        self._sums: dict[str, list[float]] = {}  # name -> [sum, count]
+
+    def add(self, step: int, values: Mapping[str, float]) -> dict[str, float]:
+        """Take in one step's values; return the means when an interval ends, else nothing."""
+        for name, value in values.items():
+            total = self._sums.setdefault(name, [0.0, 0.0])
+            total[0] += value
+            total[1] += 1
+        if step % self.every:
+            return {}
+        means = {name: total / count for name, (total, count) in self._sums.items()}
+        self._sums = {}
+        for name, mean in means.items():
+            # A term that begins late still has one value for every interval.
+            self.points.setdefault(name, [0.0] * len(self.points["step"])).append(mean)
+        self.points["step"].append(float(step))
+        for values_so_far in self.points.values():
+            values_so_far += [0.0] * (len(self.points["step"]) - len(values_so_far))
+        return means
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all points and the open interval."""
+        return {"points": self.points, "sums": self._sums}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from what `state_dict` gave."""
+        self.points, self._sums = state["points"], state["sums"]
+
+
+class Outcome:
+    """What is left of a training run besides its parameters."""
+
+    def __init__(self, curves: Curves, seconds: float, resumed: int) -> None:
+        self.curves, self.seconds, self.resumed = curves.points, seconds, resumed
+
+    def quality(self, **more: float) -> dict[str, Any]:
+        """Return the figures for the record."""
+        last = {f"last_{name}": values[-1] for name, values in self.curves.items() if name != "step" and values}
+        return {"seconds": round(self.seconds, 1), "resumed": self.resumed, **last, **more}
+
+
+def train(
+    context: Context[Any],
+    label: str,
+    steps: int,
+    step: Callable[[int], Mapping[str, float]],
+    parts: Mapping[str, Stateful],
+    checkpoint_every_s: float = CHECKPOINT_EVERY_S,
+) -> Outcome:
+    """Run `step(1)` to `step(steps)`, checkpointed into the stage's scratch folder.
+
+    Args:
+        context: of the stage.
+        label: short name of the phase, for progress, curves and the checkpoint's file.
+        steps: how many.
+        step: does one step and returns its loss terms.
+        parts: everything that changes while training; saved and restored under these names.
+        checkpoint_every_s: seconds between checkpoints.
+
+    Returns:
+        Curves, seconds of training over all interrupted runs, and how often it was resumed.
+    """
+    path = context.scratch / f"{label}.checkpoint"
+    curves = Curves(steps)
+    everything: dict[str, Stateful] = {**parts, "curves": curves}
+    done, spent, resumed = 0, 0.0, 0
+    state = load_checkpoint(path)
+    if state is not None:
+        for name, part in everything.items():
+            part.load_state_dict(state["parts"][name])
+        done, spent, resumed = state["step"], state["seconds"], state["resumed"] + 1
+        log.info("%s: resumed after %d of %d steps", label, done, steps)
+    started = saved = time.monotonic()
+    progress = Progress(f"{context.stage.name} {context.keys}", steps - done, "steps")
+    with live_curves(context.keys, "talking_gaussian", context.stage.name, context.places) as live:
+        for number in range(done + 1, steps + 1):
+            values = step(number)
+            total = sum(values.values())
+            if not math.isfinite(total):
+                raise FloatingPointError(f"{label}: the loss is {total} at step {number}: {dict(values)}")
+            means = curves.add(number, {"loss": total, **values})
+            if means:
+                live.log(number, **means)
+            progress.update(1, f"loss {total:.4f}")
+            if time.monotonic() - saved >= checkpoint_every_s and number < steps:
+                saved = time.monotonic()
+                states = {name: part.state_dict() for name, part in everything.items()}
+                seconds = spent + saved - started
+                save_checkpoint(path, {"step": number, "seconds": seconds, "resumed": resumed, "parts": states})
+    progress.finish()
+    return Outcome(curves, spent + time.monotonic() - started, resumed)
+
+
+def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
+    """Write a checkpoint so that a kill at any moment leaves either the old or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    with partial.open("wb") as file:
+        torch.save(state, file)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(partial, path)
+
+
+def load_checkpoint(path: Path) -> dict[str, Any] | None:
+    """Read a checkpoint; one that is missing or damaged counts as none."""
+    if not path.is_file():
+        return None
+    try:
+        state: dict[str, Any] = torch.load(path, weights_only=True)
+    except (RuntimeError, EOFError, OSError, ValueError, zipfile.BadZipFile) as error:
+        log.warning("%s cannot be read (%s): training begins anew", path.name, error)
+        return None
+    return state
+
+
+def total_of(terms: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, float]]:
+    """Return the sum of weighted loss terms and their values."""
+    total = torch.stack(list(terms.values())).sum()
+    return total, {name: term.item() for name, term in terms.items()}
+
+
+def use_threads(context: Context[Any]) -> None:
+    """Let torch and Numba use as many threads as the stage may."""
+    import numba
+
+    torch.set_num_threads(context.threads)
+    numba.set_num_threads(min(context.threads, numba.config.NUMBA_NUM_THREADS))
