@@ -270,7 +270,7 @@ def add_system_rows(scores: Scores, rendering: Rendering, weights: dict[str, Wei
     milliseconds = float(rendering.quality.get("milliseconds_a_frame", "nan"))
     scores.add("render_time", milliseconds, "ms", "lower", why=why)
     scores.add("training_time", seconds, "s", "lower", why=why)
-    scores.add("gaussians", gaussians, "1", "", why=why)
+    scores.add("gaussians", gaussians, "count", "", why=why)
     scores.add("test_frames", test_frames, "frames", "")
 
 
