@@ -93,7 +93,7 @@ def evaluate_sh(
         raise ValueError(f"coefficients has shape {list(coefficients.shape)}, expected [{count}, 1|4|9|16, 3]")
     if means.shape != (count, 3) or camera_center.shape != (3,):
         raise ValueError(
-            f"means has shape {list(means.shape)} and camera_center {list(camera_center.shape)}, expected [N, 3] and [3]"
+            f"means has shape {list(means.shape)}, camera_center {list(camera_center.shape)}; expected [N, 3] and [3]"
         )
     degree = available if degree is None else degree
     if not 0 <= degree <= available:

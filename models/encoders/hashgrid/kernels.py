@@ -1,12 +1,12 @@
 """Numba kernels of the tri-plane grid encoder, float32.
 
 The layout is feature-major: one output row per (plane, level, feature), points along it. Points go through in blocks
-of 256: a first loop writes the four table rows and the two fractions of each point to scratch, a second one interpolates.
-Both loops are simple enough to vectorise (the second as gathers), the features of a level share the first, and it is the
-only place that knows how rows are numbered.
+of 256: a first loop writes the four table rows and the two fractions of each point to scratch, a second interpolates.
+Both loops are simple enough to vectorise (the second as gathers), the features of a level share the first, and it is
+the only place that knows how rows are numbered.
 
-Backward, each (plane, level) owns its slice of the table, so threads never share a row: no atomics, and the same sums in
-the same order for every number of threads.
+Backward, each (plane, level) owns its slice of the table, so threads never share a row: no atomics, and the same sums
+in the same order for every number of threads.
 """
 
 from __future__ import annotations

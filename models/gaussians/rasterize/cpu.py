@@ -13,8 +13,9 @@ from numba import get_num_threads
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from models.gaussians.rasterize import Raster, kernels
+from models.gaussians.rasterize import Raster, blending_kernels, projection_kernels
 from models.gaussians.rasterize.cameras import over_cameras
+from models.gaussians.rasterize.tiles import FUSED, MOMENTS, PIXELS, SPLAT, TILE_H, TILE_W
 
 
 def _array(tensor: Tensor) -> np.ndarray:
@@ -23,7 +24,7 @@ def _array(tensor: Tensor) -> np.ndarray:
 
 def _at_least_fused(values: Tensor) -> np.ndarray:
     """The last axis filled up with zeros to the three channels that the fused loops always blend."""
-    missing = kernels.FUSED - values.shape[-1]
+    missing = FUSED - values.shape[-1]
     return _array(torch.nn.functional.pad(values.detach(), (0, missing)) if missing > 0 else values)
 
 
@@ -48,21 +49,23 @@ class _Rasterize(torch.autograd.Function):
         colors, backdrop = _at_least_fused(features), _at_least_fused(background)
         view_array = _array(view)
         camera = np.array([intrinsics[0, 0], intrinsics[1, 1], intrinsics[0, 2], intrinsics[1, 2]], np.float32)
-        splats = np.zeros((count, kernels.SPLAT), np.float32)
+        splats = np.zeros((count, SPLAT), np.float32)
         boxes = np.empty((count, 6), np.int32)
         depths = np.empty(count, np.float32)
         radii = np.empty(count, np.int32)
-        kernels.project(*scene, _array(opacities), view_array, camera, width, height, splats, boxes, depths, radii)
+        projection_kernels.project(
+            *scene, _array(opacities), view_array, camera, width, height, splats, boxes, depths, radii
+        )
 
-        columns, rows = -(-width // kernels.TILE_W), -(-height // kernels.TILE_H)
-        order = kernels.depth_order(depths, boxes)
-        tile_starts, ids, pair_starts, slots = kernels.bin_tiles(order, boxes, columns, rows)
+        columns, rows = -(-width // TILE_W), -(-height // TILE_H)
+        order = projection_kernels.depth_order(depths, boxes)
+        tile_starts, ids, pair_starts, slots = projection_kernels.bin_tiles(order, boxes, columns, rows)
         image = np.empty((height, width, colors.shape[1]), np.float32)
         alpha, depth = np.empty((height, width), np.float32), np.empty((height, width), np.float32)
-        kept = np.empty((columns * rows, 2 * kernels.PIXELS), np.float32)
+        kept = np.empty((columns * rows, 2 * PIXELS), np.float32)
         used = np.empty(columns * rows, np.int32)
         spans = np.empty((len(ids), 2), np.uint8)
-        kernels.blend(
+        blending_kernels.blend(
             splats, colors, depths, boxes, tile_starts, ids, backdrop, image, alpha, depth, kept, used, spans,
             get_num_threads(),
         )  # fmt: skip
@@ -80,15 +83,17 @@ class _Rasterize(torch.autograd.Function):
     def backward(ctx: Any, image_grad: Tensor, alpha_grad: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
         means, quats, scales, opacities, features = ctx.saved_tensors
         ids = ctx.blending[4]
-        channels = max(features.shape[1], kernels.FUSED)
-        rows = np.empty((len(ids), kernels.MOMENTS + channels), np.float32)
-        kernels.blend_backward(*ctx.blending, _at_least_fused(image_grad), _array(alpha_grad), rows, get_num_threads())
+        channels = max(features.shape[1], FUSED)
+        rows = np.empty((len(ids), MOMENTS + channels), np.float32)
+        blending_kernels.blend_backward(
+            *ctx.blending, _at_least_fused(image_grad), _array(alpha_grad), rows, get_num_threads()
+        )
         v_features = features.new_empty(len(features), channels)
         v_centers = means.new_empty(len(means), 2)
         gradients = [torch.empty_like(tensor, memory_format=torch.contiguous_format)
                      for tensor in (means, quats, scales, opacities)]  # fmt: skip
         outputs = (*gradients, v_features, v_centers)
-        kernels.project_backward(*ctx.projection, rows, *(tensor.numpy() for tensor in outputs))
+        projection_kernels.project_backward(*ctx.projection, rows, *(tensor.numpy() for tensor in outputs))
         return *gradients, v_features[:, : features.shape[1]], v_centers, None, None, None, None, None
 
 
