@@ -32,7 +32,8 @@ clean:  ## remove what make has installed; data/ and .work/ stay
 
 # A stamp stands for "installed with these files", so that a second call costs nothing.
 $(VENV)/.installed-%: pyproject.toml constraints.txt | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --editable '.[$(EXTRAS_$*)]' --constraint constraints.txt
+	@echo "installing into $(VENV): about 3 GB, some minutes"
+	@$(BIN)/python -m pip install -qq --editable '.[$(EXTRAS_$*)]' --constraint constraints.txt
 	@touch $@
 
 EXTRAS_demo := demo

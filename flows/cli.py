@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import sys
-import time
 import traceback
 from enum import StrEnum
 from pathlib import Path
@@ -21,6 +19,7 @@ from models.errors import GausstalkError, MachineError, UsageError
 from tasks.places import Places
 
 INTERRUPTED = 130
+INTERRUPTED_NOTE = "interrupted; what is finished is kept, the same command goes on from there"
 app = typer.Typer(
     name="gausstalk",
     help="Turns consented videos of people speaking into Gaussian-splat talking heads, and measures them.",
@@ -141,63 +140,25 @@ def run(
     json: Json = False,
 ) -> None:
     """Bring the heads of speakers up to date: what `dvc repro` does, in parallel and watched by Prefect."""
-    from flows import console
-    from flows.environment import prepare
-    from flows.graph import read_plan
-    from flows.processes import Children, only_one
+    from flows import console, start
 
     places = project()
-    prepare(places)
-    folder = places.root / ".work" / "run"
     if dry_run:
+        from flows.graph import read_plan
+
         _show_plan(read_plan(places.root, speakers or (), extractor or ()), json)
         return
-    with only_one(folder / "lock", "a run"):
-        stages, servers = Children(folder / "stages.json"), Children(folder / "server.json")
-        left = stages.stop_leftovers() + servers.stop_leftovers()
-        if left:
-            log.warning("ended %d processes that an earlier run, itself killed, had left behind", left)
-        _interrupt_on_signals()
-        try:
-            plan = read_plan(places.root, speakers or (), extractor or ())
-            outcome = _conduct(places, plan, jobs, stages, servers)
-        finally:
-            stages.stop()
-            servers.stop()
-    states = outcome["states"]
+    outcome = start.run(places, speakers or (), extractor or (), jobs)
     if json:
         console.show_json(outcome)
-    elif states:
-        console.say(console.summary(states, outcome["seconds"]))
-    for error in outcome["errors"]:
-        console.complain(f"\n{error['stage']}:\n{error['text']}")
-    if not outcome["errors"] and not json:
-        _show_results(places)
+    else:
+        console.say(console.summary(outcome["states"], outcome["seconds"]))
+        for error in outcome["errors"]:
+            console.complain(f"\n{error['stage']}:\n{error['text']}")
+        if not outcome["exit_code"]:
+            _show_results(places)
     if outcome["exit_code"]:
         raise typer.Exit(outcome["exit_code"])
-
-
-def _conduct(places: Places, plan: Any, jobs: int, stages: Any, servers: Any) -> dict[str, Any]:
-    """Run a plan under Prefect; with nothing to do and no server there, do not start one to say so."""
-    from flows.servers import prefect_for_a_run, running_prefect
-
-    if not any(item.changed for item in plan.items) and running_prefect(places) is None:
-        states = {item.name: "cached" for item in plan.items}
-        return {"states": states, "seconds": {}, "errors": [], "exit_code": 0}
-    log.info("%d of %d stages to do", sum(item.changed for item in plan.items), len(plan.items))
-    with prefect_for_a_run(places, servers) as url:
-        from flows.run import Conductor
-
-        log.info("watch it at %s", url)
-        threads = max(1, len(os.sched_getaffinity(0)) // jobs)
-        outcome = Conductor(places, plan, jobs, threads, stages).run()
-    errors = [{"stage": error.name, "exit_code": error.exit_code, "text": error.words} for error in outcome.errors]
-    return {
-        "states": outcome.states,
-        "seconds": outcome.seconds,
-        "errors": errors,
-        "exit_code": outcome.exit_code or (1 if set(outcome.states.values()) & {"failed", "skipped"} else 0),
-    }
 
 
 def _show_plan(plan: Any, json: bool) -> None:
@@ -212,16 +173,6 @@ def _show_plan(plan: Any, json: bool) -> None:
         return
     console.show_rows([(row["name"], "to do" if row["changed"] else "cached") for row in rows], ["stage", "state"])
     console.say(f"{sum(row['changed'] for row in rows)} of {len(rows)} stages to do")
-
-
-def _interrupt_on_signals() -> None:
-    """End on SIGTERM and SIGHUP as on Ctrl-C: what has been started is stopped, too."""
-
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
-        signal.signal(number, interrupt)
 
 
 @app.command()
@@ -248,31 +199,9 @@ def say(
 def ui() -> None:
     """Show Prefect (what runs) and MLflow (what came out) in the browser, until Ctrl-C."""
     from flows.console import say as tell
-    from flows.environment import prepare
-    from flows.processes import Children, only_one
-    from flows.servers import announced, start_mlflow, start_prefect, wait_for
+    from flows.start import serve
 
-    places = project()
-    prepare(places)
-    _interrupt_on_signals()
-    folder = places.root / ".work" / "run"
-    with only_one(folder / "ui_lock", "the user interface"):
-        children = Children(folder / "ui.json")
-        children.stop_leftovers()
-        try:
-            servers = [start_prefect(places, children), start_mlflow(places, children)]
-            for server in servers:
-                wait_for(server)
-            with announced(places, servers):
-                for server in servers:
-                    tell(f"{server.name:8s}{server.url}")
-                tell("Ctrl-C ends both.")
-                while all(server.process.poll() is None for server in servers):
-                    time.sleep(0.5)
-            ended = next(server for server in servers if server.process.poll() is not None)
-            raise MachineError(f"the {ended.name} server has ended", f"its log is {ended.log}")
-        finally:
-            children.stop()
+    serve(project(), tell)
 
 
 @app.command()
@@ -393,29 +322,10 @@ def _number(value: object) -> object:
 @app.command()
 def publish() -> None:
     """Put everything that is not in MLflow yet there."""
-    import json as parser
-
-    from flows.environment import for_children, prepare
-    from flows.processes import Children
-    from flows.run import failure
-    from tasks.stage import threads
-
-    places = project()
-    prepare(places)
-    children = Children(places.root / ".work" / "run" / "publish.json")
-    lines: list[str] = []
-    command = [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--single-item", "--force", "publish"]
-    try:
-        code = children.run(command, places.root, for_children(threads()), lines.append)
-    finally:
-        children.stop()
-    if code:
-        raise failure("publish", code, lines)
-    result = parser.loads((places.root / "data" / "published" / "published.json").read_text(encoding="utf-8"))
-    if result["state"] != "complete":
-        raise MachineError("MLflow takes nothing", result["why"], "gausstalk doctor; then gausstalk publish again")
     from flows.console import say as tell
+    from flows.start import publish as publish_again
 
+    result = publish_again(project())
     new = sum(entry["new"] for entry in result["runs"])
     tell(f"{len(result['runs'])} runs in MLflow, {new} of them new; gausstalk ui shows them")
 
@@ -454,21 +364,22 @@ def main() -> None:
 
 def _guarded() -> int:
     try:
-        return app(sys.argv[1:] or ["--help"], standalone_mode=False) or 0
+        code = app(sys.argv[1:] or ["--help"], standalone_mode=False) or 0
+        if code == INTERRUPTED:  # what Typer makes of a KeyboardInterrupt
+            sys.stderr.write(INTERRUPTED_NOTE + "\n")
+        return code
     except GausstalkError as error:
         return _fail(error, str(error), error.exit_code)
-    except KeyboardInterrupt:
-        sys.stderr.write("interrupted; finished stages are kept, the same command goes on from there\n")
-        return INTERRUPTED
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader of our output has gone
         return 0
     except Exception as error:  # noqa: BLE001 - the last guard: no user is shown a traceback unasked
-        if hasattr(error, "format_message"):  # the argument parser's own errors
-            words = " ".join(str(error.format_message()).split())
+        explain = getattr(error, "format_message", None)
+        if explain:  # the argument parser's own errors
+            words = " ".join(str(explain()).split())
             return _fail(error, str(UsageError(words or "no command", "", "gausstalk --help")), UsageError.exit_code)
-        if type(error).__name__ == "Abort":
-            return INTERRUPTED
+        if type(error).__name__ == "Abort":  # what older Typers make of one
+            return _fail(error, INTERRUPTED_NOTE, INTERRUPTED)
         text = GausstalkError(f"{type(error).__name__}: {error}", "this is a fault of gausstalk", "report it with -v")
         return _fail(error, str(text), 1)
 

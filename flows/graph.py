@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from models.errors import BusyError, GausstalkError, UsageError
+from models.errors import BusyError, UsageError
 from tasks.places import Keys
 
 
@@ -44,9 +44,8 @@ def read_plan(root: Path, speakers: Sequence[str] = (), extractors: Sequence[str
     """Read dvc.yaml and return what belongs to `speakers` and `extractors` (none given: all).
 
     Raises:
-        UsageError: dvc.yaml or params.yaml is not valid, or a speaker or extractor is not in params.yaml.
+        UsageError: DVC cannot use dvc.yaml or params.yaml, or a speaker or extractor is not in params.yaml.
         BusyError: a stage is being run by somebody else right now.
-        GausstalkError: DVC failed in another way.
     """
     from dvc.exceptions import DvcException
     from dvc.lock import LockError
@@ -63,20 +62,23 @@ def read_plan(root: Path, speakers: Sequence[str] = (), extractors: Sequence[str
             "DVC is busy with a stage of this project", str(error), "wait for the other run to end, or stop it"
         ) from error
     except DvcException as error:
-        if "not a git repository" in str(error):
-            raise UsageError(
-                f"{root} is not a git repository", "DVC expects one", "dvc config --local core.no_scm true"
-            ) from error
-        if "YAML" in type(error).__name__.upper() or "params" in str(error) or "dvc.yaml" in str(error):
-            raise UsageError("dvc.yaml or params.yaml cannot be read", str(error)) from error
-        raise GausstalkError("DVC cannot read this project", str(error)) from error
-    items = {
-        name: replace(
-            stages[name][1], needs=tuple(need for need in edges[name] if need in chosen), changed=changed[name]
-        )
-        for name in chosen
-    }
+        raise _unusable(root, error) from error
+    items = {}
+    for name in chosen:
+        needs = tuple(need for need in edges[name] if need in chosen)
+        items[name] = replace(stages[name][1], needs=needs, changed=changed[name])
     return _parts(items)
+
+
+def _unusable(root: Path, error: Exception) -> UsageError:
+    """Say what DVC has against the project, in our form."""
+    from dvc.exceptions import NotDvcRepoError
+
+    if isinstance(error, NotDvcRepoError):
+        return UsageError(f"{root} is no DVC project", str(error), "cd into a checkout of gausstalk")
+    if "not a git repository" in str(error):
+        return UsageError(str(error), "DVC expects one", "dvc config --local core.no_scm true")
+    return UsageError("DVC cannot use this project", str(error), "correct dvc.yaml or params.yaml")
 
 
 def _stages(repo: Any) -> tuple[dict[str, tuple[Any, Item]], dict[str, list[str]]]:

@@ -72,7 +72,7 @@ class Children:
         try:
             assert process.stdout is not None
             for line in process.stdout:
-                on_line(line.rstrip("\n").rpartition("\r")[2])
+                on_line(line.rstrip("\n"))
             return process.wait()
         finally:
             if process.poll() is None:

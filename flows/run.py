@@ -104,21 +104,19 @@ class Conductor:
         self._futures: dict[str, PrefectFuture[Any]] = {}
         self._good: dict[str, bool] = {}  # finished items, and whether what they give is there
         self._changed = threading.Condition()
-        self._task = task(
-            self._stage,
-            retries=1,
-            retry_delay_seconds=RETRY_AFTER_S,
-            cache_policy=NO_CACHE,
-            persist_result=False,
+        self._task = task(retries=1, retry_delay_seconds=RETRY_AFTER_S, cache_policy=NO_CACHE, persist_result=False)(
+            self._stage
         )
 
     def run(self) -> Outcome:
         """Run the plan as a Prefect flow; on an interrupt stop every child, then raise it again."""
         speakers = list(self.plan.of_speakers)
-        runner = ThreadPoolTaskRunner(max_workers=max(4, len(self.plan.items)))
-        options: dict[str, Any] = {"task_runner": runner, "persist_result": False}
-        self._speaker_flow = flow(self._one_speaker, name="speaker", flow_run_name="{speaker}", **options)
-        whole = flow(self._whole, name="run", flow_run_name="run " + " ".join(speakers), **options)
+        runner: Any = ThreadPoolTaskRunner(max_workers=max(4, len(self.plan.items)))
+        self._speaker_flow = flow(name="speaker", flow_run_name="{speaker}", task_runner=runner, persist_result=False)(
+            self._one_speaker
+        )
+        title = "run " + " ".join(speakers)
+        whole = flow(name="run", flow_run_name=title, task_runner=runner, persist_result=False)(self._whole)
         try:
             whole(speakers=speakers, jobs=self.jobs, return_state=True)
         except BaseException:
@@ -201,7 +199,7 @@ class Conductor:
         return next((item for item in waiting if all(need in self._good for need in item.needs)), None)
 
     def _submit(self, item: Item, needs: list[PrefectFuture[Any]]) -> None:
-        one = self._task.with_options(
+        one: Any = self._task.with_options(
             name=item.stage,
             task_run_name=item.name,
             tags=item_tags(item),

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import datetime
 import io
 import logging
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -253,13 +255,30 @@ def with_name(params: Path, key: str, name: str) -> str:
     if not isinstance(read_yaml(params).get(key), list):
         raise UsageError(f"{params}: no list {key!r}", "", f"add '{key}: []'")
     text = params.read_text(encoding="utf-8")
+    if name in read_yaml(params)[key]:
+        return text
+    line = re.search(rf"^{key}:[ \t]*\[([^\]#]*)\]", text, re.MULTILINE)
+    if line:  # a list on one line: the editor below would move the comment behind it
+        listed = line.group(1).strip().removesuffix(",")
+        return text[: line.start(1)] + ", ".join(filter(None, (listed, name))) + text[line.end(1) :]
     editor: Any = YAML()
     editor.preserve_quotes = True
     editor.width = 4096
     data = editor.load(text)
-    if name in data[key]:
-        return text
-    data[key].append(name)
+    _append(data[key], name)
     buffer = io.StringIO()
     editor.dump(data, buffer)
     return buffer.getvalue()
+
+
+def _append(names: Any, name: str) -> None:
+    """Append to a list of ruamel's; the lines that follow the list stay behind it."""
+    last = len(names) - 1
+    names.append(name)
+    token = (names.ca.items.get(last) or [None])[0]
+    if token is not None:
+        comment, _, following = token.value.partition("\n")
+        if following:
+            after = copy.copy(token)
+            token.value, after.value = f"{comment}\n", f"\n{following}"
+            names.ca.items[last + 1] = [after, None, None, None]

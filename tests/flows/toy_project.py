@@ -13,7 +13,9 @@ stages:
   ingest:
     foreach: ${{speakers}}
     do:
-      cmd: {python} toy.py ingest --speaker ${{item}} --out data/work/${{item}}/ingest.txt --reads data/demo.txt raw/${{item}}.txt
+      cmd: >-
+        {python} toy.py ingest --speaker ${{item}} --out data/work/${{item}}/ingest.txt
+        --reads data/demo.txt raw/${{item}}.txt
       deps: [data/demo.txt, "raw/${{item}}.txt"]
       outs: ["data/work/${{item}}/ingest.txt"]
   audio:

@@ -1,0 +1,125 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+VERBS = "add-speaker add-drive run say ui fetch doctor report metrics publish dag".split()
+
+
+def call(folder: Path, *words: str, python: list[str] | None = None) -> "subprocess.CompletedProcess[str]":
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "GAUSSTALK_ASSETS": "", "COLUMNS": "200"}
+    environment.pop("GAUSSTALK_ROOT", None)
+    command = [sys.executable, *(python or ["-m", "flows.cli"]), *words]
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120)
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A project without computed data."""
+    (tmp_path / "params.yaml").write_text("speakers: []\nextractors: [logmel]\ndrives: []\n")
+    (tmp_path / "dvc.yaml").write_text("stages: {}\n")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "assets.toml").write_text(
+        '[weights]\nfile = "w.bin"\nurl = "https://localhost/w.bin"\nsha256 = "00"\nbytes = 2000000\n'
+        'licence = "MIT"\nwhat = "some weights"\n'
+    )
+    return tmp_path
+
+
+def test_help_lists_every_verb_and_imports_nothing_heavy(tmp_path: Path) -> None:
+    text = "import sys; from flows.cli import app; app(['--help'], standalone_mode=False); print(*sys.modules)"
+    done = call(tmp_path, python=["-c", text])
+    assert done.returncode == 0
+    for verb in VERBS:
+        assert f"  {verb} " in done.stdout
+    heavy = {"numpy", "torch", "cv2", "av", "prefect", "dvc", "mlflow", "pandas", "pydantic"}
+    assert heavy & set(done.stdout.split()) == set()
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_explains_itself(tmp_path: Path, verb: str) -> None:
+    done = call(tmp_path, verb, "--help")
+    assert done.returncode == 0
+    assert "--help" in done.stdout
+
+
+def test_no_words_show_the_help(tmp_path: Path) -> None:
+    assert "Commands:" in call(tmp_path).stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (["add-speaker"], 2, "Missing argument"),
+        (["fly"], 2, "No such command 'fly'"),
+        (["run", "--jobs", "0"], 2, "--jobs"),
+        (["report"], 2, "there is no report yet"),
+        (["fetch"], 2, "no asset named"),
+        (["fetch", "wieghts"], 2, "no asset 'wieghts'"),
+        (["add-speaker", "../x", "a.mp4", "--consent", "c.yaml"], 2, "cannot name a speaker"),
+        (["dag", "--check", "--write"], 2, "exclude each other"),
+    ],
+)
+def test_errors_say_what_and_end_with_the_documented_code(
+    project: Path, words: list[str], code: int, message: str
+) -> None:
+    done = call(project, *words)
+    assert done.returncode == code
+    assert done.stdout == ""
+    first = done.stderr.splitlines()[0]
+    assert first.startswith("error: ")
+    assert message in first
+    assert "Traceback" not in done.stderr
+
+
+def test_a_folder_that_is_no_project(tmp_path: Path) -> None:
+    done = call(tmp_path, "metrics")
+    assert done.returncode == 2
+    assert "is no gausstalk project" in done.stderr
+    assert "fix:   cd into a checkout" in done.stderr
+
+
+def test_verbose_shows_the_traceback(project: Path) -> None:
+    assert "Traceback" in call(project, "-v", "report").stderr
+
+
+def test_the_project_is_found_from_a_folder_inside_it(project: Path) -> None:
+    assert call(project / "data", "metrics", "--json").stdout == "[]\n"
+
+
+def test_metrics_gives_the_rows_of_all_files(project: Path) -> None:
+    rows = [
+        {"speaker": "ann", "method": "m", "metric": "psnr", "value": 30.5, "unit": "dB"},
+        {"speaker": "bob", "method": "m", "metric": "psnr", "value": 31.25, "unit": "dB"},
+    ]
+    for row in rows:
+        folder = project / "data" / "metrics" / str(row["speaker"]) / "evaluate"
+        folder.mkdir(parents=True)
+        (folder / "x.json").write_text(json.dumps({"rows": [row]}))
+    assert json.loads(call(project, "metrics", "--json").stdout) == rows
+    assert json.loads(call(project, "metrics", "bob", "--json").stdout) == rows[1:]
+    assert "31.25" in call(project, "metrics").stdout
+
+
+def test_fetch_lists_what_is_here_and_what_is_not(project: Path) -> None:
+    listed = json.loads(call(project, "fetch", "--list", "--json").stdout)
+    assert [(entry["name"], entry["here"], entry["megabytes"]) for entry in listed] == [("weights", False, 2.0)]
+    assert "MIT" in call(project, "fetch", "--list").stdout
+
+
+def test_doctor_finds_what_is_wrong_with_a_project(project: Path) -> None:
+    (project / "params.yaml").write_text("speakers: [ann]\nextractors: []\ndrives: []\nnonsense: {a: 1}\n")
+    done = call(project, "doctor", "--json")
+    assert done.returncode == 5
+    result = json.loads(done.stdout)
+    assert result["ok"] is False
+    found = {finding["name"]: finding for finding in result["findings"]}
+    assert found["python"]["state"] == "ok"
+    assert found["asset weights"]["fix"] == "gausstalk fetch weights"
+    assert "no stage 'nonsense'" in found["params"]["found"]
+    assert "not " + str(project) in found["project"]["found"]  # the code that runs is that of another folder
+    assert any(finding["state"] == "fail" and "ann" in finding["found"] for finding in result["findings"])

@@ -1,0 +1,100 @@
+import importlib
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import Field, ValidationError
+
+from models.errors import UsageError
+from tasks.params import MAX_BYTES, Params, load_params, read_yaml, validate
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class Inner(Params):
+    rate: float = 1e-3
+
+
+class Example(Params):
+    steps: int = Field(default=10, ge=1)
+    size: int = 256
+    inner: Inner = Inner()
+
+
+def written(folder: Path, text: str) -> Path:
+    path = folder / "params.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_values_and_defaults(tmp_path: Path) -> None:
+    params = load_params(written(tmp_path, "train:\n  steps: 3\n  inner: {rate: 1e-4}\n"), "train", Example)
+    assert (params.steps, params.size, params.inner.rate) == (3, 256, 1e-4)
+    with pytest.raises(ValidationError):
+        params.steps = 4  # frozen
+
+
+def test_an_unknown_key_names_the_nearest_one(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="unknown key 'stpes'") as error:
+        load_params(written(tmp_path, "train: {stpes: 3}\n"), "train", Example)
+    assert error.value.fix == "did you mean 'steps'?"
+    with pytest.raises(UsageError, match=r"unknown key 'inner\.rates'") as error:
+        validate(Example, {"inner": {"rates": 1}}, "x")
+    assert error.value.fix == "did you mean 'rate'?"
+
+
+def test_a_missing_section_names_the_nearest_one(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no section 'train'") as error:
+        load_params(written(tmp_path, "trian: {}\n"), "train", Example)
+    assert "'trian'" in error.value.why
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a: !!python/object/apply:os.system [echo]\n",
+        "a: &x [1]\nb: *x\n",
+        "a: 1\na: 2\n",
+        "a: [1\n",
+        "- 1\n",
+        "a:\tb: c\n",
+        "",
+    ],
+    ids=["object", "alias", "twice", "cut", "list", "tab", "empty"],
+)
+def test_yaml_that_is_not_a_plain_mapping_is_refused(tmp_path: Path, text: str) -> None:
+    with pytest.raises(UsageError):
+        read_yaml(written(tmp_path, text))
+
+
+def test_files_that_cannot_be_a_record_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no such file"):
+        read_yaml(tmp_path / "none.yaml")
+    with pytest.raises(UsageError, match="at most"):
+        read_yaml(written(tmp_path, "#" * (MAX_BYTES + 1)))
+    (tmp_path / "b.yaml").write_bytes(b"a: \xff\xfe\n")
+    with pytest.raises(UsageError, match="not a text file"):
+        read_yaml(tmp_path / "b.yaml")
+
+
+@given(st.dictionaries(st.text(min_size=1), st.integers(), min_size=1))
+def test_no_unknown_key_is_ever_accepted(extra: dict[str, int]) -> None:
+    unknown = {name: value for name, value in extra.items() if name not in Example.model_fields}
+    if unknown:
+        with pytest.raises(UsageError):
+            validate(Example, unknown, "params.yaml: train")
+
+
+@given(st.builds(Example, steps=st.integers(1, 10**9), size=st.integers(), inner=st.builds(Inner)))
+def test_valid_params_survive_a_round_trip(params: Example) -> None:
+    assert validate(Example, params.model_dump(mode="json"), "x") == params
+
+
+def test_every_section_of_this_project_is_read_by_its_stage() -> None:
+    data = read_yaml(ROOT / "params.yaml")
+    sections = [name for name, content in data.items() if not isinstance(content, list)]
+    for section in sections:
+        stage = importlib.import_module(f"tasks.{section}").STAGE
+        assert (stage.section or stage.name) == section
+        load_params(ROOT / "params.yaml", section, stage.params)

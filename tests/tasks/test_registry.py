@@ -1,0 +1,229 @@
+import datetime
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from clips import make_clip
+
+from models.errors import ConsentError, InputError, UsageError
+from tasks import registry
+from tasks.params import read_yaml
+from tasks.people import load_drive, load_speaker
+from tasks.places import Places
+from tasks.registry import add_drive, add_speaker, with_name
+
+ROOT = Path(__file__).resolve().parents[2]
+TODAY = datetime.date.today()
+DAY = datetime.timedelta(days=1)
+
+
+@pytest.fixture
+def places(tmp_path: Path) -> Places:
+    """A project with the real params.yaml and dvc.yaml, without data."""
+    root = tmp_path / "project"
+    root.mkdir()
+    for name in ("params.yaml", "dvc.yaml"):
+        shutil.copy(ROOT / name, root / name)
+    return Places(root)
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_clip(tmp_path_factory.mktemp("clips") / "Holiday (1).MP4", seconds=1.0)
+
+
+@pytest.fixture
+def consent(tmp_path: Path) -> Path:
+    (tmp_path / "signed.pdf").write_bytes(b"I agree. Ann")
+    path = tmp_path / "consent.yaml"
+    record = {"basis": "consent", "who": "Ann Example", "scope": "this test", "evidence": "signed.pdf"}
+    record |= {"date": TODAY - DAY, "expiry": TODAY + DAY}
+    path.write_text(yaml.safe_dump(record))
+    return path
+
+
+def everything(places: Places) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in sorted(places.root.rglob("*")) if path.is_file()}
+
+
+def test_a_speaker_is_copied_recorded_and_listed(places: Places, video: Path, consent: Path) -> None:
+    before = video.read_bytes()
+    text = places.params.read_text()
+    add_speaker(places, "ann", [video, video], consent, "de", "female")
+    record = load_speaker(places, "ann")
+    assert record.sources == ["01.mp4", "02.mp4"]
+    assert (record.basis, record.language, record.gender) == ("consent", "de", "female")
+    assert record.consent is not None
+    assert record.consent.evidence_sha256 == hashlib.sha256(b"I agree. Ann").hexdigest()
+    copy = places.raw_speaker("ann") / "01.mp4"
+    assert copy.read_bytes() == before
+    assert copy.stat().st_ino != video.stat().st_ino
+    assert copy.stat().st_nlink == 1
+    assert read_yaml(places.params)["speakers"] == ["demo", "ann"]
+    # Every other line of params.yaml, comments included, is as it was.
+    old, new = text.splitlines(), places.params.read_text().splitlines()
+    assert [(a, b) for a, b in zip(old, new, strict=True) if a != b] == [("speakers: [demo]", "speakers: [demo, ann]")]
+
+
+def test_the_record_never_names_the_evidence_file(places: Places, video: Path, consent: Path) -> None:
+    add_speaker(places, "ann", [video], consent)
+    assert "signed.pdf" not in places.speaker_record("ann").read_text()
+
+
+@pytest.mark.parametrize("name", ["../x", "", "A", "a b;rm", "ä", "a" * 49, "-a", "drives", "a/b", "a.b"])
+def test_a_name_that_cannot_be_a_folder_is_refused_with_the_rule(
+    places: Places, video: Path, consent: Path, name: str
+) -> None:
+    before = everything(places)
+    with pytest.raises(UsageError, match="cannot name") as error:
+        add_speaker(places, name, [video], consent)
+    assert "a-z, 0-9 and _" in error.value.why
+    assert everything(places) == before
+
+
+def test_what_is_there_stays_unless_it_is_to_be_replaced(places: Places, video: Path, consent: Path) -> None:
+    add_speaker(places, "ann", [video, video], consent)
+    before = everything(places)
+    with pytest.raises(UsageError, match="is there already"):
+        add_speaker(places, "ann", [video], consent)
+    assert everything(places) == before
+    add_speaker(places, "ann", [video], consent, replace=True)
+    assert sorted(path.name for path in places.raw_speaker("ann").iterdir()) == ["01.mp4"]
+    assert read_yaml(places.params)["speakers"] == ["demo", "ann"]
+
+
+def test_what_a_stage_makes_is_not_replaced(places: Places, video: Path, consent: Path) -> None:
+    with pytest.raises(UsageError, match="made by a stage"):
+        add_speaker(places, "demo", [video], consent, replace=True)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"expiry": TODAY - DAY}, "expired"),
+        ({"date": TODAY + DAY, "expiry": TODAY + 2 * DAY}, "begins on"),
+        ({"evidence": "nowhere.pdf"}, "no such file"),
+        ({"scope": ""}, "scope missing"),
+        ({"evidence": ""}, "evidence missing"),
+        ({"basis": "research"}, "source, reason missing"),
+    ],
+)
+def test_without_a_basis_nothing_is_written(
+    places: Places, video: Path, consent: Path, change: dict[str, object], message: str
+) -> None:
+    record = yaml.safe_load(consent.read_text()) | change
+    consent.write_text(yaml.safe_dump(record))
+    before = everything(places)
+    with pytest.raises(ConsentError, match=message) as error:
+        add_speaker(places, "ann", [video], consent)
+    assert error.value.exit_code == 4
+    assert everything(places) == before
+
+
+def test_a_misspelt_key_of_the_consent_is_named(places: Places, video: Path, consent: Path) -> None:
+    consent.write_text(consent.read_text().replace("scope:", "skope:"))
+    with pytest.raises(UsageError, match="skope") as error:
+        add_speaker(places, "ann", [video], consent)
+    assert "'scope'" in error.value.fix
+
+
+def test_research_needs_no_consent_but_says_where_it_is_from(places: Places, video: Path, consent: Path) -> None:
+    consent.write_text("basis: research\nsource: a film\nreason: to compare\n")
+    add_speaker(places, "ann", [video], consent)
+    record = load_speaker(places, "ann")
+    assert record.research is not None
+    assert record.research.source == "a film"
+
+
+@pytest.mark.parametrize("kind", ["missing", "text", "cut", "silent"])
+def test_a_video_that_cannot_be_used_is_refused_before_anything_is_written(
+    places: Places, video: Path, consent: Path, tmp_path: Path, kind: str
+) -> None:
+    bad = tmp_path / "bad.mp4"
+    if kind == "text":
+        bad.write_text("no video")
+    if kind == "cut":
+        bad.write_bytes(video.read_bytes()[:400])
+    if kind == "silent":
+        make_clip(bad, seconds=0.4, sound=np.zeros(0, np.int16))
+    before = everything(places)
+    with pytest.raises(InputError):
+        add_speaker(places, "ann", [video, bad], consent)
+    assert everything(places) == before
+
+
+@pytest.mark.parametrize("replace", [False, True])
+@pytest.mark.parametrize("broken", ["record", "params"])
+def test_whatever_fails_on_the_way_everything_is_as_before(
+    places: Places, video: Path, consent: Path, monkeypatch: pytest.MonkeyPatch, broken: str, replace: bool
+) -> None:
+    if replace:
+        add_speaker(places, "ann", [video, video], consent)
+    before = everything(places)
+    real = os.replace
+
+    def failing(source: Path, target: Path) -> None:
+        wanted = places.speaker_record("ann") if broken == "record" else places.params
+        if Path(target) == wanted and ".new-" in str(source):
+            raise OSError(28, "no space left")
+        real(source, target)
+
+    monkeypatch.setattr(registry.os, "replace", failing)
+    with pytest.raises(OSError, match="no space left"):
+        add_speaker(places, "ann", [video], consent, replace=replace)
+    assert everything(places) == before
+
+
+def test_a_drive_is_copied_recorded_and_listed(places: Places, video: Path) -> None:
+    add_drive(places, "fr_f", video, "fr", "research", "female", "a film")
+    record = load_drive(places, "fr_f")
+    assert (record.source, record.basis, record.note) == ("speech.mp4", "research", "a film")
+    assert read_yaml(places.params)["drives"][-1] == "fr_f"
+    with pytest.raises(InputError):
+        add_drive(places, "no", places.params, "en", "synthetic")
+    assert not places.drive_record("no").exists()
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (
+            "# top\nspeakers:  # who\n- demo  # made here\n\naudio:\n  rate: 1.0e-3   # kept\n",
+            "# top\nspeakers:  # who\n- demo  # made here\n- ann\n\naudio:\n  rate: 1.0e-3   # kept\n",
+        ),
+        ("speakers:\n- demo\n\n# next\na: 'x'\n", "speakers:\n- demo\n- ann\n\n# next\na: 'x'\n"),
+        ("speakers: [demo]   # who\na: 1\n", "speakers: [demo, ann]   # who\na: 1\n"),
+        ("speakers: []\na: 1\n", "speakers: [ann]\na: 1\n"),
+        ("speakers: [ann]\na: 1\n", "speakers: [ann]\na: 1\n"),
+    ],
+)
+def test_a_name_joins_a_list_and_every_other_line_stays(tmp_path: Path, before: str, after: str) -> None:
+    params = tmp_path / "params.yaml"
+    params.write_text(before)
+    assert with_name(params, "speakers", "ann") == after
+
+
+def test_without_a_list_there_is_nothing_to_join(tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").write_text("speakers: []\n")
+    with pytest.raises(UsageError, match="no list 'drives'"):
+        with_name(tmp_path / "params.yaml", "drives", "x")
+
+
+def test_the_command_adds_a_speaker_and_says_what_it_wrote(places: Places, video: Path, consent: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "flows.cli", "add-speaker", "ann", str(video), "--consent", str(consent), "--json"],
+        env={**os.environ, "GAUSSTALK_ROOT": str(places.root)},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    written = ["data/raw/speakers/ann/01.mp4", "data/speakers/ann.yaml", "params.yaml"]
+    assert json.loads(done.stdout) == {"written": written}
