@@ -134,7 +134,7 @@ def animate(speech: Speech | list[Phoneme], duration_s: float, fps: float = 25.0
         frown = np.maximum(frown, generator.uniform(0.3, 0.7) * _bump(times - at, 0.3, 0.5))
     tracks["brow_up"], tracks["brow_in"] = brows, 0.8 * brows
     tracks["brow_down"] = frown * (1 - brows)
-    smile = np.clip(0.16 + _wander(frames, fps, 0.10, 0.10, generator), 0.0, 0.4)
+    smile = np.clip(0.22 + _wander(frames, fps, 0.10, 0.10, generator), 0.0, 0.5)
     tracks["squint"] = 0.8 * smile
     tracks["smile"] = smile * (1 - 0.6 * np.clip(tracks["round"], 0, 1))
 

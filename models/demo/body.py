@@ -34,6 +34,8 @@ _HEAD_AXES = (
 )  # fmt: skip
 _HAIR_AXES = (axis([(-118, 118, 2.6)]), axis([(-138, 142, 2.6)]), axis([(-124, 124, 2.6)]))
 _CLOTH_AXES = (axis([(-290, 290, 4.5)]), axis([(-330, -140, 3.4)]), axis([(-150, 90, 4.5)]))
+# Corners of the box in which light is traced.
+_LIT_LOW, _LIT_HIGH = (-200.0, -240.0, -120.0), (200.0, 170.0, 150.0)
 
 
 @dataclass(frozen=True)
@@ -88,9 +90,10 @@ def build(who: Identity, look: Look, pitch: float) -> Body:
     fixed[:, 0:3] = rest
     fixed[:, 3:6] = 0.4
     fixed[:, 6:8] = 1.0
+    volumes = {p: Volume.of(field, _LIT_LOW, _LIT_HIGH, 4.0) for p, field in fields.items()}
     for p, (vertices, own) in solids.items():
         normals = NormalOperator(own, len(vertices))(vertices)
-        openness, lit = _light(p, vertices, normals, fields)
+        openness, lit = _light(p, vertices, normals, volumes)
         fixed[slices[p], 6], fixed[slices[p], 7] = openness, lit
     skin = slices[HEAD]
     fixed[skin, 8] = -evaluate(fields[HEAD], rest[skin])
@@ -99,7 +102,7 @@ def build(who: Identity, look: Look, pitch: float) -> Body:
     fixed[slices[STRAND], 3:6] = paint.hair_colours(rest[slices[STRAND]], who, look) * ribbons[3][:, None]
     fixed[slices[CLOTH], 3:6] = paint.cloth_colours(rest[slices[CLOTH]], who, look)
     fixed[slices[TONGUE], 3:6] = (0.43, 0.135, 0.125)
-    lit_hair = Volume.of(lambda p: np.minimum(fields[HEAD](p), fields[HAIR](p)), (-130, -150, -130), (130, 160, 150), 4)
+    lit_hair = volumes[HEAD] | volumes[HAIR]
     out = _gradient(lit_hair, rest[slices[STRAND]])
     fixed[slices[STRAND], 6] = occlusion(rest[slices[STRAND]], out, lit_hair)
     fixed[slices[STRAND], 7] = soft_shadow(rest[slices[STRAND]], out, lit_hair, KEY_LIGHT, slack=4.0)
@@ -142,20 +145,16 @@ def _without_hidden(solids: dict[int, tuple[Array, Array]], fields: dict[int, Fi
     return out
 
 
-def _light(p: int, vertices: Array, normals: Array, fields: dict[int, Field]) -> tuple[Array, Array]:
+def _light(p: int, vertices: Array, normals: Array, volumes: dict[int, Volume]) -> tuple[Array, Array]:
     """Ambient openness and key light per vertex, baked at rest."""
-    others = {HEAD: (HEAD, HAIR, CLOTH), HAIR: (HEAD, CLOTH), CLOTH: (HEAD, HAIR)}[p]
-
-    def near(points: Array) -> Array:
-        return np.minimum.reduce([fields[o](points) for o in others])
-
-    def above(points: Array) -> Array:
-        return np.minimum(fields[HEAD](points), fields[HAIR](points))
-
-    low, high = (-200.0, -240.0, -120.0), (200.0, 170.0, 150.0)
-    openness = occlusion(vertices, normals, Volume.of(near, low, high, 4.0))
+    near = {
+        HEAD: volumes[HEAD] | volumes[HAIR] | volumes[CLOTH],
+        HAIR: volumes[HAIR] | volumes[CLOTH],
+        CLOTH: volumes[HEAD] | volumes[HAIR],
+    }[p]
     slack = 3.0 if p == HAIR else 0.0
-    return openness, soft_shadow(vertices, normals, Volume.of(above, low, high, 4.0), KEY_LIGHT, slack)
+    shadow = soft_shadow(vertices, normals, volumes[HEAD] | volumes[HAIR], KEY_LIGHT, slack)
+    return occlusion(vertices, normals, near), shadow
 
 
 def _gradient(volume: Volume, points: Array) -> Array:

@@ -141,8 +141,8 @@ def strands(shell: Array, who: Identity, count: int, least: float) -> tuple[Arra
     inside = (path[..., 1] > hair_line(azimuth, who) - overhang) | (np.abs(azimuth) > 1.2)
     last = np.where(inside.all(0), steps, np.argmin(inside, axis=0))
     path = path[:, last > 2]
-    width = np.maximum(generator.uniform(0.35, 0.8, count), 0.5 * least).astype(np.float32)[last > 2]
-    tone = generator.lognormal(0.0, 0.20, count).astype(np.float32)[last > 2]
+    width = np.maximum(generator.uniform(0.35, 0.8, count), 0.7 * least).astype(np.float32)[last > 2]
+    tone = generator.lognormal(0.0, 0.16, count).astype(np.float32)[last > 2]
     last = last[last > 2]
     kept = path.shape[1]
     index = np.minimum(np.arange(steps)[:, None], last - 1)

@@ -132,6 +132,10 @@ class Volume:
         values = evaluate(field, nodes.reshape(-1, 3)).reshape(nodes.shape[:3])
         return cls(values, np.array(low, np.float32), step)
 
+    def __or__(self, other: "Volume") -> "Volume":
+        """Union with a volume on the same grid."""
+        return Volume(np.minimum(self.values, other.values), self.origin, self.step)
+
     def __call__(self, points: Array) -> Array:
         """Trilinear distances [N]; outside the grid the nearest value."""
         position = ((points - self.origin) / self.step).T

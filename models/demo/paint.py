@@ -137,7 +137,7 @@ def _lips(values: Array, x: Array, y: Array, who: Identity, look: Look) -> None:
     half = who.mouth_half_width
     soft = soft * smoothstep(half + 2.0, half - 2.5, np.abs(x))
     creases = value_noise(x * 1.25, y * 0.18, 2.0) - 0.5
-    tone = (1 + 0.22 * creases) * np.where(y > MOUTH_Y, 0.88, 1.04)
+    tone = (1 + 0.22 * creases) * np.where(y > MOUTH_Y, 0.82, 1.04)
     _over(values, soft, np.asarray(look.lips) * tone[..., None], 1.05)
     values[..., BUMP] = 0.15 * soft * creases
     values[..., REACH] = np.where(soft > 0, 7.5, values[..., REACH])

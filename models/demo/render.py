@@ -91,7 +91,7 @@ class Actor:
                 raster.EYE_LEFT: paint.eye_sheet(look, 0.6 * pitch),
                 raster.TEETH_UPPER: paint.tooth_sheet(True, 0.6 * pitch),
                 raster.TEETH_LOWER: paint.tooth_sheet(False, 0.6 * pitch),
-                raster.HAIR: paint.hair_sheet(0.6 * pitch),
+                raster.HAIR: paint.hair_sheet(1.4 * pitch),
                 raster.CLOTH: paint.cloth_sheet(self.who, 0.6 * pitch),
             }
         )
