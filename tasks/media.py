@@ -44,6 +44,8 @@ SOUND_GAP_S = 0.05  # sound packets further apart than this are not one recordin
 CONTAINERS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts,asf,flv,ogg,wav,w64,flac,mp3,aac,aiff,au,caf,amr,dv,mxf"
 )
+# What PyAV raises at damaged files; the IndexError comes from streams that appear in the middle of one.
+FAULTS = (av.error.FFmpegError, ValueError, IndexError, MemoryError)
 UNSPECIFIED_COLOURS, ITU_709 = 2, 1  # FFmpeg's AVColorSpace
 
 
@@ -101,6 +103,7 @@ class FrameReader:
         if self.info.seconds > max_seconds:
             raise _too_long(path, self.info.seconds, max_seconds)
         self.count, self.source_count, self.origin_s, self.note = 0, 0, 0.0, ""
+        self._packets_end_s = 0.0
 
     def __iter__(self) -> Iterator[np.ndarray]:
         """Yield pictures `[H, W, 3]` uint8 RGB; one that stands for several instants is yielded as the same array.
@@ -108,7 +111,7 @@ class FrameReader:
         Raises:
             InputError: the file breaks, changes its size, or its clock jumps; the message says at which second.
         """
-        self.count, self.source_count, self.note = 0, 0, ""
+        self.count, self.source_count, self.note, self._packets_end_s = 0, 0, "", 0.0
         held: tuple[float, av.VideoFrame] | None = None
         interval = 1.0 / max(1.0, self.info.frame_rate)
         for time, frame in self._timed(interval):
@@ -159,7 +162,10 @@ class FrameReader:
                 self.source_count += 1
                 yield time, frame
                 previous = time
-            missing = _end_of(container, stream) - (self.origin_s + previous + interval)
+            reached = self.origin_s + previous + interval
+            if stream.duration is None and container.format.name != "avi":  # the header knows only of both together
+                reached = max(reached, self._packets_end_s)
+            missing = _end_of(container, stream) - reached
             if not self.note and size is not None and missing > max(TRUNCATED_S, 2 * interval):
                 self._broken(previous, f"its header promises {missing:.1f} s more: it was cut off, or not copied whole")
 
@@ -167,8 +173,11 @@ class FrameReader:
         """Yield intact pictures; sets `origin_s` at the first one."""
         second = -1.0
         try:
-            for packet in container.demux(stream):
-                for frame in packet.decode():
+            for packet in container.demux(stream, *container.streams.audio[:1]):
+                if packet.pts is not None and packet.time_base is not None:
+                    end = float((packet.pts + (packet.duration or 0)) * packet.time_base)
+                    self._packets_end_s = max(self._packets_end_s, end)
+                for frame in packet.decode() if packet.stream is stream else ():
                     started = second >= 0
                     if frame.is_corrupt and not started:
                         continue  # a stream may begin between two key frames
@@ -181,7 +190,7 @@ class FrameReader:
                     elif stamp is not None:
                         second = stamp - self.origin_s
                     yield frame
-        except (av.error.FFmpegError, ValueError, MemoryError) as error:
+        except FAULTS as error:
             self._broken(second, f"it cannot be decoded from there on ({error})")
 
     def _broken(self, second: float, why: str) -> None:
@@ -257,7 +266,7 @@ def _sound_pieces(path: Path, sample_rate: int, max_seconds: float) -> list[tupl
             packets += 1
             try:
                 frames = packet.decode()
-            except (av.error.FFmpegError, ValueError):
+            except FAULTS:
                 lost += 1  # many mp3 files begin with half a packet
                 continue
             for frame in frames:
@@ -297,7 +306,7 @@ def read_frames_near(path: Path, seconds: Iterable[float]) -> list[np.ndarray]:
             try:
                 container.seek(start + int(second / stream.time_base), stream=stream)
                 frame = next(frame for frame in container.decode(stream) if not frame.is_corrupt)
-            except (av.error.FFmpegError, ValueError, StopIteration):
+            except (*FAULTS, StopIteration):
                 continue
             images.append(_picture(frame, info))
     return images
@@ -312,7 +321,7 @@ def _opened(path: Path) -> av.container.InputContainer:
     options = {"format_whitelist": CONTAINERS, "protocol_whitelist": "file"}
     try:
         return av.open(str(path), options=options, metadata_errors="replace")
-    except (av.error.FFmpegError, ValueError, OSError) as error:
+    except (*FAULTS, OSError) as error:
         raise InputError(
             f"{path}: not a video or sound file that can be read",
             f"it is damaged, was not copied whole, or is something else ({error})",
@@ -356,7 +365,7 @@ def _first_rotation(container: Any, stream: Any, path: Path) -> int:
     try:
         frame = next((frame for frame in container.decode(stream)), None)
         container.seek(0 if container.start_time is None else container.start_time)
-    except (av.error.FFmpegError, ValueError, MemoryError) as error:
+    except FAULTS as error:
         raise InputError(f"{path}: its pictures cannot be decoded", str(error), "export the video again") from error
     if frame is None:
         raise InputError(f"{path}: no picture in it can be decoded", "", "copy or export the video again")
@@ -387,15 +396,17 @@ def _stamp(frame: av.VideoFrame) -> float | None:
 
 def _end_of(container: Any, stream: Any) -> float:
     """Return the instant on the file's clock at which the header says that the stream ends."""
+    if container.format.name == "avi" and stream.frames and stream.average_rate:
+        return float(stream.frames / stream.average_rate)  # its duration is corrected to what is there
     if stream.duration is not None:
         return float(((stream.start_time or 0) + stream.duration) * stream.time_base)
-    return ((container.start_time or 0) + (container.duration or 0)) / 1e6
+    return (container.duration or 0) / 1e6  # some containers count it from 0, others from their start: the lower bound
 
 
 def _packets(container: Any, stream: Any, path: Path) -> Iterator[Any]:
     try:
         yield from container.demux(stream)
-    except (av.error.FFmpegError, ValueError) as error:
+    except FAULTS as error:
         raise InputError(f"{path}: its sound cannot be read", str(error), "copy or export it again") from error
 
 
