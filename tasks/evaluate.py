@@ -90,7 +90,7 @@ def run(context: Context[JudgingParams]) -> None:
         "judge": judged_by,
         "basis": clip.basis,
         "preset": str(weights["tg_fuse"].config.get("preset", "")),
-        "device": str(weights["tg_fuse"].quality.get("device", "cpu")),
+        "device": device_of(rendering),
     }
     context.write_metrics(
         "metrics",
@@ -105,6 +105,12 @@ def run(context: Context[JudgingParams]) -> None:
     context.write_metrics("curves", {"training": training_curves(weights), "gaps": gap_curves(points, frames)})
     write_per_frame(context.metrics / "per_frame.parquet", scores, frames)
     save_worst(context, metrics, scores, clip, rendering.full, positions, frames)
+
+
+def device_of(rendering: Rendering) -> str:
+    """Return what the head was rendered on."""
+    device, threads = rendering.quality.get("device", "cpu"), rendering.quality.get("threads")
+    return f"{device}, {threads} threads" if threads else str(device)
 
 
 def rendered_stores(rendering: Rendering) -> dict[str, FrameStore]:

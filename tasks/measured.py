@@ -1,0 +1,260 @@
+"""What the stages that evaluate have written, and the tables that are made of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from models.errors import InputError
+from tasks.scores import STATIC, VARIANTS
+from tasks.tabular import VERDICTS, Cell, Column, Table, number
+
+MAIN = (
+    *(("PSNR", "head"), ("PSNR", "mouth"), ("PSNR", "frame"), ("SSIM", "head"), ("SSIM", "mouth")),
+    *(("LMD", "face"), ("LMD_iod", "face"), ("r_open", "face"), ("amplitude", "face"), ("r_eye", "face")),
+    *(("missed_frames", "face"), ("training_time", "all"), ("render_time", "all"), ("gaussians", "all")),
+)
+CONTROLS = (
+    *(("PSNR", "head"), ("PSNR", "mouth"), ("SSIM", "mouth"), ("LMD", "face"), ("r_open", "face")),
+    *(("amplitude", "face"), ("r_eye", "face"), ("missed_frames", "face")),
+)
+DRIVES = (
+    *("r_sound", "sound_lag", "opening", "closed_share", "blink_rate", "head_motion", "found_share"),
+    *("length_error", "render_time"),
+)
+NOT_MEASURED = {
+    "LPIPS": "needs the weights of an image network that do not come with gausstalk",
+    "AUE-L, AUE-U": "need OpenFace, whose licence forbids shipping it",
+    "Sync-C, Sync-E": "need SyncNet's weights, which do not come with gausstalk",
+}
+
+
+@dataclass
+class Measured:
+    """One metrics file."""
+
+    about: dict[str, Any]
+    rows: list[dict[str, Any]]
+    bars: list[dict[str, Any]] = field(default_factory=list)
+    absent: list[dict[str, str]] = field(default_factory=list)
+    definitions: dict[str, str] = field(default_factory=dict)
+    curves: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """The keys that tell this file from the others."""
+        return " / ".join(
+            str(self.about[key]) for key in ("speaker", "method", "extractor", "drive") if key in self.about
+        )
+
+    def find(self, metric: str, region: str, variant: str) -> dict[str, Any] | None:
+        """Return a row, None if it is not there."""
+        wanted = (metric, region, variant)
+        return next((row for row in self.rows if (row["metric"], row["region"], row["variant"]) == wanted), None)
+
+    def cell(self, metric: str, region: str, variant: str = "full") -> Cell:
+        """Return the value of a row, or n/a and why."""
+        row = self.find(metric, region, variant)
+        if row is not None:
+            return Cell(number(row["value"], row["unit"]))
+        for entry in self.absent:
+            if (entry["metric"], entry["region"], entry["variant"]) == (metric, region, variant):
+                return Cell("n/a", entry["why"])
+        return Cell("–", "not a matter of this variant")
+
+    def conditions(self) -> str:
+        """Return data, split, preset and device in one line."""
+        about = self.about
+        parts = [
+            f"{self.name}: data {about['speaker']} ({about.get('basis', '?')})",
+            f"{about.get('split', '?')}, {about.get('seconds', '?')} s",
+            f"at {about['size']}" if about.get("size") else "",
+            f"preset {about.get('preset') or 'as in params.yaml'}",
+            f"device {about.get('device') or 'cpu'}",
+            f"landmarks judged by {about.get('judge', '?')}",
+        ]
+        return ", ".join(part for part in parts if part)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Raises:
+        InputError: it is damaged.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise InputError(f"{path}: no JSON", str(error), "run the stage that makes it again") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: no JSON object", "", "run the stage that makes it again")
+    return content
+
+
+def read_measured(path: Path) -> Measured:
+    """Read what evaluate or evaluate_drive wrote, with the curves beside it.
+
+    Raises:
+        InputError: it is damaged or another kind of file.
+    """
+    content = read_json(path)
+    if not {"about", "rows"} <= content.keys():
+        raise InputError(f"{path}: no metrics of a head", "it has no 'about' and 'rows'")
+    curves = path.with_name("curves.json")
+    known = {key: content[key] for key in ("about", "rows", "bars", "absent", "definitions") if key in content}
+    return Measured(**known, curves=read_json(curves) if curves.is_file() else {})
+
+
+def main_table(heads: list[Measured]) -> Table:
+    """Return one row a head: what it reaches and what it costs."""
+    columns = [Column("speaker"), Column("method"), Column("extractor"), *_columns(heads, MAIN), Column("bars")]
+    table = Table("main", "Heads on their test frames", columns, notes=_conditions(heads))
+    for head in heads:
+        known = [bar for bar in head.bars if bar["ok"] is not None]
+        reached = sum(bar["ok"] for bar in known)
+        verdict = (
+            Cell(f"{reached} of {len(head.bars)}", ok=reached == len(head.bars)) if head.bars else Cell("none set")
+        )
+        table.rows.append([*_keys(head), *(head.cell(metric, region) for metric, region in MAIN), verdict])
+    return table
+
+
+def bars_table(heads: list[Measured]) -> Table:
+    """Return one row for every bar of every head."""
+    columns = [
+        *(Column("speaker"), Column("method"), Column("extractor"), Column("bar"), Column("measure")),
+        *(Column("value"), Column("95 % interval"), Column("limit"), Column("verdict")),
+    ]
+    table = Table("bars", "What a head must reach", columns, notes=_conditions(heads))
+    table.notes.append("Intervals: blocks of neighbouring frames of one second drawn anew (paired for comparisons).")
+    for head in heads:
+        table.rows += [[*_keys(head), *bar_cells(bar)] for bar in head.bars]
+    return table
+
+
+def bar_cells(bar: dict[str, Any]) -> list[Cell]:
+    """Return name, measure, value, interval, limit and verdict of a bar."""
+    sign = {"value": "", "difference": " minus ", "ratio": " over "}[bar["compare"]]
+    against = bar["against"] + (f" ({bar['against_is']})" if bar.get("against_is") else "")
+    variant = "" if bar["variant"] == "full" else f" of {bar['variant']}"
+    measure = f"{bar['metric']} {bar['region']}{variant}{sign}{against}"
+    limit = ("≥", bar["at_least"]) if bar["at_least"] is not None else ("≤", bar["at_most"])
+    unit = bar["unit"]
+    interval = f"{number(bar['low'], unit)} to {number(bar['high'], unit)}"
+    few = "" if bar["low"] is not None else "too few blocks of frames"
+    return [
+        Cell(bar["name"]),
+        Cell(measure),
+        Cell(_with_unit(bar["value"], unit), bar["why"]),
+        Cell(interval) if not few else Cell("n/a", few),
+        Cell(f"{limit[0]} {_with_unit(limit[1], unit)}"),
+        Cell(VERDICTS[bar["ok"]], bar["why"], bar["ok"]),
+    ]
+
+
+def controls_table(heads: list[Measured]) -> Table:
+    """Return one row for every head and variant."""
+    columns = [Column("speaker"), Column("method"), Column("extractor"), Column("variant"), *_columns(heads, CONTROLS)]
+    table = Table("controls", "Heads against controls that do not hear", columns, notes=_conditions(heads))
+    for head in heads:
+        present = {row["variant"] for row in head.rows}
+        for variant in VARIANTS:
+            if variant in present:
+                cells = (head.cell(metric, region, variant) for metric, region in CONTROLS)
+                table.rows.append([*_keys(head), Cell(variant, VARIANTS[variant]), *cells])
+    if any(STATIC in (row["variant"] for row in head.rows) for head in heads):
+        table.notes.append(f"{STATIC}: {VARIANTS[STATIC]}.")
+    return table
+
+
+def drives_table(drives: list[Measured]) -> Table:
+    """Return one row for every driven head, language by language, and one for the speaker's own footage."""
+    names = [(metric, "face") for metric in DRIVES]
+    columns = [
+        *(
+            Column("speaker"),
+            Column("method"),
+            Column("extractor"),
+            Column("drive"),
+            Column("language"),
+            Column("gender"),
+        ),
+        *_columns(drives, names),
+        Column(
+            "r_sound of wrong sound", "1", "lower", "r_sound of the same frames with the sound half its length away"
+        ),
+    ]
+    table = Table("drives", "Heads that say something else", columns, notes=_conditions(drives))
+    shown: set[tuple[str, ...]] = set()
+    for measured in drives:
+        about, keys = measured.about, tuple(str(measured.about[key]) for key in ("speaker", "method", "extractor"))
+        if keys not in shown:
+            shown.add(keys)
+            own = [Cell("own footage", VARIANTS["speaker"]), Cell(str(about.get("own_language", ""))), Cell("")]
+            cells = (measured.cell(metric, region, "speaker") for metric, region in names)
+            table.rows.append([*_keys(measured), *own, *cells, Cell("")])
+        told = [Cell(str(about.get(key, ""))) for key in ("drive", "language", "gender")]
+        cells = (measured.cell(metric, region) for metric, region in names)
+        wrong = measured.cell("r_sound", "face", "wrong_sound")
+        table.rows.append([*_keys(measured), *told, *cells, wrong])
+    return table
+
+
+def quality_table(rows: list[dict[str, Any]]) -> Table:
+    """Return the quality of every stage before training."""
+    columns = [
+        *(Column("speaker"), Column("stage"), Column("metric"), Column("value"), Column("unit"), Column("bar")),
+        Column("verdict"),
+    ]
+    table = Table("quality", "Quality of the preparation", columns)
+    for row in rows:
+        bar, ok = row.get("bar"), row.get("ok")
+        limit = "" if bar is None else f"{ {'higher': '≥ ', 'lower': '≤ '}.get(str(row.get('better')), '') }{bar}"
+        value = row.get("value")
+        text = f"{value:.4g}" if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
+        cells = [Cell(str(row.get(key, ""))) for key in ("speaker", "stage", "metric")]
+        absent = Cell("n/a", str(row.get("why", "it was not measured")))
+        verdict = Cell("told only") if bar is None and ok is None else Cell(VERDICTS[ok], ok=ok)
+        cells += [absent if value is None else Cell(text), Cell(str(row.get("unit", ""))), Cell(limit), verdict]
+        table.rows.append(cells)
+    table.notes.append("The demo speaker is held against its computed truth, other speakers against themselves.")
+    return table
+
+
+def absent_table(measured: list[Measured]) -> Table:
+    """Return what is not measured, and why."""
+    table = Table("absent", "Not measured", [Column("metric"), Column("where"), Column("why")])
+    table.rows = [[Cell(metric), Cell("all heads"), Cell(f"n/a: {why}")] for metric, why in NOT_MEASURED.items()]
+    for one in measured:
+        for entry in one.absent:
+            place = f"{one.name}, {entry['variant']}, {entry['region']}"
+            table.rows.append([Cell(entry["metric"]), Cell(place), Cell(f"n/a: {entry['why']}")])
+    return table
+
+
+def _columns(measured: list[Measured], names: Iterable[tuple[str, str]]) -> list[Column]:
+    columns = []
+    for metric, region in names:
+        row = next(
+            (row for one in measured for row in one.rows if (row["metric"], row["region"]) == (metric, region)), {}
+        )
+        words = next((one.definitions[metric] for one in measured if metric in one.definitions), "")
+        label = metric if region in ("all", "face") else f"{metric} {region}"
+        columns.append(Column(label, row.get("unit", ""), row.get("better", ""), words, metric))
+    return columns
+
+
+def _keys(measured: Measured) -> list[Cell]:
+    return [Cell(str(measured.about.get(key, ""))) for key in ("speaker", "method", "extractor")]
+
+
+def _conditions(measured: list[Measured]) -> list[str]:
+    return [one.conditions() for one in measured] or ["Nothing has been measured yet."]
+
+
+def _with_unit(value: float | None, unit: str) -> str:
+    text = number(value, unit)
+    return text if unit in ("", "1") or value is None else f"{text} {unit}"

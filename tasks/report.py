@@ -1,0 +1,252 @@
+"""One page that shows everything: videos, tables, curves, pictures of every stage, and what went wrong."""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from models.errors import ConsentError, UsageError
+from tasks.charts import line_chart
+from tasks.measured import (
+    Measured,
+    absent_table,
+    bars_table,
+    controls_table,
+    drives_table,
+    main_table,
+    quality_table,
+    read_json,
+)
+from tasks.people import Drive, Speaker, load_drive, load_speaker, mark_of
+from tasks.places import Places
+from tasks.stage import Context, NoParams, Stage, main
+from tasks.tabular import Table
+
+STAGE = Stage(name="report", per=(), params=NoParams, folder="data/report")
+PAGE = "report.html"
+LARGEST_VIDEO = 60_000_000  # bytes; a longer one is named instead of shown
+TYPES = {".jpg": "image/jpeg", ".png": "image/png", ".mp4": "video/mp4"}
+LOOK_FOR = {
+    "ingest": "The whole face in every frame, upright and sharp; nothing cut off at chin or hair.",
+    "landmarks": "Points on the lips' edge and the lid rims, also with the mouth wide open and the eyes shut.",
+    "track": "The mesh sits on nose, eyes and jaw and turns with the head; it must not swim.",
+    "parse": "Teeth and mouth apart from the lips, no holes in hair or cheeks, a clean border at the neck.",
+    "layers": "A room without the person, and a torso that goes on behind the head without a seam.",
+    "pose_refine": "Smaller differences after than before, above all at the rim of the head.",
+    "action_units": "Curves that rise with what the frame shows: blinks, brows, smiles.",
+    "audio": "Bright columns where there is speech, dark ones in pauses, aligned with the sound.",
+}
+GALLERY = {
+    "worst_PSNR_mouth": "Mouth, worst by PSNR",
+    "worst_PSNR_head": "Head, worst by PSNR",
+    "worst_LMD_face": "Lip shape, worst by LMD",
+}
+
+
+@dataclass
+class Picture:
+    """A picture or video as it stands in the page."""
+
+    title: str
+    source: str  # data: address, empty if it is too large
+    words: str = ""
+    poster: str = ""
+    file: str = ""
+
+
+@dataclass
+class Head:
+    """One trained head of a speaker."""
+
+    name: str
+    videos: list[Picture] = field(default_factory=list)
+    drives: list[Picture] = field(default_factory=list)
+    bars: Table | None = None
+    reached: str = ""
+    all_reached: bool = False
+    gaps: str = ""
+    training: list[tuple[str, str]] = field(default_factory=list)
+    worst: list[Picture] = field(default_factory=list)
+
+
+@dataclass
+class Section:
+    """What the page says of one speaker."""
+
+    key: str
+    name: str
+    facts: list[tuple[str, str]]
+    mark: str = ""
+    refused: str = ""
+    heads: list[Head] = field(default_factory=list)
+    strips: list[Picture] = field(default_factory=list)
+    quality: Table | None = None
+
+
+def run(context: Context[NoParams]) -> None:
+    """Write data/report/report.html."""
+    places = context.places
+    content = read_json(places.root / "data" / "tables" / "everything.json")
+    heads = [Measured(**entry) for entry in content["heads"]]
+    drives = [Measured(**entry) for entry in content["drives"]]
+    names = sorted(path.stem for path in (places.root / "data" / "speakers").glob("*.yaml"))
+    sections = [section_of(places, name, heads, drives, content["quality"]) for name in names]
+    tables = [main_table(heads), controls_table(heads), drives_table(drives), absent_table(heads + drives)]
+    page = render(sections, [table for table in tables if table.rows], content["definitions"])
+    (context.output / PAGE).write_text(page, encoding="utf-8")
+
+
+def render(sections: list[Section], tables: list[Table], definitions: dict[str, str]) -> str:
+    """Return the page."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from markupsafe import Markup
+
+    folder = Path(__file__).resolve().parent / "templates"
+    environment = Environment(
+        loader=FileSystemLoader(folder),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["table"] = lambda table: Markup(table.as_html())  # noqa: S704 - it escapes its cells
+    environment.filters["svg"] = Markup
+    return environment.get_template("report.html.j2").render(
+        sections=sections, tables=tables, definitions=sorted(definitions.items())
+    )
+
+
+def section_of(
+    places: Places, key: str, heads: list[Measured], drives: list[Measured], quality: list[dict[str, Any]]
+) -> Section:
+    """Collect what is there of one speaker; without a valid basis nothing of the likeness is shown."""
+    try:
+        speaker = load_speaker(places, key)
+    except ConsentError as error:
+        return Section(key, key, [], refused=f"{error.what}. {error.why}")
+    base = places.root / "data" / "preview" / key
+    section = Section(key, speaker.name, facts_of(speaker), mark_of(speaker.basis), strips=strips_of(base))
+    rows = [row for row in quality if row.get("speaker") == key]
+    section.quality = quality_table(rows) if rows else None
+    measured = {str(head.about["extractor"]): head for head in heads if head.about["speaker"] == key}
+    rendered = {path.name for stage in ("render", "render_drive") for path in (base / stage).glob("*") if path.is_dir()}
+    for extractor in sorted(rendered | measured.keys()):
+        own = [d for d in drives if (d.about["speaker"], d.about["extractor"]) == (key, extractor)]
+        section.heads.append(head_of(places, base, extractor, measured.get(extractor), own))
+    return section
+
+
+def facts_of(speaker: Speaker) -> list[tuple[str, str]]:
+    """Return on what basis this likeness is shown, and whose it is."""
+    facts = [("basis", speaker.basis), ("language", speaker.language), ("gender", speaker.gender)]
+    if speaker.consent:
+        consent = speaker.consent
+        facts += [("consent of", consent.who), ("for", consent.scope), ("until", consent.expiry.isoformat())]
+    if speaker.research:
+        facts += [("source", speaker.research.source), ("reason", speaker.research.reason)]
+    if speaker.note:
+        facts.append(("note", speaker.note))
+    return facts
+
+
+def head_of(places: Places, base: Path, extractor: str, measured: Measured | None, drives: list[Measured]) -> Head:
+    """Collect videos, bars, curves and failures of one head."""
+    head = Head(measured.name if measured else f"{base.name} / {extractor}")
+    folder = base / "render" / extractor
+    side = picture_of(folder / "side_by_side.mp4", "Truth, result, difference", "On test frames, with their own sound.")
+    alone = picture_of(folder / "result.mp4", "Result")
+    head.videos = [video for video in (side, alone) if video][:1]
+    by_drive = {str(d.about["drive"]): d for d in drives}
+    for path in sorted((base / "render_drive" / extractor).glob("*/result.mp4")):
+        drive = path.parent.name
+        video = picture_of(path, title_of(places, drive), words_of(by_drive.get(drive)))
+        if video:
+            head.drives.append(video)
+    for path in sorted((base / "evaluate" / extractor).glob("worst_*.jpg")):
+        picture = picture_of(path, GALLERY.get(path.stem, path.stem), "Truth above, result below.")
+        if picture:
+            head.worst.append(picture)
+    if measured:
+        add_numbers(head, measured)
+    return head
+
+
+def add_numbers(head: Head, measured: Measured) -> None:
+    """Add bars and curves to a head."""
+    head.bars = bars_table([measured])
+    reached = sum(bar["ok"] is True for bar in measured.bars)
+    head.reached = f"{reached} of {len(measured.bars)} bars reached" if measured.bars else "no bars set"
+    head.all_reached = bool(measured.bars) and reached == len(measured.bars)
+    gaps = dict(measured.curves.get("gaps", {}))
+    frames = gaps.pop("frame", [])
+    order = [name for name in ("truth", "full", "wrong_audio") if name in gaps]
+    if frames and order:
+        head.gaps = line_chart({name: gaps[name] for name in order}, frames, "frame of the clip")
+    for phase, curves in measured.curves.get("training", {}).items():
+        lines = {name: values for name, values in sorted(curves.items()) if name != "step"}
+        # The total last, so that it lies over its parts.
+        lines = {name: lines[name] for name in sorted(lines, key=lambda name: (name == "loss", name))}
+        steps = curves.get("step", list(range(len(next(iter(lines.values()), [])))))
+        head.training.append((phase, line_chart(lines, steps, "step", logarithmic=True)))
+
+
+def title_of(places: Places, drive: str) -> str:
+    """Return a drive's name and language, or its key where its record is gone."""
+    try:
+        record: Drive = load_drive(places, drive)
+    except UsageError:
+        return drive
+    return f"{record.name} ({record.language}, {record.gender}, {record.basis})"
+
+
+def words_of(measured: Measured | None) -> str:
+    """Return one line on how well the lips follow a drive's sound."""
+    if measured is None:
+        return "not measured"
+    r, wrong = measured.cell("r_sound", "face"), measured.cell("r_sound", "face", "wrong_sound")
+    opening = measured.cell("opening", "face")
+    return f"Lips against loudness r {r.text} (wrong sound {wrong.text}); opening {opening.text} of the speaker's own."
+
+
+def strips_of(base: Path) -> list[Picture]:
+    """Return the pictures of every stage of the preparation, in the order of the graph."""
+    pictures = []
+    for stage, words in LOOK_FOR.items():
+        for path in sorted((base / stage).rglob("*")):
+            if path.suffix in (".jpg", ".png"):
+                inner = [part for part in path.relative_to(base).with_suffix("").parts if part != "strip"]
+                picture = picture_of(path, " / ".join(inner), words)
+                if picture:
+                    pictures.append(picture)
+    return pictures
+
+
+def picture_of(path: Path, title: str, words: str = "") -> Picture | None:
+    """Return a file as an address that holds its bytes, None if it is not there."""
+    if not path.is_file():
+        return None
+    kind = TYPES[path.suffix]
+    if path.stat().st_size > LARGEST_VIDEO:
+        return Picture(title, "", f"{words} Too large for this page: {path.name}, {path.stat().st_size / 1e6:.0f} MB.")
+    source = f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode()}"
+    poster = poster_of(path) if path.suffix == ".mp4" else ""
+    return Picture(title, source, words, poster, f"{path.parent.name}/{path.name}")
+
+
+def poster_of(path: Path) -> str:
+    """Return the picture at a third of a video, so that a page that plays nothing shows something."""
+    import cv2
+
+    from tasks.media import probe, read_frames_near
+
+    frames = read_frames_near(path, [probe(path).seconds / 3])
+    if not frames:
+        return ""
+    _, code = cv2.imencode(".jpg", frames[0][..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 85])
+    return f"data:image/jpeg;base64,{base64.b64encode(code.tobytes()).decode()}"
+
+
+if __name__ == "__main__":
+    main(STAGE, run)
