@@ -8,10 +8,10 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from clips import clicks, make_clip, read_stamp, stamped, turn_upright_flag
 
 from models.errors import InputError, UsageError
 from tasks.media import FrameReader, draw_mark, probe, read_frames_near, read_sound, write_video, write_wav
-from tests.tasks.clips import clicks, make_clip, read_stamp, stamped, turn_upright_flag
 
 CLICKS = (0.5, 1.3, 1.9)
 

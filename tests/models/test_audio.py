@@ -1,0 +1,130 @@
+"""Every frame's window of features lies on the frame's instant, whatever the extractor's rate and the microphone."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from models import audio
+from models.audio import logmel
+from models.audio.align import windows
+from models.errors import UsageError
+
+RATE = 16000
+
+
+def speech_like(seconds: float, seed: int = 0) -> np.ndarray:
+    """Syllables of coloured noise with pauses, int16."""
+    random = np.random.default_rng(seed)
+    count = round(seconds * RATE)
+    noise = np.convolve(random.normal(0, 1, count + 7), np.ones(8) / 8, "valid")
+    syllables = np.clip(np.sin(2 * np.pi * 3.1 * np.arange(count) / RATE), 0, 1)
+    pauses = np.sin(2 * np.pi * 0.4 * np.arange(count) / RATE) > -0.6
+    return (noise * syllables * pauses * 6000 + random.normal(0, 8, count)).astype(np.int16)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    rate_hz=st.sampled_from([20.0, 25.0, 49.95, 50.0, 100.0]),
+    first_s=st.floats(-0.3, 0.3),
+    width=st.integers(1, 20),
+    frame_count=st.integers(1, 60),
+    entry_count=st.integers(2, 150),
+)
+def test_windows_are_centred_on_their_frames(
+    rate_hz: float, first_s: float, width: int, frame_count: int, entry_count: int
+) -> None:
+    # Features that are their own instant: what comes out must be the instants that were asked for.
+    instants = first_s + np.arange(entry_count) / rate_hz
+    values = windows(instants[:, None], first_s, rate_hz, frame_count, width)
+    assert values.shape == (frame_count, 1, width)
+    assert values.dtype == np.float32
+    wanted = np.arange(frame_count)[:, None] / 25 + (np.arange(width) - (width - 1) / 2) / rate_hz
+    np.testing.assert_allclose(values[:, 0], np.clip(wanted, instants[0], instants[-1]), atol=1e-5)
+
+
+def test_entries_that_fall_on_an_instant_are_taken_unchanged() -> None:
+    entries = np.random.default_rng(0).normal(size=(200, 3)).astype(np.float32)
+    values = windows(entries, 0.01, 50.0, 40, 16)
+    for t in (8, 20, 39):
+        np.testing.assert_array_equal(values[t].T, entries[2 * t - 8 : 2 * t + 8])
+
+
+def test_features_without_entries_are_refused() -> None:
+    with pytest.raises(UsageError, match="shape"):
+        windows(np.empty((0, 80)), 0.0, 50.0, 3, 16)
+
+
+@pytest.mark.parametrize("frame", [6, 20, 37])
+def test_a_click_is_seen_symmetrically_about_its_frame(frame: int) -> None:
+    sound = np.random.default_rng(0).normal(0, 20, 2 * RATE)
+    sound[frame * 640 - 4 : frame * 640 + 4] = 20000
+    values = logmel.extract(sound.astype(np.int16), 50, 16)
+    level = values.mean(1)  # [T, W]
+    assert level[:, 7:9].mean(1).argmax() == frame
+    at_frame = level[frame]
+    assert set(np.argsort(at_frame)[-2:]) == {7, 8}
+    np.testing.assert_allclose(at_frame[7], at_frame[8], atol=0.15)
+
+
+@pytest.mark.parametrize("hertz", [200.0, 1000.0, 4000.0])
+def test_a_tone_lights_up_the_band_that_holds_it(hertz: float) -> None:
+    tone = (8000 * np.sin(2 * np.pi * hertz * np.arange(RATE) / RATE)).astype(np.int16)
+    levels = logmel.log_mel(tone, 0, 50)[25]
+    bank = logmel.mel_bank()
+    assert bank[round(hertz / 20), levels.argmax()] > 0.5
+    assert levels.max() == pytest.approx(20 * np.log10(8000 / 32768) + 10 * np.log10(0.375), abs=3)
+
+
+def test_computing_in_blocks_changes_nothing() -> None:
+    sound = speech_like(3.0)
+    whole = logmel.log_mel(sound, -9, 170)
+    for block in (1, 7, 64):
+        np.testing.assert_allclose(logmel.log_mel(sound, -9, 170, block), whole, atol=1e-3)
+    np.testing.assert_allclose(logmel.log_mel(sound, 40, 50), whole[49:99], atol=1e-3)
+
+
+@pytest.mark.parametrize("seconds", [0.2, 1.0, 3.17])
+@pytest.mark.parametrize("window", [2, 15, 16])
+def test_there_is_a_window_for_every_frame_whatever_the_sound_lasts(seconds: float, window: int) -> None:
+    for frame_count in (1, 25, 100):
+        values = logmel.extract(speech_like(seconds), frame_count, window)
+        assert values.shape == (frame_count, 80, window)
+        assert np.isfinite(values).all()
+        assert np.abs(values).max() <= 3
+
+
+def test_another_microphone_looks_the_same() -> None:
+    sound = speech_like(4.0).astype(float)
+    plain = logmel.extract(sound.astype(np.int16), 100, 16)
+    quiet = logmel.extract((0.25 * sound).astype(np.int16), 100, 16)
+    muffled = logmel.extract(np.convolve(sound, [0.5, 0.5], "same").astype(np.int16), 100, 16)
+    other = logmel.extract(np.roll(sound, RATE // 6).astype(np.int16), 100, 16)
+    loud = plain[:, :, 7:9].mean((1, 2)) > 0
+    assert loud.sum() > 20
+    assert np.abs(quiet - plain)[loud].mean() < 0.15
+    assert np.abs(muffled - plain)[loud].mean() < 0.25
+    assert np.abs(other - plain)[loud].mean() > 0.5  # it is not that everything looks alike
+
+
+def test_silence_lies_at_the_lower_limit_digital_or_not() -> None:
+    sound = speech_like(4.0)
+    sound[: RATE // 2] = 0
+    values = logmel.extract(sound, 100, 16)
+    np.testing.assert_array_equal(values[2, :, 8:], -3)
+    assert np.percentile(values[20:60], 90) > 0.5  # speech does not
+    np.testing.assert_array_equal(logmel.extract(np.zeros(RATE, np.int16), 25, 16), -3)
+    np.testing.assert_array_equal(logmel.extract(np.empty(0, np.int16), 25, 16), -3)
+
+
+def test_extractors_are_found_by_name() -> None:
+    assert "logmel" in audio.names()
+    assert "align" not in audio.names()
+    for name in audio.names():
+        module = audio.extractor(name)
+        assert isinstance(module.REVISION, str)
+        assert module.ASSET is None or isinstance(module.ASSET, str)
+        assert callable(module.extract)
+    with pytest.raises(UsageError, match="log_mel") as raised:
+        audio.extractor("log_mel")
+    assert "logmel" in raised.value.why
