@@ -131,7 +131,7 @@ def animate(speech: Speech | list[Phoneme], duration_s: float, fps: float = 25.0
     frown = np.zeros(frames)
     for _ in range(int(duration_s / 7) + 1):
         at = generator.uniform(0, duration_s)
-        frown = np.maximum(frown, generator.uniform(0.3, 0.7) * _bump(times - at, 0.3, 0.5))
+        frown = np.maximum(frown, generator.uniform(0.15, 0.45) * _bump(times - at, 0.3, 0.5))
     tracks["brow_up"], tracks["brow_in"] = brows, 0.8 * brows
     tracks["brow_down"] = frown * (1 - brows)
     smile = np.clip(0.22 + _wander(frames, fps, 0.10, 0.10, generator), 0.0, 0.5)

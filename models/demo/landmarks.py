@@ -184,6 +184,11 @@ class LandmarkRig:
         moved = self.expression.move(animation.coefficients[t, : len(NAMES)], -float(gaze_pitch))
         out = np.full((COUNT, 3), np.nan)
         out[self.index] = moved
+        # Pressed lips overlap by a fraction of a millimetre; what is seen of both rims then is the line between them.
+        upper, lower = out[list(_INNER_UPPER)], out[list(_INNER_LOWER)]
+        overlap = 0.5 * np.maximum(lower[:, 1] - upper[:, 1], 0.0)
+        out[list(_INNER_UPPER), 1] += overlap
+        out[list(_INNER_LOWER), 1] -= overlap
         turn = rotation_matrix(gaze_yaw, gaze_pitch, 0.0)
         for ring, side in ((RIGHT_IRIS, -1.0), (LEFT_IRIS, 1.0)):
             centre = np.array([side * self.who.eye_offset, 0.0, EYE_DEPTH])
@@ -191,6 +196,7 @@ class LandmarkRig:
         return out
 
 
+_INNER_UPPER, _INNER_LOWER = INNER_LIPS[1:10], INNER_LIPS[:10:-1]  # opposite each other
 _IRIS_RADIUS = 6.1
 _IRIS_DEPTH = float(np.sqrt(EYEBALL_RADIUS**2 - _IRIS_RADIUS**2))
 _IRIS = np.array(

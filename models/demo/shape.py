@@ -68,7 +68,7 @@ def lower_vermilion(x: Value, who: Identity) -> Array:
 
 def brow_line(s: Value) -> Array:
     """y of the middle of the brow for s = 0 (inner end) .. 1 (outer end)."""
-    return 17.4 + 4.6 * np.sin(2.35 * s) - 4.0 * s * s
+    return 18.2 + 3.8 * np.sin(2.35 * s) - 3.8 * s * s
 
 
 BROW_START, BROW_LENGTH = 10.0, 46.0  # x of s = 0, and from there to s = 1
