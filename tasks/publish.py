@@ -14,7 +14,7 @@ from tasks.assets import candidates, read_assets, sha256_of
 from tasks.params import read_yaml
 from tasks.places import Places
 from tasks.stage import Context, NoParams, Stage, main
-from tasks.tracking import DIGEST, KEY, STATE, hand_in_pending, live_run, open_store
+from tasks.tracking import DIGEST, KEY, STATE, brief, hand_in_pending, live_run, open_store
 
 STAGE = Stage(name="publish", per=(), params=NoParams, folder="data/published")
 LARGEST_ARTIFACT = 200_000_000
@@ -133,8 +133,8 @@ def publish(places: Places) -> dict[str, Any]:
         for entry in entries:
             runs[entry.key] = _log(places, client, experiment, entry, runs.get(entry.parent, {}).get("run_id", ""))
     except Exception as error:  # noqa: BLE001 - MLflow only mirrors; whatever is wrong with it stops nothing
-        log.warning("MLflow takes nothing (%s: %s); `gausstalk publish` tries again", type(error).__name__, error)
-        return {"state": "pending", "why": f"{type(error).__name__}: {error}", "runs": []}
+        log.warning("MLflow takes nothing (%s); `gausstalk publish` tries again", brief(error))
+        return {"state": "pending", "why": brief(error), "runs": []}
     new = sum(run["new"] for run in runs.values())
     log.info("MLflow: %d runs, %d of them new, %d points of curves handed in", len(runs), new, points)
     return {"state": "complete", "why": "", "experiment": experiment, "runs": list(runs.values())}

@@ -70,6 +70,11 @@ def open_store(places: Places) -> tuple[Any, str]:
         return client, client.create_experiment(EXPERIMENT, artifact_location=artifact_folder(places).as_uri())
 
 
+def brief(error: BaseException) -> str:
+    """Return the kind and the first line of an error; those of databases go on for a page."""
+    return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+
+
 def key_of(keys: Keys, method: str) -> str:
     """Return what identifies a head: speaker/method/extractor."""
     return "/".join(part for part in (keys.speaker, method, keys.extractor) if part)
@@ -160,7 +165,7 @@ class Curves:
     def _warn(self, error: BaseException) -> None:
         if not self._warned:
             self._warned = True
-            log.warning("no live curves in MLflow (%s: %s); training goes on", type(error).__name__, error)
+            log.warning("no live curves in MLflow (%s); training goes on", brief(error))
 
 
 @contextmanager

@@ -1,0 +1,134 @@
+"""What the commands `run`, `ui` and `publish` do: hold the lock, start what has to run, leave nothing behind."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from flows.environment import for_children, prepare
+from flows.graph import Plan, read_plan
+from flows.processes import Children, only_one
+from flows.servers import announced, prefect_for_a_run, running_prefect, start_mlflow, start_prefect, wait_for
+from models.errors import MachineError
+from tasks.places import Places
+
+log = logging.getLogger("gausstalk")
+
+
+def interrupt_on_signals() -> None:
+    """End on SIGTERM and SIGHUP as on Ctrl-C: what has been started is stopped, too."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+        signal.signal(number, interrupt)
+
+
+def run(places: Places, speakers: Sequence[str], extractors: Sequence[str], jobs: int) -> dict[str, Any]:
+    """Bring the heads of `speakers` up to date; return states, seconds, errors and the exit code.
+
+    Raises:
+        UsageError: see `read_plan`.
+        BusyError: another run of this project is going on.
+        MachineError: Prefect's server does not start.
+    """
+    prepare(places)
+    folder = places.root / ".work" / "run"
+    with only_one(folder / "lock", "a run"):
+        stages, servers = Children(folder / "stages.json"), Children(folder / "server.json")
+        left = stages.stop_leftovers() + servers.stop_leftovers()
+        if left:
+            log.warning("ended %d processes that an earlier run, itself killed, had left behind", left)
+        interrupt_on_signals()
+        try:
+            return _conduct(places, read_plan(places.root, speakers, extractors), jobs, stages, servers)
+        finally:
+            stages.stop()
+            servers.stop()
+
+
+def _conduct(places: Places, plan: Plan, jobs: int, stages: Children, servers: Children) -> dict[str, Any]:
+    todo = sum(item.changed for item in plan.items)
+    if not todo and running_prefect(places) is None:
+        # Starting a server takes longer than everything else; nobody waits for one that only says "Cached".
+        return {"states": {item.name: "cached" for item in plan.items}, "seconds": {}, "errors": [], "exit_code": 0}
+    log.info("%d of %d stages to do", todo, len(plan.items))
+    with prefect_for_a_run(places, servers) as url:
+        from flows.run import Conductor
+
+        log.info("watch it at %s", url)
+        threads = max(1, len(os.sched_getaffinity(0)) // jobs)
+        outcome = Conductor(places, plan, jobs, threads, stages).run()
+    unfinished = set(outcome.states.values()) & {"failed", "skipped"}
+    return {
+        "states": outcome.states,
+        "seconds": {name: round(seconds, 2) for name, seconds in outcome.seconds.items()},
+        "errors": [
+            {"stage": error.name, "exit_code": error.exit_code, "text": error.words} for error in outcome.errors
+        ],
+        "exit_code": outcome.exit_code or (1 if unfinished else 0),
+    }
+
+
+def serve(places: Places, tell: Callable[[str], None]) -> None:
+    """Run Prefect's and MLflow's servers, `tell` their addresses, and go on until interrupted.
+
+    Raises:
+        BusyError: they are running already.
+        MachineError: one of them does not start, or has ended.
+    """
+    prepare(places)
+    folder = places.root / ".work" / "run"
+    with only_one(folder / "ui_lock", "the user interface"):
+        children = Children(folder / "ui.json")
+        children.stop_leftovers()
+        interrupt_on_signals()
+        try:
+            servers = [start_prefect(places, children), start_mlflow(places, children)]
+            for server in servers:
+                wait_for(server)
+            with announced(places, servers):
+                for server in servers:
+                    tell(f"{server.name:8s}{server.url}")
+                tell("Ctrl-C ends both.")
+                while all(server.process.poll() is None for server in servers):
+                    time.sleep(0.5)
+            ended = next(server for server in servers if server.process.poll() is not None)
+            raise MachineError(f"the {ended.name} server has ended", f"its log is {ended.log}")
+        finally:
+            children.stop()
+
+
+def publish(places: Places) -> dict[str, Any]:
+    """Run the stage `publish` although DVC finds nothing changed; return what it has written down.
+
+    Raises:
+        StageFailedError: the stage failed.
+        MachineError: MLflow takes nothing.
+    """
+    from tasks.stage import threads
+
+    prepare(places)
+    children = Children(places.root / ".work" / "run" / "publish.json")
+    lines: list[str] = []
+    command = [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--single-item", "--force", "publish"]
+    try:
+        code = children.run(command, places.root, for_children(threads()), lines.append)
+    finally:
+        children.stop()
+    if code:
+        from flows.run import failure
+
+        raise failure("publish", code, lines)
+    written = (places.root / "data" / "published" / "published.json").read_text(encoding="utf-8")
+    result: dict[str, Any] = json.loads(written)
+    if result["state"] != "complete":
+        raise MachineError("MLflow takes nothing", result["why"], "gausstalk doctor; then gausstalk publish again")
+    return result

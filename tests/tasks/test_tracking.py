@@ -1,0 +1,218 @@
+import json
+import logging
+import multiprocessing
+import shutil
+import sqlite3
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tasks import tracking
+from tasks.places import Keys, Places
+from tasks.publish import metric_rows, publish
+from tasks.tracking import live_curves, open_store, pending_folder
+
+ROOT = Path(__file__).resolve().parents[2]
+KEYS = Keys(speaker="ann", extractor="logmel")
+METHOD = "talking_gaussian"
+
+
+@pytest.fixture(scope="module")
+def fresh_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """MLflow's empty database; creating one takes seconds."""
+    from mlflow.tracking import MlflowClient
+
+    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
+    MlflowClient(tracking_uri=f"sqlite:///{path}").search_experiments()
+    return path
+
+
+@pytest.fixture
+def places(bare: Places, fresh_database: Path) -> Places:
+    """The project with an empty database."""
+    target = bare.root / ".work" / "mlflow" / "mlflow.db"
+    target.parent.mkdir(parents=True)
+    shutil.copy(fresh_database, target)
+    return bare
+
+
+@pytest.fixture
+def bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Places:
+    """A project with numbers, a table, a report, a picture and a video."""
+    monkeypatch.delenv("GAUSSTALK_ASSETS", raising=False)
+    row = {"speaker": "ann", "method": METHOD, "extractor": "logmel", "split": "test", "drive": None, "region": "head"}
+    rows = [
+        {**row, "variant": "full", "metric": "psnr", "value": 30.5, "unit": "dB", "better": "higher"},
+        {**row, "variant": "wrong_audio", "metric": "psnr", "value": 28.0, "unit": "dB", "better": "higher"},
+        {**row, "variant": "full", "metric": "lmd", "value": None, "unit": "px", "better": "lower"},
+    ]
+    driven = [
+        {**row, "drive": "de_f", "variant": "full", "metric": "sync", "value": 5.0, "unit": "1", "better": "higher"}
+    ]
+    files = {
+        "params.yaml": "speakers: [ann]\ntg_face:\n  steps: 7\n",
+        "data/assets.toml": '[w]\nfile = "w"\nurl = ""\nsha256 = "0"\nbytes = 1\nlicence = "MIT"\nwhat = "w"\n',
+        "data/metrics/ann/evaluate/logmel/self.json": json.dumps({"rows": rows}),
+        "data/metrics/ann/evaluate_drive/logmel/de_f/drive.json": json.dumps({"rows": driven}),
+        "data/tables/all.csv": "a,b\n1,2\n",
+        "data/report/report.html": "<p>report</p>",
+        "data/preview/ann/render/logmel/strip.jpg": "picture",
+        "data/preview/ann/render/logmel/result.mp4": "video",
+        "data/preview/ann/render_drive/logmel/de_f/result.mp4": "driven video",
+    }
+    for name, text in files.items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return Places(tmp_path)
+
+
+def runs_of(places: Places, **tags: str) -> list[Any]:
+    client, experiment = open_store(places)
+    found = client.search_runs([experiment])
+    return [
+        run for run in found if all(run.data.tags.get(f"gausstalk.{name}") == value for name, value in tags.items())
+    ]
+
+
+def curve(places: Places, run: Any, name: str) -> list[tuple[int, float]]:
+    client, _ = open_store(places)
+    return sorted((point.step, point.value) for point in client.get_metric_history(run.info.run_id, name))
+
+
+def test_curves_of_all_phases_arrive_in_one_run(places: Places, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tracking, "LEAVE_WITHIN_S", 30.0)
+    for phase in ("tg_face", "tg_mouth"):
+        with live_curves(KEYS, METHOD, phase, places) as live:
+            for step in range(1500):
+                live.log(step, loss=1.0 / (step + 1), bad=float("nan"))
+            live.log(2000, loss=np.float32(0.5))
+    (run,) = runs_of(places, key=f"ann/{METHOD}/logmel", state="live")
+    points = curve(places, run, "tg_face/loss")
+    assert len(points) == 1501
+    assert points[-1] == (2000, 0.5)
+    assert "tg_face/bad" not in run.data.metrics
+    assert len(curve(places, run, "tg_mouth/loss")) == 1501
+    assert list(pending_folder(places).glob("*")) == []
+
+
+def test_leaving_is_quick_and_publish_hands_in_the_rest(places: Places, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tracking, "open_store", lambda _: time.sleep(60))
+    started = time.monotonic()
+    with live_curves(KEYS, METHOD, "tg_face", places) as live:
+        live.log(1, loss=3.0)
+    assert time.monotonic() - started < 5
+    assert len(list(pending_folder(places).glob("*.json"))) == 1
+    monkeypatch.undo()
+    assert publish(places)["state"] == "complete"
+    (run,) = runs_of(places, key=f"ann/{METHOD}/logmel")
+    assert curve(places, run, "tg_face/loss") == [(1, 3.0)]
+    assert list(pending_folder(places).glob("*")) == []
+
+
+def test_a_broken_store_is_one_warning(bare: Places, caplog: pytest.LogCaptureFixture) -> None:
+    database = bare.root / ".work" / "mlflow" / "mlflow.db"
+    database.parent.mkdir(parents=True)
+    database.write_bytes(b"this is no database" * 100)
+    with caplog.at_level(logging.WARNING, "gausstalk"), live_curves(KEYS, METHOD, "tg_face", bare) as live:
+        for step in range(10):
+            live.log(step, loss=1.0)
+            live.log(step, loss="none")  # type: ignore[arg-type]
+        deadline = time.monotonic() + 60
+        while not caplog.records and time.monotonic() < deadline:
+            time.sleep(0.1)
+    assert len([record for record in caplog.records if record.name == "gausstalk"]) == 1
+    result = publish(bare)
+    assert result["state"] == "pending"
+    assert "not a database" in result["why"]
+    (kept,) = pending_folder(bare).glob("*.json")
+    assert len(json.loads(kept.read_text())["points"]) == 10
+
+
+def test_the_body_s_own_error_is_not_swallowed(places: Places) -> None:
+    with pytest.raises(KeyError), live_curves(KEYS, METHOD, "tg_face", places):
+        raise KeyError("mine")
+
+
+def _open(root: Path, speaker: str) -> None:
+    client, experiment = open_store(Places(root))
+    tracking.live_run(Places(root), client, experiment, speaker)
+
+
+def test_many_processes_may_open_a_fresh_store_at_once(bare: Places) -> None:
+    context = multiprocessing.get_context("spawn")
+    processes = [context.Process(target=_open, args=(bare.root, "ann")) for _ in range(3)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0, 0, 0]
+    assert len(runs_of(bare, key="ann")) == 1
+
+
+def test_publishing_logs_all_of_it_and_twice_adds_nothing(places: Places) -> None:
+    first = publish(places)
+    assert first["state"] == "complete"
+    assert [entry["key"] for entry in first["runs"]] == [
+        f"ann/{METHOD}/logmel",
+        f"ann/{METHOD}/logmel/de_f",
+        "project",
+    ]
+    client, _ = open_store(places)
+    (head,) = runs_of(places, key=f"ann/{METHOD}/logmel", state="published")
+    assert head.data.metrics == {"test.head.psnr": 30.5, "test.head.psnr.wrong_audio": 28.0}
+    assert head.data.params["tg_face.steps"] == "7"
+    assert head.data.params["asset.w"] == "absent"
+    files = [
+        item.path
+        for folder in client.list_artifacts(head.info.run_id)
+        for item in client.list_artifacts(head.info.run_id, folder.path)
+    ]
+    assert files == ["pictures/render", "tables/metrics.json", "videos/render"]
+    (drive,) = runs_of(places, key=f"ann/{METHOD}/logmel/de_f")
+    assert drive.data.tags["mlflow.parentRunId"] == head.info.run_id
+    assert drive.data.metrics == {"test.head.sync": 5.0}
+    (project,) = runs_of(places, key="project")
+    assert [item.path for item in client.list_artifacts(project.info.run_id, "report")] == ["report/report.html"]
+
+    again = publish(places)
+    assert [entry["new"] for entry in again["runs"]] == [False] * 3
+    assert [entry["run_id"] for entry in again["runs"]] == [entry["run_id"] for entry in first["runs"]]
+    assert len(runs_of(places)) == 3
+
+
+def test_another_result_is_another_run_to_compare_with(places: Places) -> None:
+    publish(places)
+    path = places.root / "data/metrics/ann/evaluate/logmel/self.json"
+    path.write_text(path.read_text().replace("30.5", "31.5"))
+    publish(places)
+    heads = runs_of(places, key=f"ann/{METHOD}/logmel", state="published")
+    assert sorted(run.data.metrics["test.head.psnr"] for run in heads) == [30.5, 31.5]
+
+
+def test_a_publish_that_was_cut_short_is_completed_in_the_same_run(
+    places: Places, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlflow.tracking import MlflowClient
+
+    real = MlflowClient.log_artifact
+
+    def failing(self: MlflowClient, run: str, path: str, artifact_path: str) -> None:
+        if path.endswith(".mp4"):
+            raise sqlite3.OperationalError("database is locked")
+        real(self, run, path, artifact_path)
+
+    monkeypatch.setattr(MlflowClient, "log_artifact", failing)
+    assert publish(places)["state"] == "pending"
+    monkeypatch.undo()
+    assert publish(places)["state"] == "complete"
+    assert len(runs_of(places)) == 3
+
+
+def test_no_numbers_at_all(places: Places) -> None:
+    shutil.rmtree(places.root / "data" / "metrics")
+    assert list(metric_rows(places)) == []
+    assert [entry["key"] for entry in publish(places)["runs"]] == ["project"]
