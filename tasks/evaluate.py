@@ -280,18 +280,17 @@ def add_system_rows(scores: Scores, rendering: Rendering, weights: dict[str, Wei
     scores.add("test_frames", test_frames, "frames", "")
 
 
-def training_curves(weights: dict[str, Weights]) -> dict[str, dict[str, list[float]]]:
-    """Return the curves of every phase with at most `CURVE_POINTS` points each."""
-    curves: dict[str, dict[str, list[float]]] = {}
+def training_curves(weights: dict[str, Weights]) -> list[dict[str, Any]]:
+    """Return the curves of every phase, in order, with at most `CURVE_POINTS` points each."""
+    phases: list[dict[str, Any]] = []
     for phase, record in weights.items():
         lengths = [len(values) for values in record.curves.values()]
         if not lengths or not min(lengths):
             continue
         kept = np.unique(np.linspace(0, min(lengths) - 1, min(CURVE_POINTS, min(lengths))).round().astype(int))
-        curves[phase] = {
-            name: [round(float(values[k]), 6) for k in kept] for name, values in sorted(record.curves.items())
-        }
-    return curves
+        curves = {name: [round(float(values[k]), 6) for k in kept] for name, values in record.curves.items()}
+        phases.append({"phase": phase, "curves": curves})
+    return phases
 
 
 def gap_curves(points: dict[str, np.ndarray], frames: np.ndarray) -> dict[str, list[float | None]]:
@@ -341,7 +340,7 @@ def save_worst(
         worst = worst_positions(columns[:, 0], metrics[name].merit, context.params.worst, round(clip.fps / 4))
         tiles = [np.concatenate([clip.frames[frames[k]], full[positions[k]]], 0) for k in worst]
         captions = [f"frame {frames[k]}: {columns[k, 0]:.2f} {metrics[name].unit}" for k in worst]
-        save_strip(context.preview / f"worst_{name}_{region}.jpg", tiles, mark, captions)
+        save_strip(context.preview / f"worst_{name}_{region}.jpg", tiles, mark, captions, columns=6)
 
 
 def worst_positions(values: np.ndarray, merit: Callable[[float], float], count: int, apart: int) -> list[int]:

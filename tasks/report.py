@@ -175,7 +175,7 @@ def head_of(places: Places, base: Path, extractor: str, measured: Measured | Non
 
 def add_numbers(head: Head, measured: Measured) -> None:
     """Add bars and curves to a head."""
-    head.bars = bars_table([measured])
+    head.bars = bars_table([measured], named=False)
     reached = sum(bar["ok"] is True for bar in measured.bars)
     head.reached = f"{reached} of {len(measured.bars)} bars reached" if measured.bars else "no bars set"
     head.all_reached = bool(measured.bars) and reached == len(measured.bars)
@@ -183,13 +183,14 @@ def add_numbers(head: Head, measured: Measured) -> None:
     frames = gaps.pop("frame", [])
     order = [name for name in ("truth", "full", "wrong_audio") if name in gaps]
     if frames and order:
-        head.gaps = line_chart({name: gaps[name] for name in order}, frames, "frame of the clip")
-    for phase, curves in measured.curves.get("training", {}).items():
+        head.gaps = line_chart({name: gaps[name] for name in order}, frames, "frame of the clip", width=1200)
+    for phase in measured.curves.get("training", []):
+        curves = phase["curves"]
         lines = {name: values for name, values in sorted(curves.items()) if name != "step"}
         # The total last, so that it lies over its parts.
         lines = {name: lines[name] for name in sorted(lines, key=lambda name: (name == "loss", name))}
         steps = curves.get("step", list(range(len(next(iter(lines.values()), [])))))
-        head.training.append((phase, line_chart(lines, steps, "step", logarithmic=True)))
+        head.training.append((phase["phase"], line_chart(lines, steps, "step", logarithmic=True)))
 
 
 def title_of(places: Places, drive: str) -> str:
