@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from models.errors import UsageError
+
 
 @dataclass(frozen=True)
 class Phase:
@@ -13,7 +15,6 @@ class Phase:
     Attributes:
         name: For progress and the energy curve.
         steps: At most this many; fewer when the energy has settled.
-        all_frames: All frames of the clip with their temporal ties, or some spread ones without.
         expression: Whether expressions move.
         identity: Whether the shared identity moves.
         corrections: Whether fixed landmark corrections are updated after each step.
@@ -23,22 +24,26 @@ class Phase:
 
     name: str
     steps: int
-    all_frames: bool
     expression: bool = True
     identity: bool = False
     corrections: bool = False
     robust: float = 10.0
 
 
-SCHEDULE: tuple[Phase, ...] = (
-    Phase("align the mean face", 3, all_frames=False, expression=False, robust=math.inf),
-    Phase("find the identity", 4, all_frames=False, identity=True, robust=math.inf),
-    Phase("refine the identity", 8, all_frames=False, identity=True),
+IDENTITY_SCHEDULE: tuple[Phase, ...] = (
+    Phase("align the mean face", 3, expression=False, robust=math.inf),
+    Phase("find the identity", 4, identity=True, robust=math.inf),
+    Phase("refine the identity", 8, identity=True),
     # Few steps: each hands a little more of the face's size from the identity to its depth.
-    Phase("correct the landmarks", 3, all_frames=False, identity=True, corrections=True),
-    Phase("place every frame", 2, all_frames=True, expression=False, robust=math.inf),
-    Phase("follow every frame", 8, all_frames=True),
+    Phase("correct the landmarks", 3, identity=True, corrections=True),
 )
+"""On some spread frames, without ties between them."""
+
+CLIP_SCHEDULE: tuple[Phase, ...] = (
+    Phase("place every frame", 2, expression=False, robust=math.inf),
+    Phase("follow every frame", 8),
+)
+"""On all frames with their temporal ties; who it is is known by then."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +79,8 @@ class FitParams:
         without_flow: Smoothness where it does not.
         expression_sd: Standard deviation of an expression's second difference.
         snap_lids: Whether blinks are closed exactly at the end.
-        schedule: The phases of the fit.
+        identity_schedule: Phases on the spread frames.
+        clip_schedule: Phases on all frames; they move neither the identity nor the corrections.
     """
 
     focal_factor: float = 2.3
@@ -90,4 +96,15 @@ class FitParams:
     without_flow: Smoothness = Smoothness(rotation_deg=0.15, sideways_m=3e-4, depth_m=1e-3)
     expression_sd: float = 0.15
     snap_lids: bool = True
-    schedule: tuple[Phase, ...] = SCHEDULE
+    identity_schedule: tuple[Phase, ...] = IDENTITY_SCHEDULE
+    clip_schedule: tuple[Phase, ...] = CLIP_SCHEDULE
+
+    def __post_init__(self) -> None:
+        """Refuse a clip schedule that asks for what only the identity schedule does.
+
+        Raises:
+            UsageError: naming the phase.
+        """
+        for phase in self.clip_schedule:
+            if phase.identity or phase.corrections:
+                raise UsageError(f"phase '{phase.name}' of the clip schedule moves the identity or the corrections")

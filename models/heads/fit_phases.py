@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -16,6 +17,9 @@ from models.heads.pose import fill_gaps, weak_perspective
 
 Array = np.ndarray
 Progress = Callable[[float, str], None]
+
+_WINDOW = 3000  # frames solved together: about half a gigabyte
+_OVERLAP = 50  # frames that a window looks at on either side of those it keeps
 
 
 def shot_ranges(frames: int, cuts: Array | tuple[int, ...]) -> list[tuple[int, int]]:
@@ -46,6 +50,23 @@ def spread_frames(seen: Array, count: int) -> Array:
     return usable[np.linspace(0, len(usable) - 1, count).round().astype(int)]
 
 
+def windows(frames: int) -> list[tuple[slice, slice]]:
+    """Cut a long clip into overlapping windows, so that the memory of a fit does not grow with the clip.
+
+    Ties reach over a few frames only; in the overlap each frame is taken from the window in which it lies deeper.
+
+    Returns:
+        The frames of each window, and which of them (counted within the window) are kept.
+    """
+    count = max(1, math.ceil(frames / _WINDOW))
+    edges = np.linspace(0, frames, count + 1).round().astype(int)
+    result = []
+    for first, end in zip(edges[:-1], edges[1:], strict=True):
+        low, high = max(0, first - _OVERLAP), min(frames, end + _OVERLAP)
+        result.append((slice(low, high), slice(first - low, end - low)))
+    return result
+
+
 class ClipFitter:
     """Runs the schedule; holds what stays the same during a fit."""
 
@@ -69,7 +90,9 @@ class ClipFitter:
             pairs=np.concatenate([model.pair_rows(p) for p in (LIP_PAIRS, LID_PAIRS_RIGHT, LID_PAIRS_LEFT)]),
         )
         self.correctable = ~np.isin(model.landmark_index, RING_POINTS)
-        self.steps_done, self.steps_total = 0, sum(phase.steps for phase in params.schedule)
+        self.steps_done = 0
+        self.steps_total = sum(phase.steps for phase in params.identity_schedule)
+        self.steps_total += sum(phase.steps for phase in params.clip_schedule) * len(windows(len(seen)))
 
     def basis_with(self, corrections: Array) -> Basis:
         """Return the basis whose resting landmarks have the fixed corrections."""
@@ -79,25 +102,20 @@ class ClipFitter:
         """Return the state of all frames and the landmark corrections `[L, 3]`."""
         corrections = np.zeros_like(self.basis.rest)
         chosen = spread_frames(self.seen, self.params.identity_frames)
-        identity = np.zeros(len(self.basis.identity))
-        some: State | None = None
-        everything: State | None = None
-        chain: Chain | None = None
-        for phase in self.params.schedule:
-            if phase.all_frames:
-                if everything is None:
-                    everything = self._initial(identity, corrections)
-                    chain = self._chain(everything, flow)
-                everything, corrections = self._phase(phase, everything, self.observations, corrections, chain)
-                identity = everything.identity
-            else:
-                if some is None:
-                    some = self._initial(identity, corrections).of(chosen)
-                some, corrections = self._phase(phase, some, self.observations.of(chosen), corrections, None)
-                identity = some.identity
-        if everything is None:
-            raise UsageError("the schedule of the fit has no phase for all frames")
-        return self._without_faceless_shots(everything), corrections
+        some = self._initial(np.zeros(len(self.basis.identity)), corrections).of(chosen)
+        seen = self.observations.of(chosen)
+        for phase in self.params.identity_schedule:
+            some, corrections = self._phase(phase, some, seen, corrections, None)
+
+        everything = self._initial(some.identity, corrections)
+        chain = self._chain(everything, flow)
+        parts = []
+        for window, core in windows(len(self.seen)):
+            part, seen, ties = everything.of(window), self.observations.of(window), chain.of(window)
+            for phase in self.params.clip_schedule:
+                part, _ = self._phase(phase, part, seen, corrections, ties)
+            parts.append(part.of(core))
+        return self._without_faceless_shots(State.joined(parts)), corrections
 
     def _without_faceless_shots(self, state: State) -> State:
         """Give a shot in which no face was seen the fitted state of the nearest face in time."""

@@ -7,11 +7,13 @@ from scipy.spatial.transform import Rotation
 
 from models.heads.flow import acceleration_error
 from models.heads.gauss_newton import Basis, Observations, State, project
-from models.heads.lids import CLOSED_SCORE, calibrate, lid_gap
+from models.heads.lids import calibrate, lid_gap
 from models.heads.mediapipe_points import EYE_OUTER_LEFT, EYE_OUTER_RIGHT, LID_PAIRS_LEFT, LID_PAIRS_RIGHT
 from models.heads.model import HeadModel
 
 Array = np.ndarray
+
+_CLOSED = 0.1  # an eye counts as closed when its measured gap is below this share of the open one
 
 
 def fit_quality(
@@ -90,10 +92,10 @@ def _lid_figures(
         if len(pairs) == 0 or len(usable) == 0:
             continue
         score = None if scores is None else scores[usable, side]
-        target, score = calibrate(lid_gap(seen.points[usable], pairs, eyes), score)
+        target, _ = calibrate(lid_gap(seen.points[usable], pairs, eyes), score)
         gap = lid_gap(project(state.of(usable), basis)[1], pairs, eyes)
         errors.append(np.abs(gap - target))
-        closed.append(gap[score > CLOSED_SCORE])
+        closed.append(gap[target < _CLOSED * np.percentile(target, 70)])
     figures = {}
     if errors:
         figures["lid_gap_error_px"] = float(np.concatenate(errors).mean() * eye_distance_px)

@@ -81,6 +81,13 @@ class State:
             expression=self.expression[frames],
         )
 
+    @classmethod
+    def joined(cls, parts: list[State]) -> State:
+        """Put the states of successive stretches of a clip together; they share the identity."""
+        names = ("rotation", "ray", "log_depth", "expression")
+        stacked = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
+        return cls(**stacked, identity=parts[0].identity)
+
     def translation(self) -> Array:
         """Return the pivot in the camera, `[T, 3]` metres."""
         depth = np.exp(self.log_depth)[:, None]
@@ -127,6 +134,10 @@ class Chain:
     acceleration: Array
     target: Array
     hold: Array
+
+    def of(self, frames: slice) -> Chain:
+        """Return the ties within a stretch of frames."""
+        return Chain(self.acceleration[frames], self.target[frames], self.hold[frames])
 
 
 def skew(vectors: Array) -> Array:

@@ -65,16 +65,18 @@ def calibrate(gap: Array, score: Array | None) -> tuple[Array, Array]:
     Returns:
         The true gap `[T]`, 0 where closed, and a blink score `[T]`.
     """
+    opened = float(np.percentile(gap, 70))
     if score is None:
-        opened = float(np.percentile(gap, 70))
         smallest = float(np.percentile(gap, 0.5))
         floor = smallest if smallest < 0.35 * opened else min(_TYPICAL_FLOOR, 0.35 * opened)
-        score = np.clip(1 - (gap - floor) / max(opened - floor, 1e-6), 0.0, 1.0)
     else:
         closed, wide = score > CLOSED_SCORE, score < OPEN_SCORE
-        opened = float(np.median(gap[wide])) if wide.any() else float(np.percentile(gap, 70))
+        opened = float(np.median(gap[wide])) if wide.any() else opened
         floor = float(np.median(gap[closed])) if closed.sum() >= 2 else min(_TYPICAL_FLOOR, 0.35 * opened)
-    return np.clip((gap - floor) * opened / max(opened - floor, 1e-6), 0.0, None), score
+    openness = np.clip((gap - floor) / max(opened - floor, 1e-6), 0.0, None)
+    closing = np.clip(1 - openness, 0.0, 1.0)
+    # The landmarker's score misses some slow and half blinks that its landmarks show.
+    return openness * opened, closing if score is None else np.maximum(score, closing)
 
 
 def snap_lids(

@@ -11,8 +11,9 @@ from scipy.spatial.transform import Rotation
 from tiny_head import make_tiny_head
 
 from models.errors import InputError, UsageError
+from models.heads import fit_phases
 from models.heads.fit import HeadFit, fit_head
-from models.heads.fit_params import SCHEDULE, FitParams
+from models.heads.fit_params import IDENTITY_SCHEDULE, FitParams
 from models.heads.fit_phases import pivot_of
 from models.heads.gauss_newton import Basis, Chain, GaussNewton, Observations, Priors, State, project
 from models.heads.mediapipe_points import LID_PAIRS_LEFT, LID_PAIRS_RIGHT
@@ -226,6 +227,19 @@ def test_blinks_close_the_eyes(scored: bool) -> None:
     assert np.allclose(snapped.expression[wide], plain.expression[wide], atol=1e-6)
 
 
+def test_a_long_clip_is_fitted_in_windows_without_a_seam(monkeypatch: pytest.MonkeyPatch) -> None:
+    puppet = make_puppet(200)
+    whole = fit(puppet)
+    monkeypatch.setattr(fit_phases, "_WINDOW", 70)
+    parts = [range(window.start, window.stop)[core] for window, core in fit_phases.windows(200)]
+    assert [frame for part in parts for frame in part] == list(range(200))
+    assert len(parts) == 3
+    windowed = fit(puppet)
+    apart = np.abs(nose_track(windowed.world_to_camera) - nose_track(whole.world_to_camera))
+    assert 0 < apart.max() < 0.02
+    assert np.abs(windowed.expression - whole.expression).max() < 0.02
+
+
 def test_the_same_input_gives_the_same_fit() -> None:
     puppet = make_puppet(20)
     one, two = fit(puppet), fit(puppet)
@@ -248,8 +262,8 @@ def test_wrong_input_is_refused_by_name() -> None:
         fit(puppet, flow=puppet.flow[:3])
     with pytest.raises(UsageError, match="cuts"):
         fit(puppet, cuts=(5,))
-    with pytest.raises(UsageError, match="all frames"):
-        fit(puppet, params=FitParams(schedule=SCHEDULE[:1]))
+    with pytest.raises(UsageError, match="find the identity"):
+        FitParams(clip_schedule=IDENTITY_SCHEDULE[:2])
     with pytest.raises(InputError, match="no frame shows a face"):
         fit(puppet, valid=np.zeros(5, bool))
     eyeless = replace(
