@@ -11,10 +11,13 @@ from pydantic import Field
 
 from models.heads.model import HeadModel
 from models.records import Clip, HeadTrack, Landmarks
+from tasks.head_models import load_head_model, posed_landmarks, project
 from tasks.params import Params
 from tasks.stage import Context, Stage, main
 
 log = logging.getLogger("gausstalk")
+
+BLENDSHAPES = 52  # that MediaPipe's landmarker gives
 
 
 class TrackParams(Params):
@@ -43,7 +46,7 @@ def run(context: Context[TrackParams]) -> HeadTrack:
 
     clip = context.read(Clip, "ingest")
     landmarks = context.read(Landmarks, "landmarks")
-    model = load_head_model(context)
+    model = load_head_model(context.places, context.speaker().head_model)
     height, width = clip.frames.shape[1:3]
     settings = FitParams(focal_factor=context.params.focal_factor, identity_frames=context.params.identity_frames)
     if landmarks.quality.get("judder_period"):
@@ -99,28 +102,6 @@ def run(context: Context[TrackParams]) -> HeadTrack:
     return result
 
 
-BLENDSHAPES = 52  # that MediaPipe's landmarker gives
-
-
-def load_head_model(context: Context[TrackParams]) -> HeadModel:
-    """Return the head model that the speaker's record asks for.
-
-    Raises:
-        MissingAssetError: its files are not on this machine.
-    """
-    if context.speaker().head_model == "procedural":
-        from models.demo.head_model import build
-
-        return build()
-    from models.heads.embedding import embed_mediapipe, load_canonical_face
-    from models.heads.ict import load_ict, load_ict_mesh
-    from tasks.assets import find_asset
-
-    ict = find_asset(context.places, "ict_facekit")
-    canonical, triangles = load_canonical_face(find_asset(context.places, "canonical_face"))
-    return load_ict(ict, embed_mediapipe(load_ict_mesh(ict), canonical, triangles))
-
-
 def _held_out_flow(
     model: HeadModel, poses: np.ndarray, intrinsics: np.ndarray, fed: np.ndarray, held_out: np.ndarray
 ) -> dict[str, float]:
@@ -160,20 +141,12 @@ def _preview(
         large = cv2.resize(clip.frames[t], None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC)
         vertices = model.vertices(result.identity, result.expression[t])
         mesh = draw_mesh(large, 2 * project(vertices, result, t), faces, opacity=0.2)
-        marks = model.landmarks(result.identity, result.expression[t]) + result.rest_landmarks
-        marks = marks - model.landmarks(result.identity)
+        marks = posed_landmarks(model, result, t)
         dots = draw_points(large, 2 * landmarks.points[t, result.landmark_index], (60, 220, 60), 1)
         dots = draw_points(dots, 2 * project(marks, result, t), (255, 40, 40), 1)
         tiles.append(np.concatenate([mesh, dots]))
         captions.append(f"{caption}, {result.residual_px[t]:.2f} px" if result.valid[t] else f"{caption}, no face")
     save_strip(context.preview / "strip.jpg", tiles, mark_of(clip.basis), captions)
-
-
-def project(points: np.ndarray, track: HeadTrack, frame: int) -> np.ndarray:
-    """Return where points `[n, 3]` of the head fall in a frame, `[n, 2]` px."""
-    pose, camera = track.world_to_camera[frame].astype(np.float64), track.intrinsics.astype(np.float64)
-    seen = (points @ pose[:3, :3].T + pose[:3, 3]) @ camera.T
-    return seen[:, :2] / seen[:, 2:]
 
 
 if __name__ == "__main__":
