@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter1d
@@ -12,10 +14,13 @@ from tiny_head import make_tiny_head
 
 from models.errors import InputError, UsageError
 from models.heads import fit_phases
+from models.heads.embedding import embed_mediapipe, load_canonical_face
 from models.heads.fit import HeadFit, fit_head
 from models.heads.fit_params import IDENTITY_SCHEDULE, FitParams
 from models.heads.fit_phases import pivot_of
+from models.heads.flow import acceleration_error, find_cuts, flow_accelerations
 from models.heads.gauss_newton import Basis, Chain, GaussNewton, Observations, Priors, State, project
+from models.heads.ict import load_ict, load_ict_mesh
 from models.heads.mediapipe_points import LID_PAIRS_LEFT, LID_PAIRS_RIGHT
 
 SIDE = 256
@@ -357,3 +362,42 @@ def test_a_step_solves_the_linearised_problem_written_out_in_full() -> None:
     assert np.allclose(new.log_depth - state.log_depth, update[:, 5], rtol=2e-3, atol=2e-5)
     assert np.allclose(new.expression, np.clip(state.expression + update[:, 6:], -0.1, 1.2), atol=2e-3)
     assert np.allclose(new.identity - state.identity, best[frames * size :], rtol=5e-3, atol=2e-3)
+
+
+def test_a_real_clip_is_followed(assets: Path) -> None:
+    """Three seconds of a person reading a sentence: landmarks, flow and fit, judged by corners the fit has not seen."""
+    mediapipe = pytest.importorskip("mediapipe")
+    from mediapipe.tasks.python import BaseOptions, vision
+
+    options = vision.FaceLandmarkerOptions(
+        base_options=BaseOptions(model_asset_path=str(assets / "weights" / "face_landmarker.task")),
+        output_face_blendshapes=True,
+        running_mode=vision.RunningMode.VIDEO,
+    )
+    video = cv2.VideoCapture(str(assets / "video" / "grid_s1" / "bbaf2n.mpg"))
+    frames, points, blendshapes = [], [], []
+    with vision.FaceLandmarker.create_from_options(options) as landmarker:
+        while (read := video.read())[0]:
+            frames.append(np.ascontiguousarray(read[1][..., ::-1]))
+            image = mediapipe.Image(image_format=mediapipe.ImageFormat.SRGB, data=frames[-1])
+            found = landmarker.detect_for_video(image, 40 * len(frames))
+            points.append([[p.x * image.width, p.y * image.height] for p in found.face_landmarks[0]])
+            blendshapes.append([shape.score for shape in found.face_blendshapes[0]])
+    measured, valid = np.array(points, np.float32), np.ones(len(points), bool)
+    archive = assets / "model3d" / "ict_facekit_light.npz"
+    canonical = load_canonical_face(assets / "model3d" / "canonical_face_model.obj")
+    model = load_ict(archive, embed_mediapipe(load_ict_mesh(archive), *canonical))
+
+    assert find_cuts(measured, valid, frames).tolist() == []
+    flow = flow_accelerations(frames, measured, valid)
+    height, width = frames[0].shape[:2]
+    fitted = fit_head(model, measured, valid, width, height, (), flow.half_a, np.array(blendshapes))
+    assert fitted.stats["reprojection_mean_px"] < 0.25
+    assert fitted.stats["rms_over_eye_distance"] < 0.007
+    assert fitted.stats["expression_outside"] < 0.01
+    assert fitted.stats["lid_closed_gap_px"] < 0.5
+    assert np.abs(fitted.identity).mean() < 1.5  # a plausible face, not one bent to the noise
+    camera = fitted.world_to_camera[:, :3, :3] @ pivot_of(model) + fitted.world_to_camera[:, :3, 3]
+    error = acceleration_error(fitted.focal * camera[:, :2] / camera[:, 2:], flow.half_b)
+    assert error < 0.13
+    assert error < 0.6 * acceleration_error(measured[:, 6], flow.half_b)  # a landmark on the bridge of the nose
