@@ -1,6 +1,9 @@
+import importlib
+import re
 from pathlib import Path
 
 import pytest
+import yaml
 
 from models.errors import UsageError
 from tasks import dag
@@ -71,3 +74,29 @@ def test_a_stage_without_a_module_is_refused(places: Places) -> None:
 
 def test_every_stage_of_this_project_depends_on_the_code_that_it_imports() -> None:
     assert dag.check(Places(ROOT)) == [], "run: gausstalk dag --write"
+
+
+STAGES = {
+    name: entry.get("do", entry) for name, entry in yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"].items()
+}
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_dvc_yaml_and_the_stage_say_the_same(name: str) -> None:
+    """What a stage reads, is set by and gives; a dependency that is missing in dvc.yaml would be a stale result."""
+    body, stage = STAGES[name], importlib.import_module(f"tasks.{name}").STAGE
+    assert stage.name == name
+    found = (re.match(r"data/work/(?:drives/)?\$\{[^}]*\}/([a-z_]+)", path) for path in body["deps"])
+    assert {match.group(1) for match in found if match} == set(stage.reads)
+    assert body.get("params", []) == ([stage.section or name] if stage.params.model_fields else [])
+    assert all(f"--{key} " in body["cmd"] + " " for key in stage.per)
+    assert len(re.findall(r"--[a-z]+", body["cmd"])) == len(stage.per)
+    kinds = {path.split("/")[1] for path in body["outs"]}
+    if stage.folder:
+        assert body["outs"] == [stage.folder]
+    elif stage.gives or stage.metrics:
+        wanted = {"work": bool(stage.gives), "preview": stage.preview, "metrics": stage.metrics}
+        assert kinds == {kind for kind, given in wanted.items() if given}
+    text = (ROOT / "tasks" / f"{name}.py").read_text()
+    assert ("context.speaker()" not in text) or any(path.startswith("data/speakers/") for path in body["deps"])
+    assert ("context.drive()" not in text) or any(path.startswith("data/drives/") for path in body["deps"])
