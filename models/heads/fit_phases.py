@@ -19,6 +19,7 @@ Array = np.ndarray
 Progress = Callable[[float, str], None]
 
 _WINDOW = 3000  # frames solved together: about half a gigabyte
+_COASTING = 4.0  # frames for which a motion goes on into a gap
 _OVERLAP = 50  # frames that a window looks at on either side of those it keeps
 
 
@@ -188,7 +189,11 @@ class ClipFitter:
         # Second differences alone would let a long gap coast away at the speed with which it was entered.
         gap = np.zeros(frames)
         gap[:-1] = np.logical_not(self.seen[:-1] & self.seen[1:])
-        hold = np.concatenate([np.full(3, np.radians(2.0)), np.full(3, 0.01 / depth), np.full(size - POSE, 0.3)]) ** -2
+        plain = self.params.without_flow
+        deviation = [np.radians(plain.rotation_deg)] * 3 + [plain.sideways_m / depth] * 2 + [plain.depth_m / depth]
+        deviation += [self.params.expression_sd] * (size - POSE)
+        # Against accelerations of deviation s, velocities of deviation k s die down within k frames.
+        hold = (_COASTING * np.array(deviation)) ** -2.0
         return Chain(weight * inside[:, None], target * inside[:, None], hold * (gap * joined)[:, None])
 
     def _corrections(self, state: State, seen: Observations, corrections: Array, robust: float) -> Array:

@@ -35,9 +35,7 @@ def weak_perspective(shape: Array, points: Array, weight: Array) -> tuple[Array,
     frame = np.stack([row_x, row_y, third], 1) / scale[:, None, None]
     frame[empty] = np.eye(3)
     left, _, right_vectors = np.linalg.svd(frame)
-    sign = np.ones((len(frame), 3))
-    sign[:, 2] = np.linalg.det(left @ right_vectors)
-    return left @ (sign[..., None] * right_vectors), ray, -np.log(scale)
+    return left @ right_vectors, ray, -np.log(scale)  # the third row makes it a rotation, never a reflection
 
 
 def fill_gaps(
