@@ -51,14 +51,14 @@ def run(context: Context[DemoParams]) -> None:
     """
     from models.demo.animation import animate
     from models.demo.render import Actor
-    from models.demo.scripts import SCRIPTS
 
     params = context.params
+    spoken = _spoken([SCRIPT, *DRIVES.values()])
     for drive, script in DRIVES.items():
-        voice = fitted(SCRIPTS[script].speak(), params.drive_seconds)
+        voice = fitted(spoken[script], params.drive_seconds)
         write_wav(context.raw[f"drives/{drive}"] / "speech.wav", voice.samples, voice.sample_rate)
     seconds = round(params.seconds * FPS) / FPS
-    speech = fitted(SCRIPTS[SCRIPT].speak(), seconds)
+    speech = fitted(spoken[SCRIPT], seconds)
     animation = animate(speech, seconds, FPS, params.seed)
     actor = Actor("male", params.size)
     folder = context.raw[SPEAKER]
@@ -77,6 +77,18 @@ def run(context: Context[DemoParams]) -> None:
     phonemes = [[round(p.start_s, 4), round(p.end_s, 4), p.symbol] for p in speech.phonemes]
     (folder / "phonemes.json").write_text(json.dumps(phonemes, ensure_ascii=False) + "\n", encoding="utf-8")
     _save_truth(folder / "truth", actor, animation, labels, phonemes)
+
+
+def _spoken(scripts: list[str]) -> dict[str, Speech]:
+    """Return every script spoken, each in a process of its own: the engine keeps state from one text to the next."""
+    with multiprocessing.get_context("fork").Pool(1, maxtasksperchild=1) as pool:
+        return dict(zip(scripts, pool.map(_speak, scripts, chunksize=1), strict=True))
+
+
+def _speak(script: str) -> Speech:
+    from models.demo.scripts import SCRIPTS
+
+    return SCRIPTS[script].speak()
 
 
 def fitted(speech: Speech, seconds: float) -> Speech:

@@ -118,6 +118,9 @@ def _load() -> tuple[Any, int]:
                 why="its data may be damaged",
                 fix="pip install --force-reinstall espeakng-loader",
             )
+        # Breathy voices are mixed with noise, which would otherwise be another one in every process.
+        library.espeak_ng_SetRandSeed.argtypes = [ctypes.c_long]
+        library.espeak_ng_SetRandSeed(1)
         _engine = library, rate
     return _engine
 

@@ -1,0 +1,62 @@
+"""The demo speaker as a stage: everything it promises is there, agrees with itself and is made the same every time."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from models.demo.speech import Phoneme, Speech
+from models.records import DemoTruth
+from tasks import demo
+from tasks.media import FrameReader, read_sound
+from tasks.places import Keys, Places
+from tasks.stage import execute
+
+
+def test_speech_is_repeated_or_cut_to_the_wanted_length() -> None:
+    phonemes = [Phoneme(0.0, 0.6, "a", True), Phoneme(0.6, 1.0, "", False)]
+    speech = Speech(np.arange(1000, dtype=np.int16), 1000, phonemes)
+    long = demo.fitted(speech, 2.5)
+    np.testing.assert_array_equal(long.samples, np.arange(2500) % 1000)
+    spans = [(p.start_s, p.end_s) for p in long.phonemes]
+    np.testing.assert_allclose(spans, [(0, 0.6), (0.6, 1), (1, 1.6), (1.6, 2), (2, 2.5)])
+    short = demo.fitted(speech, 0.7)
+    assert len(short.samples) == 700
+    assert [(p.start_s, p.end_s) for p in short.phonemes] == [(0.0, 0.6), (0.6, 0.7)]
+
+
+def test_a_tiny_demo_is_whole_and_repeatable(tmp_path: Path) -> None:
+    pytest.importorskip("espeakng_loader")
+    bytes_of = []
+    for turn in ("one", "two"):
+        places = Places(tmp_path / turn)
+        places.root.mkdir()
+        params = demo.DemoParams(seconds=1.2, drive_seconds=0.8, size=48, seed=3)
+        execute(demo.STAGE, demo.run, Keys(), places, params)
+        bytes_of.append((places.raw_speaker("demo") / "video.mp4").read_bytes())
+    assert bytes_of[0] == bytes_of[1]
+    folder = places.raw_speaker("demo")
+    pictures = list(FrameReader(folder / "video.mp4"))
+    truth = DemoTruth.load(folder / "truth")
+    assert len(pictures) == len(truth.labels) == len(truth.landmarks_px) == 30
+    assert pictures[0].shape == (48, 48, 3)
+    assert (truth.width, truth.height) == (48, 48)
+    sound = read_sound(folder / "video.mp4")
+    assert len(sound) == pytest.approx(1.2 * 16000, abs=1100)  # whole packets of AAC
+    assert np.abs(sound).max() > 1000
+    assert json.loads((folder / "phonemes.json").read_text()) == truth.phonemes
+    for drive in demo.DRIVES:
+        assert len(read_sound(places.raw_drive(drive) / "speech.wav")) == pytest.approx(0.8 * 16000, abs=2)
+
+    # Landmarks, pose and camera are of one head.
+    camera = np.einsum("tij,tlj->tli", truth.world_to_camera[:, :3, :3], truth.landmarks_m)
+    camera += truth.world_to_camera[:, None, :3, 3]
+    pixels = camera @ truth.intrinsics.T
+    pixels = (pixels[..., :2] / pixels[..., 2:])[:, truth.present]
+    np.testing.assert_allclose(pixels, truth.landmarks_px[:, truth.present], atol=0.01)
+    nose = truth.landmarks_px[:, 4].astype(int)
+    assert all(truth.labels[t][y, x] == 1 for t, (x, y) in enumerate(nose))
+    assert truth.expression.shape[1] == len(truth.expression_names)
+    assert truth.action_units.shape[1] == len(truth.action_unit_names)
+    assert not list((places.root / ".work").rglob("*.mp4"))
