@@ -1,0 +1,195 @@
+"""Metrics against known values and plain references, and the properties that a comparison rests on."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from models.errors import UsageError
+from models.metrics import all_metrics
+from models.metrics.base import block_bootstrap, blocks_of, correlation
+from models.metrics.image import psnr, ssim, ssim_map
+from models.metrics.lips import LIP_POINTS, lip_gap
+from models.ssim import ssim_map as training_ssim_map
+
+METRICS = all_metrics()
+IDEAL = {"PSNR": 100.0, "SSIM": 1.0, "LMD": 0.0, "LMD_iod": 0.0, "r_open": 1.0, "amplitude": 1.0, "r_eye": 1.0}
+
+
+def frames(count: int = 4, size: int = 40, seed: int = 0) -> np.ndarray:
+    """Smooth coloured pictures."""
+    random = np.random.default_rng(seed)
+    y, x = np.mgrid[:size, :size] / size
+    phase = random.uniform(0, 6, (count, 3))
+    waves = np.sin(7 * x[None, ..., None] + phase[:, None, None]) * np.cos(
+        5 * y[None, ..., None] + phase[:, None, None]
+    )
+    return (127 + 100 * waves).astype(np.uint8)
+
+
+def faces(count: int = 60, seed: int = 0) -> np.ndarray:
+    """Points of a face whose lips and lids move by known amounts."""
+    random = np.random.default_rng(seed)
+    base = random.uniform(20, 200, (478, 2))
+    base[33], base[263] = (60, 80), (130, 80)
+    points = np.repeat(base[None], count, 0)
+    gap = 4 + 3 * np.sin(np.arange(count) / 3)
+    points[:, 13], points[:, 14] = (95, 140), (95, 140)
+    points[:, 14, 1] += gap
+    for upper, lower, x in ((159, 145, 70), (386, 374, 120)):
+        points[:, upper], points[:, lower] = (x, 80), (x, 80)
+        points[:, lower, 1] += 5 + 2 * np.cos(np.arange(count) / 5)
+    return points.astype(np.float32)
+
+
+def sample(metric_name: str, seed: int = 0) -> np.ndarray:
+    return frames(seed=seed) if METRICS[metric_name].compares == "frames" else faces(seed=seed)
+
+
+def spoilt(data: np.ndarray, amount: float) -> np.ndarray:
+    noise = np.random.default_rng(9).standard_normal(data.shape)
+    if data.dtype == np.uint8:
+        return np.clip(data + amount * 40 * noise, 0, 255).astype(np.uint8)
+    return (data + amount * 4 * noise).astype(np.float32)
+
+
+def test_every_file_of_the_package_is_found() -> None:
+    assert set(METRICS) == set(IDEAL)
+    assert all(metric.definition and metric.better in ("higher", "lower", "1") for metric in METRICS.values())
+
+
+@pytest.mark.parametrize("name", sorted(METRICS))
+def test_equal_input_gives_the_ideal_value(name: str) -> None:
+    data = sample(name)
+    assert METRICS[name].value(data, data) == pytest.approx(IDEAL[name], abs=1e-9)
+
+
+@pytest.mark.parametrize("name", sorted(METRICS))
+def test_more_noise_never_improves(name: str) -> None:
+    metric, data = METRICS[name], sample(name)
+    merits = [metric.merit(metric.value(spoilt(data, amount), data)) for amount in (0.0, 0.1, 0.3, 0.9)]
+    assert all(better > worse for better, worse in zip(merits, merits[1:], strict=False))
+
+
+@pytest.mark.parametrize("name", sorted(METRICS))
+def test_frames_must_be_the_same(name: str) -> None:
+    data = sample(name)
+    with pytest.raises(UsageError, match="against"):
+        METRICS[name].value(data[:-1], data)
+
+
+def test_psnr_of_a_known_error() -> None:
+    true = np.full((1, 8, 8, 3), 100, np.uint8)
+    predicted = true.copy()
+    predicted[0, :4] += 10
+    assert psnr(predicted, true, None)[0] == pytest.approx(10 * np.log10(255**2 / 50), abs=1e-4)
+    region = np.zeros((1, 8, 8), bool)
+    region[0, :4] = True
+    assert psnr(predicted, true, region)[0] == pytest.approx(20 * np.log10(25.5), abs=1e-4)
+    assert psnr(predicted, true, ~region)[0] == 100
+    assert np.isnan(psnr(predicted, true, np.zeros_like(region))[0])
+
+
+def test_a_region_must_fit_the_frames() -> None:
+    data = frames()
+    with pytest.raises(UsageError, match="region"):
+        METRICS["PSNR"].value(data, data, np.ones((4, 8, 8), bool))
+
+
+def test_ssim_is_that_of_the_plain_reference() -> None:
+    a, b = frames(1)[0], spoilt(frames(1), 0.4)[0]
+    reference = training_ssim_map(*(torch.from_numpy(side / 255.0) for side in (a, b)), backend="reference").numpy()
+    assert np.abs(ssim_map(a, b) - reference).max() < 1e-9
+    region = np.zeros((1, 40, 40), bool)
+    region[0, 5:20, 12:17] = True
+    assert ssim(a[None], b[None], region)[0] == pytest.approx(reference[region[0]].mean(), abs=1e-9)
+
+
+def test_ssim_of_two_grey_pictures_has_a_closed_form() -> None:
+    grey = [np.full((1, 40, 40, 3), value, np.uint8) for value in (51, 102)]
+    inside = np.zeros((1, 40, 40), bool)
+    inside[0, 10:30, 10:30] = True
+    expected = (2 * 0.2 * 0.4 + 1e-4) / (0.2**2 + 0.4**2 + 1e-4)
+    assert ssim(*grey, inside)[0] == pytest.approx(expected, abs=1e-6)
+
+
+def test_lmd_of_a_shift_is_nought_and_of_a_stretch_is_known() -> None:
+    true = faces()
+    lips = list(LIP_POINTS)
+    assert METRICS["LMD"].value(true + 5, true) == pytest.approx(0, abs=1e-4)
+    stretched = true.copy()
+    centre = true[:, lips].mean(1, keepdims=True)
+    stretched[:, lips] = centre + 1.1 * (true[:, lips] - centre)
+    expected = 0.1 * np.linalg.norm(true[:, lips] - centre, axis=-1).mean()
+    assert METRICS["LMD"].value(stretched, true) == pytest.approx(expected, rel=1e-4)
+    assert METRICS["LMD_iod"].value(stretched, true) == pytest.approx(100 * expected / 70, rel=1e-4)
+
+
+def test_lips_that_close_when_they_should_open_have_a_negative_correlation() -> None:
+    true, wrong = faces(), faces()
+    wrong[:, 14, 1] = true[:, 13, 1] + 14 - (true[:, 14, 1] - true[:, 13, 1])
+    assert METRICS["r_open"].value(wrong, true) == pytest.approx(-1, abs=1e-4)
+    assert METRICS["amplitude"].value(wrong, true) == pytest.approx(1, abs=1e-4)
+
+
+def test_half_the_motion_is_an_amplitude_of_a_half() -> None:
+    true, small = faces(), faces()
+    small[:, 14, 1] = true[:, 13, 1] + 2 + (true[:, 14, 1] - true[:, 13, 1]) / 2
+    assert METRICS["amplitude"].value(small, true) == pytest.approx(0.5, abs=1e-4)
+    assert METRICS["r_open"].value(small, true) == pytest.approx(1, abs=1e-4)
+
+
+def test_a_still_mouth_has_no_correlation_and_ranks_last() -> None:
+    true, still = faces(), faces()
+    still[:, 14] = still[0, 14]
+    value = METRICS["r_open"].value(still, true)
+    assert np.isnan(value)
+    assert METRICS["r_open"].merit(value) < METRICS["r_open"].merit(-1.0)
+
+
+def test_a_frame_without_a_face_is_left_out() -> None:
+    true = faces()
+    predicted = spoilt(true, 0.2)
+    gap = predicted.copy()
+    gap[7] = np.nan
+    kept = np.delete(np.arange(len(true)), 7)
+    for name in ("LMD", "r_open", "amplitude", "r_eye"):
+        metric = METRICS[name]
+        assert metric.value(gap, true) == pytest.approx(metric.value(predicted[kept], true[kept]))
+        assert np.isnan(metric.per_frame(gap, true)[7, 0])
+
+
+def test_the_gap_is_relative_to_the_eye_distance() -> None:
+    true = faces()
+    assert np.allclose(lip_gap(3 * true), lip_gap(true), atol=1e-6)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.integers(0, 500), min_size=1, max_size=80, unique=True), st.integers(1, 30))
+def test_blocks_hold_every_frame_once_and_only_neighbours(chosen: list[int], length: int) -> None:
+    index = np.array(sorted(chosen))
+    blocks = blocks_of(index, length)
+    assert sorted(np.concatenate(blocks).tolist()) == list(range(len(index)))
+    for block in blocks:
+        assert len(block) <= length
+        assert (np.diff(index[block]) == 1).all()
+
+
+def test_interval_holds_the_value_and_widens_with_fewer_blocks() -> None:
+    values = np.random.default_rng(0).standard_normal((400, 1))
+
+    def interval(count: int) -> tuple[float, float]:
+        return block_bootstrap(lambda p: float(values[p].mean()), blocks_of(np.arange(count), 10), 400)
+
+    low, high = interval(400)
+    assert low < values.mean() < high
+    assert 0.7 < (high - low) / (2 * 1.96 * values.std() / np.sqrt(400)) < 1.3
+    narrow = high - low
+    low, high = interval(60)
+    assert high - low > 1.5 * narrow
+    assert all(np.isnan(interval(20)))
+
+
+def test_correlation_needs_three_frames() -> None:
+    assert np.isnan(correlation(np.array([[0.0, 1.0], [1.0, 2.0]])))

@@ -1,0 +1,129 @@
+"""A project of drawn speakers that has been trained, rendered and evaluated, as far as records and files go."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import cv2
+import drawn_face
+import numpy as np
+
+from models.records import TEST, TRAIN, Clip, Landmarks, Masks, Rendering, Weights, store_path
+from models.storage import FrameStore
+from tasks.places import Keys, Places
+
+ROOT = Path(__file__).resolve().parents[2]
+TEST_FROM = 70
+LATE = 25  # frames by which the control with wrong sound is late
+
+
+def store(folder: Path, name: str, frames: np.ndarray) -> FrameStore:
+    folder.mkdir(parents=True, exist_ok=True)
+    return FrameStore.create(store_path(folder, name), iter(frames), frames.shape[1:])
+
+
+def blurred(frames: np.ndarray) -> np.ndarray:
+    return np.stack([cv2.GaussianBlur(frame, (0, 0), 0.6) for frame in frames])
+
+
+def make(root: Path) -> Places:
+    """Write speaker, records and params of a drawn speaker "ada" with a head that hears."""
+    places = Places(root)
+    (root / "data/speakers").mkdir(parents=True)
+    (root / "data/speakers/ada.yaml").write_text("name: Ada\nbasis: synthetic\nsources: [a.mp4]\nlandmarks: truth\n")
+    (root / "data/drives").mkdir()
+    (root / "data/drives/de_f.yaml").write_text(
+        "name: German voice\nbasis: synthetic\nlanguage: de\ngender: female\nsource: speech.wav\n"
+    )
+    shutil.copy(ROOT / "data/assets.toml", root / "data/assets.toml")
+    frames, points = drawn_face.clip()
+    count = len(frames)
+    split = np.full(count, TRAIN, np.int8)
+    split[TEST_FROM:] = TEST
+    mouth = drawn_face.motion()["mouth"]
+    sound = (np.repeat(mouth, 640) * 900 * np.sin(np.arange(count * 640) / 5)).astype(np.int16)
+
+    folder = places.record("ingest", Keys("ada"))
+    clip = Clip("ada", "synthetic", 25.0, 16000, store(folder, "frames", frames), sound, np.zeros(0, np.int32), split)
+    clip.save(folder)
+    folder = places.record("landmarks", Keys("ada"))
+    present = ~np.isnan(points[0, :, 0])
+    scores = np.zeros((count, 0), np.float32)
+    Landmarks("truth", points, present, np.ones(count, bool), scores).save(_made(folder))
+    folder = places.record("parse", Keys("ada"))
+    labels = np.zeros(frames.shape[:3], np.uint8)
+    labels[:, 20:80, 20:76] = 1
+    Masks("drawn", store(folder, "labels", labels), np.ones(count, bool)).save(folder)
+    curves = {"step": [1.0, 2.0, 3.0], "loss": [0.3, 0.2, 0.1]}
+    for phase in ("tg_motion", "tg_face", "tg_mouth", "tg_fuse"):
+        quality = {"seconds": 2.0, "face_gaussians": 400, "mouth_gaussians": 100}
+        weights = Weights("drawn", phase, {}, {"x": np.zeros(1, np.float32)}, curves, quality)
+        weights.save(_made(places.record(phase, Keys("ada", "logmel"))))
+    index = np.arange(TEST_FROM, count, dtype=np.int32)
+    still = drawn_face.clip(mouth=np.full(count, 2.0))[0][index]
+    wrong = drawn_face.clip(mouth=np.roll(mouth, LATE))[0][index]
+    render(places, index, full=frames[index], motion_off=still, mean_motion=still, wrong_audio=wrong)
+    return places
+
+
+def render(places: Places, index: np.ndarray, **variants: np.ndarray) -> None:
+    """Write the rendering of ada, slightly blurred as renderings are."""
+    folder = places.record("render", Keys("ada", "logmel"))
+    shutil.rmtree(folder, ignore_errors=True)
+    stores = {name: store(folder, name, blurred(frames)) for name, frames in variants.items()}
+    quality = {"milliseconds_a_frame": 12.0, "threads": 1}
+    Rendering("drawn", list(stores), frame_index=index, quality=quality, **stores).save(folder)
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def metrics_file(speaker: str, **change: Any) -> dict[str, Any]:
+    """Return what evaluate writes for a head, in little."""
+    keys = {"speaker": speaker, "method": "drawn", "extractor": "logmel", "split": "test", "drive": ""}
+    told = (
+        ("PSNR", "head", "full", 30.125, "dB", "higher"),
+        ("PSNR", "mouth", "full", 27.5, "dB", "higher"),
+        ("PSNR", "mouth", "wrong_audio", 25.25, "dB", "higher"),
+        ("LMD", "face", "full", 0.8, "px", "lower"),
+        ("LMD", "face", "constant_lips", 1.2, "px", "lower"),
+        ("LMD", "face", "static", 1.2, "px", "lower"),
+        ("r_open", "face", "full", 0.625, "1", "higher"),
+    )
+    rows = [
+        {**keys, "metric": m, "region": r, "variant": v, "value": x, "unit": u, "better": b}
+        for m, r, v, x, u, b in told
+    ]
+    bar = {
+        **{key: keys[key] for key in ("speaker", "method", "extractor", "split")},
+        **{"name": "lips | follow", "metric": "r_open", "region": "face", "variant": "full", "compare": "value"},
+        **{"against": "", "against_is": "", "at_least": 0.4, "at_most": None, "unit": "1", "why": "", "blocks": 8},
+        **{"value": 0.625, "low": 0.5, "high": 0.7, "ok": True},
+    }
+    absent = [{"metric": "r_eye", "region": "face", "variant": "full", "why": "the lids <never> move"}]
+    about = {"speaker": speaker, "method": "drawn", "extractor": "logmel", "basis": "synthetic", "judge": "personal"}
+    about |= {"split": "test: 60 of 130 frames", "seconds": 2.4, "size": "96 x 96", "device": "cpu", "preset": "small"}
+    content = {"about": about, "rows": rows, "bars": [bar], "absent": absent, "definitions": {"LMD": "lip distance"}}
+    return {**content, **change}
+
+
+def write_metrics(root: Path, speaker: str, **change: Any) -> None:
+    """Write the metrics, curves and quality of one speaker."""
+    folder = _made(root / "data/metrics" / speaker / "evaluate/logmel")
+    (folder / "metrics.json").write_text(json.dumps(metrics_file(speaker, **change)))
+    curves = {"step": [1, 10, 100], "loss": [0.5, 0.1, 0.02], "image": [0.4, 0.09, 0.01]}
+    gaps = {"frame": [0, 1, 2, 3], "truth": [0.1, 0.2, None, 0.1], "full": [0.1, 0.15, 0.2, 0.1]}
+    (folder / "curves.json").write_text(json.dumps({"training": [{"phase": "face", "curves": curves}], "gaps": gaps}))
+    folder = _made(root / "data/metrics" / speaker / "quality")
+    rows = [
+        {"speaker": speaker, "stage": "track", "metric": "yaw", "value": 0.5, "unit": "deg", "better": "lower"}
+        | {"bar": 0.4, "ok": False},
+        {"speaker": speaker, "stage": "parse", "metric": "IoU", "value": None, "unit": "1", "better": "higher"}
+        | {"bar": None, "ok": None, "why": "no truth"},
+    ]
+    (folder / "quality.json").write_text(json.dumps({"rows": rows}))

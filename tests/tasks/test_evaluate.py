@@ -1,0 +1,192 @@
+"""Evaluation of a drawn head: what hears must win, what cannot be compared must be refused."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import evaluated_project
+import numpy as np
+import pandas
+import pytest
+
+from models.errors import InputError, UsageError
+from models.records import Rendering
+from models.storage import FrameStore
+from tasks import evaluate, evaluate_drive
+from tasks.judging import Bar, JudgingParams
+from tasks.media import write_wav
+from tasks.places import Keys, Places
+from tasks.scores import Scores
+from tasks.stage import execute
+
+KEYS = Keys("ada", "logmel")
+BARS = (
+    Bar(name="opens", metric="r_open", region="face", at_least=0.9),
+    Bar(name="wrong", metric="r_open", region="face", variant="wrong_audio", at_most=0.5),
+    Bar(name="still", metric="LMD", region="face", compare="ratio", against="static", at_most=0.9),
+    Bar(name="gain", metric="PSNR", region="mouth", compare="difference", against="wrong_audio", at_least=0.5),
+    Bar(name="nothing", metric="LMD", region="face", compare="ratio", against="another", at_most=0.9),
+)
+PARAMS = JudgingParams(bars=BARS, draws=100, block_seconds=0.4, worst=3)
+
+
+@pytest.fixture(scope="module")
+def places(tmp_path_factory: pytest.TempPathFactory) -> Places:
+    return evaluated_project.make(tmp_path_factory.mktemp("project"))
+
+
+@pytest.fixture(scope="module")
+def content(places: Places) -> dict[str, Any]:
+    execute(evaluate.STAGE, evaluate.run, KEYS, places, PARAMS)
+    return json.loads((places.metrics("evaluate", KEYS) / "metrics.json").read_text())
+
+
+def value(content: dict[str, Any], metric: str, region: str, variant: str) -> float:
+    found = [
+        r["value"] for r in content["rows"] if (r["metric"], r["region"], r["variant"]) == (metric, region, variant)
+    ]
+    assert len(found) == 1
+    return found[0]
+
+
+def test_what_hears_wins_over_every_control(content: dict[str, Any]) -> None:
+    for control in ("motion_off", "mean_motion", "wrong_audio"):
+        assert value(content, "PSNR", "mouth", "full") > value(content, "PSNR", "mouth", control)
+        assert value(content, "LMD", "face", "full") < value(content, "LMD", "face", control)
+    assert value(content, "r_open", "face", "full") > 0.95
+    assert abs(value(content, "amplitude", "face", "full") - 1) < 0.15
+    assert value(content, "missed_frames", "face", "full") == 0
+
+
+def test_static_is_the_strongest_control_that_does_not_hear(content: dict[str, Any]) -> None:
+    controls = [value(content, "LMD", "face", v) for v in ("motion_off", "mean_motion", "constant_lips")]
+    assert value(content, "LMD", "face", "static") == min(controls)
+    assert value(content, "PSNR", "mouth", "static") == max(
+        value(content, "PSNR", "mouth", v) for v in ("motion_off", "mean_motion")
+    )
+
+
+def test_bars_tell_value_interval_and_verdict(content: dict[str, Any]) -> None:
+    bars = {bar["name"]: bar for bar in content["bars"]}
+    assert [bars[name]["ok"] for name in ("opens", "wrong", "still", "gain")] == [True] * 4
+    for bar in (bars["opens"], bars["still"], bars["gain"]):
+        assert bar["low"] <= bar["value"] <= bar["high"]
+    assert bars["still"]["value"] == pytest.approx(
+        value(content, "LMD", "face", "full") / value(content, "LMD", "face", "static"), abs=1e-4
+    )
+    assert bars["nothing"]["ok"] is None
+    assert "another" in bars["nothing"]["why"]
+
+
+def test_every_row_is_whole_and_said_what_it_means(content: dict[str, Any]) -> None:
+    names = {
+        "speaker",
+        "method",
+        "extractor",
+        "split",
+        "drive",
+        "region",
+        "variant",
+        "metric",
+        "value",
+        "unit",
+        "better",
+    }
+    for row in content["rows"]:
+        assert set(row) == names
+        assert np.isfinite(row["value"])
+        assert row["metric"] in content["definitions"]
+        assert f"variant {row['variant']}" in content["definitions"]
+    assert all(entry["why"] for entry in content["absent"])
+    assert value(content, "training_time", "all", "full") == 8.0
+    assert value(content, "gaussians", "all", "full") == 500
+
+
+def test_frames_and_pictures_are_written(places: Places, content: dict[str, Any]) -> None:
+    table = pandas.read_parquet(places.metrics("evaluate", KEYS) / "per_frame.parquet")
+    full = table[table.variant == "full"]
+    assert list(full.frame) == list(range(evaluated_project.TEST_FROM, 130))
+    assert full["PSNR.mouth"].mean() == pytest.approx(value(content, "PSNR", "mouth", "full"), abs=1e-4)
+    pictures = {path.name for path in places.preview("evaluate", KEYS).iterdir()}
+    assert pictures == {"worst_PSNR_mouth.jpg", "worst_PSNR_head.jpg", "worst_LMD_face.jpg"}
+    curves = json.loads((places.metrics("evaluate", KEYS) / "curves.json").read_text())
+    assert [phase["phase"] for phase in curves["training"]] == ["tg_motion", "tg_face", "tg_mouth", "tg_fuse"]
+
+
+def test_a_store_of_another_length_is_refused(places: Places) -> None:
+    folder = places.record("render", KEYS)
+    rendering = Rendering.load(folder)
+    short = FrameStore.create(folder / "short.zarr", iter(rendering.full.take(range(5))), (96, 96, 3))
+    broken = Rendering("drawn", ["full"], full=short, frame_index=rendering.frame_index)
+    with pytest.raises(InputError, match="5 frames"):
+        evaluate.rendered_stores(broken)
+
+
+def test_a_bar_on_an_unknown_metric_is_refused() -> None:
+    bar = Bar(name="x", metric="PNSR", region="mouth", at_least=1.0)
+    with pytest.raises(UsageError, match="PNSR"):
+        Scores({}).judge_bar(bar, {}, [], 100)
+
+
+@pytest.mark.parametrize("change", [{"at_most": 1.0}, {"against": "static"}, {"compare": "ratio"}, {"at_least": None}])
+def test_a_bar_that_makes_no_sense_is_refused(change: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="at_least|against"):
+        Bar(**{"name": "x", "metric": "LMD", "region": "face", "at_least": 1.0, **change})
+
+
+def test_worst_frames_are_apart_and_worst_first() -> None:
+    values = np.array([5.0, 1.0, 1.1, 9.0, np.nan, 2.0])
+    assert evaluate.worst_positions(values, lambda v: v, 3, 2) == [1, 5, 3]
+
+
+def test_the_mouth_box_is_square_and_stays_in_the_frame() -> None:
+    points = np.full((478, 2), np.nan)
+    assert evaluate.mouth_box(points, (96, 96), 2) == (slice(0, 0), slice(0, 0))
+    points[[61, 291, 0, 17]] = [[40, 60], [60, 60], [50, 55], [50, 66]]
+    rows, columns = evaluate.mouth_box(points, (96, 96), 2)
+    assert (rows, columns) == (slice(48, 72), slice(38, 62))
+    rows, _ = evaluate.mouth_box(points, (64, 64), 2)
+    assert rows.stop == 64
+
+
+def test_a_drive_is_held_against_its_sound(places: Places) -> None:
+    keys = Keys("ada", "logmel", "de_f")
+    frames = Rendering.load(places.record("render", KEYS)).full.take(range(60))
+    folder = places.record("render_drive", keys)
+    stores = {"full": evaluated_project.store(folder, "full", frames)}
+    Rendering("drawn", ["full"], frame_index=np.arange(60, dtype=np.int32), **stores).save(folder)
+    mouth = evaluated_project.drawn_face.motion()["mouth"][evaluated_project.TEST_FROM :]
+    sound = (np.repeat(mouth, 640) * 900 * np.sin(np.arange(len(mouth) * 640) / 5)).astype(np.int16)
+    write_wav(places.raw_drive("de_f") / "speech.wav", sound)
+    execute(evaluate_drive.STAGE, evaluate_drive.run, keys, places, PARAMS)
+    content = json.loads((places.metrics("evaluate_drive", keys) / "metrics.json").read_text())
+    assert value(content, "r_sound", "face", "full") > 0.7
+    assert abs(value(content, "sound_lag", "face", "full")) <= 1
+    assert value(content, "r_sound", "face", "full") > value(content, "r_sound", "face", "wrong_sound") + 0.2
+    assert value(content, "found_share", "face", "full") == 100
+    assert value(content, "length_error", "face", "full") == 0
+    assert content["about"]["language"] == "de"
+    assert [entry["metric"] for entry in content["absent"]] == ["render_time"]
+
+
+def test_blinks_loudness_and_lag_are_counted_right() -> None:
+    lids = np.array([1, 1, 0.2, 0.2, 1, np.nan, 0.1, 1])
+    assert evaluate_drive.blinks(lids, 0.5) == 2
+    tone = (16384 * np.ones(16000)).astype(np.int16)
+    np.testing.assert_allclose(evaluate_drive.loudness(tone, 16000, 25.0, 20), -6.02, atol=0.01)
+    assert (evaluate_drive.loudness(np.zeros(16000, np.int16), 16000, 25.0, 30) == -60).all()
+    loud = np.sin(np.arange(100) / 4)
+    r, lag = evaluate_drive.best_correlation(np.roll(loud, 3), loud)
+    assert lag == 3
+    assert r > 0.99
+    assert all(np.isnan(evaluate_drive.best_correlation(np.ones(50), loud[:50])))
+
+
+def test_without_test_frames_it_says_so(places: Places, tmp_path: Path) -> None:
+    shutil.copytree(places.root / "data", tmp_path / "data")
+    other = Places(tmp_path)
+    frames = Rendering.load(places.record("render", KEYS)).full.take(range(3))
+    evaluated_project.render(other, np.arange(3, dtype=np.int32), full=frames)
+    with pytest.raises(InputError, match="no test frame"):
+        execute(evaluate.STAGE, evaluate.run, KEYS, other, PARAMS)
