@@ -21,7 +21,9 @@ from typing import Any
 
 from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
+from prefect.events.worker import EventsWorker
 from prefect.futures import PrefectFuture
+from prefect.logging.handlers import APILogWorker
 from prefect.states import Completed, Failed, State
 from prefect.task_runners import ThreadPoolTaskRunner
 
@@ -35,6 +37,14 @@ RETRY_AFTER_S = 2.0
 TAIL_LINES = 40
 EXIT_CODE = re.compile(r"exited with (-?\d+)")
 BUSY = ("it is being blocked by", "Unable to acquire lock")
+# What DVC says to somebody who works with it by hand.
+CHATTER = (
+    "To track the changes with git",
+    "git add",
+    "To enable auto staging",
+    "dvc config core.autostage",
+    "Use `dvc push`",
+)
 NOTHING_TO_DO = ("didn't change, skipping", "is cached - skipping run")
 KILLED = {137, 139, 134}  # as a shell reports the signals 9, 11 and 6
 
@@ -122,6 +132,10 @@ class Conductor:
         except BaseException:
             self._stop()
             raise
+        finally:
+            # Prefect writes logs and events from threads of its own; the server may end right after this.
+            APILogWorker.drain_all(timeout=5)
+            EventsWorker.drain_all(timeout=5)
         return self.outcome
 
     def _stop(self) -> None:
@@ -141,7 +155,7 @@ class Conductor:
                 self._stop()
                 raise
         complete = [name for name, items in self.plan.of_speakers.items() if all(self._good[i.name] for i in items)]
-        if len(complete) < len(speakers):
+        if 0 < len(complete) < len(speakers):
             missing = ", ".join(name for name in speakers if name not in complete)
             get_run_logger().warning("the tables and the report hold what was there before for: %s", missing)
         self._dispatch(self.plan.closing, in_spite=bool(complete))
@@ -231,7 +245,7 @@ class Conductor:
         lines: list[str] = []
 
         def keep(line: str) -> None:
-            if line.strip():
+            if line.strip() and not line.strip().startswith(CHATTER):
                 logger.info("%s", line)
                 lines.append(line)
                 del lines[:-TAIL_LINES]

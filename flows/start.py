@@ -16,6 +16,7 @@ from flows.graph import Plan, read_plan
 from flows.processes import Children, only_one
 from flows.servers import announced, prefect_for_a_run, running_prefect, start_mlflow, start_prefect, wait_for
 from models.errors import MachineError
+from tasks.doctor import wrong_params
 from tasks.places import Places
 
 log = logging.getLogger("gausstalk")
@@ -35,7 +36,7 @@ def run(places: Places, speakers: Sequence[str], extractors: Sequence[str], jobs
     """Bring the heads of `speakers` up to date; return states, seconds, errors and the exit code.
 
     Raises:
-        UsageError: see `read_plan`.
+        UsageError: see `read_plan`; or a section of params.yaml is not valid.
         BusyError: another run of this project is going on.
         MachineError: Prefect's server does not start.
     """
@@ -48,7 +49,10 @@ def run(places: Places, speakers: Sequence[str], extractors: Sequence[str], jobs
             log.warning("ended %d processes that an earlier run, itself killed, had left behind", left)
         interrupt_on_signals()
         try:
-            return _conduct(places, read_plan(places.root, speakers, extractors), jobs, stages, servers)
+            plan = read_plan(places.root, speakers, extractors)
+            for error in wrong_params(places):  # now, not in the stage that would meet it in an hour
+                raise error
+            return _conduct(places, plan, jobs, stages, servers)
         finally:
             stages.stop()
             servers.stop()

@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from models.errors import GausstalkError
+from models.errors import GausstalkError, UsageError
 from tasks import dag
 from tasks.assets import candidates, read_assets
 from tasks.params import Params, read_yaml, validate
@@ -195,23 +195,29 @@ def _people(places: Places) -> Iterator[Finding]:
 
 
 def _params(places: Places) -> Iterator[Finding]:
-    data = read_yaml(places.params)
+    wrong = wrong_params(places)
+    if wrong:
+        yield Finding(
+            "params", "fail", "; ".join(error.what for error in wrong), "; ".join(error.fix for error in wrong)
+        )
+    else:
+        yield Finding("params", "ok", "every section of params.yaml is valid")
+
+
+def wrong_params(places: Places) -> list[UsageError]:
+    """Return what is wrong with the sections of params.yaml, each as an error that says what mends it."""
     wrong = []
-    for section, content in data.items():
-        if not isinstance(content, dict):
+    for section, content in read_yaml(places.params).items():
+        if isinstance(content, list):
             continue
         model = _params_of(section)
-        if model is None:
-            wrong.append(f"no stage {section!r} has params")
-            continue
         try:
-            validate(model, content, f"params.yaml: {section}")
-        except GausstalkError as error:
-            wrong.append(error.what)
-    if wrong:
-        yield Finding("params", "fail", "; ".join(wrong), "correct params.yaml")
-    else:
-        yield Finding("params", "ok", f"{len(data)} sections of params.yaml are valid")
+            if model is None:
+                raise UsageError(f"params.yaml: no stage {section!r} has params", "", "remove the section")
+            validate(model, content or {}, f"params.yaml: {section}")
+        except UsageError as error:
+            wrong.append(error)
+    return wrong
 
 
 def _params_of(section: str) -> type[Params] | None:
