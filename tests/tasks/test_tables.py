@@ -1,0 +1,128 @@
+"""Tables: every number with its unit and conditions, verdicts, and a reason where there is no number."""
+
+import csv
+import json
+from pathlib import Path
+
+import evaluated_project
+import pytest
+
+from models.errors import InputError
+from tasks import tables
+from tasks.measured import Measured, main_table, quality_table
+from tasks.places import Keys, Places
+from tasks.stage import execute
+from tasks.tabular import Cell, Column, Table, number
+
+
+@pytest.fixture
+def places(tmp_path: Path) -> Places:
+    (tmp_path / "params.yaml").write_text("speakers: []\n")
+    return Places(tmp_path)
+
+
+def built(places: Places) -> Path:
+    return execute(tables.STAGE, tables.run, Keys(), places)
+
+
+def test_all_heads_are_in_the_main_table_with_units_and_verdicts(places: Places) -> None:
+    for speaker in ("bob", "ada"):
+        evaluated_project.write_metrics(places.root, speaker)
+    folder = built(places)
+    lines = [line for line in (folder / "main.csv").read_text().splitlines() if not line.startswith("#")]
+    rows = list(csv.DictReader(lines))
+    assert [row["speaker"] for row in rows] == ["ada", "bob"]
+    assert rows[0]["PSNR head [dB] ↑"] == "30.12"
+    assert rows[0]["LMD [px] ↓"] == "0.80"
+    assert rows[0]["bars"] == "1 of 1"
+    assert rows[0]["r_eye"] == "n/a: the lids <never> move"
+
+
+@pytest.mark.parametrize("name", ["main", "bars", "controls"])
+def test_every_table_says_data_split_preset_and_device(places: Places, name: str) -> None:
+    evaluated_project.write_metrics(places.root, "ada")
+    folder = built(places)
+    for form in ("csv", "md", "html"):
+        text = (folder / f"{name}.{form}").read_text()
+        for word in ("data ada (synthetic)", "test: 60 of 130 frames", "preset small", "device cpu", "personal"):
+            assert word in text
+
+
+def test_html_and_markdown_are_escaped(places: Places) -> None:
+    evaluated_project.write_metrics(places.root, "ada")
+    folder = built(places)
+    page = (folder / "main.html").read_text()
+    assert "&lt;never&gt;" in page
+    assert "<never>" not in page
+    assert "lips \\| follow" in (folder / "bars.md").read_text()
+
+
+def test_all_rows_are_in_one_file(places: Places) -> None:
+    evaluated_project.write_metrics(places.root, "ada")
+    folder = built(places)
+    rows = json.loads((folder / "rows.json").read_text())
+    with (folder / "rows.csv").open() as file:
+        same = list(csv.DictReader(file))
+    assert len(rows) == len(same) == 9
+    assert {row["metric"] for row in rows} == {"PSNR", "LMD", "r_open", "yaw", "IoU"}
+    assert [row["metric"] for row in same] == [row["metric"] for row in rows]
+
+
+def test_what_is_not_measured_is_told_with_the_reason(places: Places) -> None:
+    evaluated_project.write_metrics(places.root, "ada")
+    text = (built(places) / "absent.md").read_text()
+    assert "| LPIPS | all heads | n/a: needs" in text
+    assert "| r_eye | ada / drawn / logmel, full, face | n/a: the lids" in text
+
+
+def test_without_metrics_the_tables_are_there_and_say_so(places: Places) -> None:
+    assert "Nothing has been measured yet." in (built(places) / "main.md").read_text()
+
+
+def test_the_same_numbers_give_the_same_bytes(places: Places) -> None:
+    evaluated_project.write_metrics(places.root, "ada")
+    first = {path.name: path.read_bytes() for path in built(places).iterdir()}
+    assert first == {path.name: path.read_bytes() for path in built(places).iterdir()}
+
+
+def test_a_damaged_file_is_named(places: Places) -> None:
+    evaluated_project.write_metrics(places.root, "ada")
+    path = places.root / "data/metrics/ada/evaluate/logmel/metrics.json"
+    path.write_text(path.read_text()[:50])
+    with pytest.raises(InputError, match="metrics.json"):
+        built(places)
+
+
+def test_a_missed_bar_shows(places: Places) -> None:
+    content = evaluated_project.metrics_file("ada")
+    content["bars"][0]["ok"] = False
+    table = main_table([Measured(**content)])
+    assert next(cell for cell in table.rows[0] if "of 1" in cell.text) == Cell("0 of 1", ok=False)
+    assert 'class="bad"' in table.as_html()
+
+
+def test_quality_tells_bar_verdict_and_reason() -> None:
+    row = {"speaker": "ada", "stage": "track", "metric": "yaw", "value": 0.51234, "unit": "deg", "better": "lower"}
+    table = quality_table(
+        [{**row, "bar": 0.4, "ok": False}, {**row, "value": None, "bar": None, "ok": None, "why": "x"}]
+    )
+    assert [cell.text for cell in table.rows[0][3:]] == ["0.5123", "deg", "≤ 0.4", "missed"]
+    assert table.rows[1][3] == Cell("n/a", "x")
+    assert table.rows[1][-1].text == "told only"
+
+
+def test_numbers_keep_the_digits_that_their_unit_deserves() -> None:
+    assert [number(v, u) for v, u in ((1.23456, "dB"), (1.23456, "1"), (3.0, "frames"), (-0.0001, "dB"))] == [
+        "1.23",
+        "1.235",
+        "3",
+        "0.00",
+    ]
+    assert number(None, "dB") == "n/a"
+
+
+def test_notes_and_quotes_survive_csv() -> None:
+    table = Table("t", "T", [Column("a", "dB", "higher")], [[Cell('x, "y"')]], ["on data"])
+    lines = table.as_csv().splitlines()
+    assert lines[0] == "# on data"
+    assert list(csv.reader(lines[1:])) == [["a [dB] ↑"], ['x, "y"']]
