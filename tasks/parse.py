@@ -73,7 +73,7 @@ def run(context: Context[ParseParams]) -> Masks:
         track(without_flicker(labels(), landmarks.cuts), f"parse {clip.speaker}", len(frames)),
         frames.shape[1:3],
     )
-    masks = Masks(parser, store, landmarks.valid, _quality(store, landmarks.cuts, appearance.tooth))
+    masks = Masks(parser, store, landmarks.valid, _quality(store, landmarks.cuts, appearance.mouth.tooth))
     _preview(context, clip, landmarks, masks)
     return masks
 

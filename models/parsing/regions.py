@@ -8,15 +8,15 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from scipy.ndimage import gaussian_filter
 
 from models.parsing import labels as L
-from models.parsing.geometry import BROWS, EYES, LIPS_INNER, LIPS_OUTER, FaceFrame, face_oval, polygon
+from models.parsing.colours import COUNT, codes, density, mixed_log
+from models.parsing.geometry import BROWS, EYES, LIPS_OUTER, FaceFrame, face_oval, polygon
+from models.parsing.mouth import MouthColours, inside_mouth, learn_mouth
 
 Array = np.ndarray
 
 PARTS = (L.SKIN, L.HAIR, L.NECK, L.CLOTH)  # what colours decide between
-BINS = (32, 64, 64)  # of Lab; tint tells skin, hair and cloth apart better than lightness
 NEVER = 100.0
 PERSON = 0.6  # probability from which on a pixel is the person's; at 0.5 a rim of the room stays around hair
 
@@ -25,19 +25,12 @@ PERSON = 0.6  # probability from which on a pixel is the person's; at 0.5 a rim 
 class Appearance:
     """The colours of one clip."""
 
-    log_density: Array  # [prod(BINS), len(PARTS)] float32
-    tooth: float  # a pixel inside the mouth is tooth where `toothness` exceeds this
+    log_density: Array  # [colours.COUNT, len(PARTS)] float32
+    mouth: MouthColours
 
     def scores(self, frame: Array) -> Array:
         """Return the log likelihood of each of PARTS for a frame, float32 `[H, W, len(PARTS)]`."""
-        return self.log_density[_codes(frame)]
-
-
-def toothness(frame: Array) -> Array:
-    """Return how bright and colourless pixels `[..., 3]` uint8 are: lightness minus chroma, in units of CIE Lab."""
-    lab = cv2.cvtColor(frame.reshape(-1, 1, 3), cv2.COLOR_RGB2Lab).astype(np.float32)
-    value = lab[..., 0] * (100 / 255) - np.hypot(lab[..., 1] - 128, lab[..., 2] - 128)
-    return value.reshape(frame.shape[:-1])
+        return self.log_density[codes(frame)]
 
 
 def learn(frames: Sequence[Array], people: Sequence[Array], points: Sequence[Array]) -> Appearance:
@@ -48,16 +41,16 @@ def learn(frames: Sequence[Array], people: Sequence[Array], points: Sequence[Arr
         people: the person's probability `[H, W]` of each.
         points: the landmarks `[478, 2]` px of each.
     """
-    tooth = _tooth_threshold(frames, points)
+    mouth = learn_mouth(frames, points)
     seeds = [_seeds(frame, person, p) for frame, person, p in zip(frames, people, points, strict=True)]
-    appearance = Appearance(_densities(frames, seeds), tooth)
+    appearance = Appearance(_densities(frames, seeds), mouth)
     for frame, person, p, seed in zip(frames, people, points, seeds, strict=True):
         _drop_long_hair(seed, person, p, appearance.scores(frame))
     _drop_strange_necks(frames, seeds)
-    appearance = Appearance(_densities(frames, seeds), tooth)
+    appearance = Appearance(_densities(frames, seeds), mouth)
     # Once more from the labels that this gives: the seeds are small and miss lights and shadows.
     found = [label_frame(f, person, p, appearance) for f, person, p in zip(frames, people, points, strict=True)]
-    return Appearance(_densities(frames, found), tooth)
+    return Appearance(_densities(frames, found), mouth)
 
 
 def label_frame(frame: Array, person: Array, points: Array, appearance: Appearance, face_is_seen: bool = True) -> Array:
@@ -84,7 +77,7 @@ def label_frame(frame: Array, person: Array, points: Array, appearance: Appearan
     _connect(result, is_person, oval, scores, face)
     result[~is_person] = L.BACKGROUND
     if face_is_seen:
-        _draw_features(result, frame, points, appearance.tooth, is_person)
+        _draw_features(result, frame, points, appearance.mouth, is_person)
     return result
 
 
@@ -112,27 +105,14 @@ def without_flicker(labels: Iterable[Array], cuts: Iterable[int]) -> Iterator[Ar
         yield window[-1]
 
 
-def _codes(frame: Array) -> Array:
-    """Return the colour bin of every pixel, int32."""
-    lab = cv2.cvtColor(frame, cv2.COLOR_RGB2Lab).astype(np.int32)
-    return ((lab[..., 0] >> 3) * BINS[1] + (lab[..., 1] >> 2)) * BINS[2] + (lab[..., 2] >> 2)
-
-
 def _densities(frames: Sequence[Array], labels: Sequence[Array]) -> Array:
     """Return the log density of each part's colours from smoothed histograms of labelled frames."""
-    bins = int(np.prod(BINS))
-    codes = [_codes(frame) for frame in frames]
-    density: dict[int, Array] = {}
-    for part in PARTS:
-        counts = sum(np.bincount(c[m == part], minlength=bins) for c, m in zip(codes, labels, strict=True))
-        smooth = gaussian_filter(np.asarray(counts, np.float32).reshape(BINS), 1.5).ravel()
-        density[part] = smooth / max(float(smooth.sum()), 1e-6)
+    coded = [codes(frame) for frame in frames]
+    known = {part: density(coded, [m == part for m in labels]) for part in PARTS}
     # A neck is skin too; alone it is often seen in shadow only.
-    density[L.NECK] = 0.7 * density[L.NECK] + 0.3 * density[L.SKIN]
+    known[L.NECK] = 0.7 * known[L.NECK] + 0.3 * known[L.SKIN]
     # A colour that was never seen says little about skin or hair, but clothes may have any.
-    unseen = {L.CLOTH: 0.03}
-    mixed = [(1 - unseen.get(part, 0.001)) * density[part] + unseen.get(part, 0.001) / bins for part in PARTS]
-    return np.log(np.stack(mixed, axis=1)).astype(np.float32)
+    return np.stack([mixed_log(known[part], 0.03 if part == L.CLOTH else 0.001) for part in PARTS], axis=1)
 
 
 def _seeds(frame: Array, person: Array, points: Array) -> Array:
@@ -159,7 +139,7 @@ def _seeds(frame: Array, person: Array, points: Array) -> Array:
 def _drop_long_hair(seeds: Array, person: Array, points: Array, scores: Array) -> None:
     """Unlabel cloth seeds that are long hair: hair-coloured, and hanging together with the hair of the crown."""
     skin, hair = scores[..., PARTS.index(L.SKIN)], scores[..., PARTS.index(L.HAIR)]
-    like_hair = (person > PERSON) & (hair > skin) & (hair > -np.log(len(PARTS) * float(np.prod(BINS))))
+    like_hair = (person > PERSON) & (hair > skin) & (hair > -np.log(len(PARTS) * COUNT))
     _, pieces = cv2.connectedComponents(like_hair.astype(np.uint8), connectivity=4)
     crown = np.unique(pieces[(seeds == L.HAIR) & like_hair])
     seeds[(seeds == L.CLOTH) & np.isin(pieces, crown[crown > 0])] = L.BACKGROUND
@@ -247,7 +227,7 @@ def _demote(
         result[lost] = np.array(others, np.uint8)[np.argmax(scores[lost][:, columns], axis=1)]
 
 
-def _draw_features(result: Array, frame: Array, points: Array, tooth: float, is_person: Array) -> None:
+def _draw_features(result: Array, frame: Array, points: Array, mouth: MouthColours, is_person: Array) -> None:
     """Draw brows, eyes, lips and the inside of the mouth over the labels."""
     height, width = result.shape
     for ring in BROWS:
@@ -256,28 +236,9 @@ def _draw_features(result: Array, frame: Array, points: Array, tooth: float, is_
     for ring in EYES:
         result[polygon(points, ring, height, width) & is_person] = L.EYES
     result[polygon(points, LIPS_OUTER, height, width) & is_person] = L.LIPS
-    opening = polygon(points, LIPS_INNER, height, width)
-    result[opening] = np.where(toothness(frame[opening][None])[0] > tooth, L.TEETH, L.MOUTH) if opening.any() else 0
-
-
-def _tooth_threshold(frames: Sequence[Array], points: Sequence[Array]) -> float:
-    """Return the `toothness` that splits the inside of the mouth best over the clip (Otsu 1979); inf without teeth."""
-    values: list[Array] = []
-    for frame, p in zip(frames, points, strict=True):
-        opening = polygon(p, LIPS_INNER, *frame.shape[:2])
-        if opening.any():
-            values.append(toothness(frame[opening][None])[0])
-    pixels = np.concatenate(values) if values else np.zeros(0, np.float32)
-    if len(pixels) < 50:
-        return float("inf")
-    ordered = np.sort(pixels.astype(np.float64))
-    sums, count = np.cumsum(ordered), np.arange(1, len(ordered))
-    low, high = sums[:-1] / count, (sums[-1] - sums[:-1]) / (len(ordered) - count)
-    split = int(np.argmax(count * (len(ordered) - count) * (high - low) ** 2))
-    # Two shades of the tongue are no teeth: those are clearly lighter than the rest and not dark.
-    if high[split] < 25 or high[split] - low[split] < 12:
-        return float("inf")
-    return float(ordered[split])
+    opening, teeth = inside_mouth(frame, points, mouth)
+    result[opening] = L.MOUTH
+    result[teeth] = L.TEETH
 
 
 def choose_frames(points: Array, valid: Array, count: int) -> Array:

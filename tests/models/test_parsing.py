@@ -17,7 +17,8 @@ from models.parsing.geometry import (
     face_oval,
     polygon,
 )
-from models.parsing.regions import choose_frames, label_frame, learn, toothness, without_flicker
+from models.parsing.mouth import toothness
+from models.parsing.regions import choose_frames, label_frame, learn, without_flicker
 from models.parsing.segmentation import ColourSegmenter, steady
 
 SIZE = 160
@@ -134,7 +135,7 @@ def test_teeth_need_a_light_part_inside_the_mouth(clip):
         dark.append((painted, points))
     people = [(c[1] > 0).astype(np.float32) for c in clip]
     appearance = learn([d[0] for d in dark], people, [d[1] for d in dark])
-    assert appearance.tooth == float("inf")
+    assert appearance.mouth.tooth == float("inf")
 
 
 def test_toothness_prefers_light_and_colourless():
