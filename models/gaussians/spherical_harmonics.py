@@ -45,11 +45,11 @@ def sh_basis(directions: Tensor, degree: int) -> Tensor:
         `[..., (degree + 1)^2]`.
     """
     x, y, z = directions.unbind(-1)
+    xx, yy, zz = x * x, y * y, z * z
     basis = [torch.full_like(x, Y0)]
     if degree >= 1:
         basis += [-Y1 * y, Y1 * z, -Y1 * x]
     if degree >= 2:
-        xx, yy, zz = x * x, y * y, z * z
         basis += [Y2[0] * x * y, -Y2[0] * y * z, Y2[1] * (2 * zz - xx - yy), -Y2[0] * x * z, Y2[2] * (xx - yy)]
     if degree >= 3:
         basis += [
@@ -133,5 +133,6 @@ class _EvaluateSh(torch.autograd.Function):
 
         (colors,) = ctx.saved_tensors
         v_coefficients = gradient.new_empty(len(colors), ctx.bands, 3)
-        kernels.backward(*ctx.geometry, colors.numpy(), gradient.contiguous().numpy(), v_coefficients.numpy())
+        means, center, degree = ctx.geometry
+        kernels.backward(means, center, degree, colors.numpy(), gradient.contiguous().numpy(), v_coefficients.numpy())
         return None, None, v_coefficients, None

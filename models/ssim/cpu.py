@@ -29,9 +29,10 @@ class _SsimMap(torch.autograd.Function):
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None]:
         image, target = ctx.saved_tensors
         gradient = torch.empty_like(image)
+        d_mean, d_square, d_product = ctx.derivatives
         kernels.backward(
             image.numpy(), target.numpy(), upstream.shape[-1], upstream.contiguous().flatten(-2).numpy(),
-            *ctx.derivatives, gradient.numpy(),
+            d_mean, d_square, d_product, gradient.numpy(),
         )  # fmt: skip
         return gradient.view(upstream.shape), None
 

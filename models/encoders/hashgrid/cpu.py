@@ -36,7 +36,7 @@ class _Encode(torch.autograd.Function):
         kernels.to_unit(points.detach().contiguous().numpy(), np.float32(0.5 / grid.bound), unit, inside)
         encoded = torch.empty(grid.output_size, count)
         weights = table.detach().contiguous().flatten(1)
-        kernels.forward(unit, inside, weights.numpy(), *_layout_arrays(grid), encoded.numpy())
+        kernels.forward(unit, inside, weights.numpy(), encoded.numpy(), *_layout_arrays(grid))
         ctx.save_for_backward(weights)
         ctx.located = (unit, inside)
         ctx.grid = grid
@@ -48,13 +48,14 @@ class _Encode(torch.autograd.Function):
         (weights,) = ctx.saved_tensors
         layout = _layout_arrays(ctx.grid)
         upstream = gradient.t().contiguous().numpy()
+        unit, inside = ctx.located
         v_points = v_table = None
         if ctx.needs_input_grad[1]:
             v_table = torch.empty_like(weights)
-            kernels.backward_table(*ctx.located, *layout, upstream, v_table.numpy())
+            kernels.backward_table(unit, inside, upstream, v_table.numpy(), *layout)
         if ctx.needs_input_grad[0]:
             v_unit = torch.empty(3, upstream.shape[1])
-            kernels.backward_points(*ctx.located, weights.numpy(), *layout, upstream, v_unit.numpy())
+            kernels.backward_points(unit, inside, weights.numpy(), upstream, v_unit.numpy(), *layout)
             v_points = v_unit.t() * (0.5 / ctx.grid.bound)
         return v_points, v_table if v_table is None else v_table.view(ctx.grid.table_shape), None
 

@@ -76,16 +76,16 @@ def to_unit(points, inverse_side, unit, inside):
 
 
 @njit(parallel=True, **_JIT)
-def forward(unit, inside, table, scales, strides, offsets, rows, hashed, planes, features, out):
+def forward(unit, inside, table, out, scales, strides, offsets, rows, hashed, planes, features):
     """Encode.
 
     Args:
         unit, inside: `[3, N]` of `to_unit`.
         table: `[3, R F]`.
+        out: out `[3 L F, N]`.
         scales, strides, offsets, rows, hashed: `[L]`, of the levels.
         planes: `[3, 2]` axes.
         features: F, as uint32.
-        out: out `[3 L F, N]`.
     """
     levels, count = scales.shape[0], unit.shape[1]
     for q in prange(3 * levels):
@@ -116,9 +116,7 @@ def _interpolate(weights, corners, fractions, in_x, in_y, out):
 
 
 @njit(parallel=True, **_JIT)
-def backward_table(
-    unit, inside, scales, strides, offsets, rows, hashed, planes, features, upstream, v_table
-):  # fmt: skip
+def backward_table(unit, inside, upstream, v_table, scales, strides, offsets, rows, hashed, planes, features):
     """Gradient of the table `[3, R F]` from `upstream` `[3 L F, N]`; the rest as in `forward`."""
     levels, count = scales.shape[0], unit.shape[1]
     for q in prange(3 * levels):
@@ -154,7 +152,7 @@ def _scatter(upstream, corners, fractions, in_x, in_y, v_weights):
 
 
 @njit(parallel=True, **_JIT)
-def backward_points(unit, inside, table, scales, strides, offsets, rows, hashed, planes, features, upstream, v_unit):
+def backward_points(unit, inside, table, upstream, v_unit, scales, strides, offsets, rows, hashed, planes, features):
     """Gradient `[3, N]` of the positions in 0..1; the rest as in `forward` and `backward_table`."""
     levels, count = scales.shape[0], unit.shape[1]
     for block in prange((count + _BLOCK - 1) // _BLOCK):

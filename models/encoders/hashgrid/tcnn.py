@@ -42,7 +42,7 @@ def _encoding(grid: HashGrid) -> torch.nn.Module:
     if not torch.cuda.is_available():
         raise RuntimeError("the tcnn grid encoder needs a CUDA device and torch sees none; use backend='cpu'")
     try:
-        import tinycudann
+        import tinycudann  # pyright: ignore[reportMissingImports]  # in no registry
     except ImportError as error:
         raise RuntimeError(
             "the tcnn grid encoder needs tiny-cuda-nn, which is in no package registry: build it from "

@@ -45,7 +45,7 @@ class _Rasterize(torch.autograd.Function):
         background: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         count, channels = features.shape
-        scene = tuple(_array(tensor) for tensor in (means, quats, scales))
+        means_array, quats_array, scales_array = (_array(tensor) for tensor in (means, quats, scales))
         colors, backdrop = _at_least_fused(features), _at_least_fused(background)
         view_array = _array(view)
         camera = np.array([intrinsics[0, 0], intrinsics[1, 1], intrinsics[0, 2], intrinsics[1, 2]], np.float32)
@@ -54,8 +54,9 @@ class _Rasterize(torch.autograd.Function):
         depths = np.empty(count, np.float32)
         radii = np.empty(count, np.int32)
         projection_kernels.project(
-            *scene, _array(opacities), view_array, camera, width, height, splats, boxes, depths, radii
-        )
+            means_array, quats_array, scales_array, _array(opacities), view_array, camera, width, height, splats, boxes,
+            depths, radii,
+        )  # fmt: skip
 
         columns, rows = -(-width // TILE_W), -(-height // TILE_H)
         order = projection_kernels.depth_order(depths, boxes)
@@ -69,14 +70,24 @@ class _Rasterize(torch.autograd.Function):
             splats, colors, depths, boxes, tile_starts, ids, backdrop, image, alpha, depth, kept, used, spans,
             get_num_threads(),
         )  # fmt: skip
-        ctx.projection = (*scene, view_array, camera, width, height, splats, pair_starts, slots)
+        ctx.projection = (
+            means_array,
+            quats_array,
+            scales_array,
+            view_array,
+            camera,
+            width,
+            height,
+            splats,
+            pair_starts,
+            slots,
+        )
         ctx.blending = (splats, colors, boxes, tile_starts, ids, backdrop, kept, used, spans)
         # An edit in place between forward and backward must be an error, as for every other torch function.
         ctx.save_for_backward(means, quats, scales, opacities, features)
-        out = tuple(torch.from_numpy(array) for array in (image[..., :channels], alpha, depth, radii))
-        centers = torch.from_numpy(splats[:, :2])
-        ctx.mark_non_differentiable(out[2], out[3], centers)
-        return *out, centers
+        depth_map, drawn_radii, centers = (torch.from_numpy(array) for array in (depth, radii, splats[:, :2]))
+        ctx.mark_non_differentiable(depth_map, drawn_radii, centers)
+        return torch.from_numpy(image[..., :channels]), torch.from_numpy(alpha), depth_map, drawn_radii, centers
 
     @staticmethod
     @once_differentiable
@@ -85,15 +96,21 @@ class _Rasterize(torch.autograd.Function):
         ids = ctx.blending[4]
         channels = max(features.shape[1], FUSED)
         rows = np.empty((len(ids), MOMENTS + channels), np.float32)
-        blending_kernels.blend_backward(
-            *ctx.blending, _at_least_fused(image_grad), _array(alpha_grad), rows, get_num_threads()
+        blending: tuple[Any, ...] = (
+            *ctx.blending,
+            _at_least_fused(image_grad),
+            _array(alpha_grad),
+            rows,
+            get_num_threads(),
         )
+        blending_kernels.blend_backward(*blending)
         v_features = features.new_empty(len(features), channels)
         v_centers = means.new_empty(len(means), 2)
         gradients = [torch.empty_like(tensor, memory_format=torch.contiguous_format)
                      for tensor in (means, quats, scales, opacities)]  # fmt: skip
-        outputs = (*gradients, v_features, v_centers)
-        projection_kernels.project_backward(*ctx.projection, rows, *(tensor.numpy() for tensor in outputs))
+        outputs = (tensor.numpy() for tensor in (*gradients, v_features, v_centers))
+        projection: tuple[Any, ...] = (*ctx.projection, rows, *outputs)
+        projection_kernels.project_backward(*projection)
         return *gradients, v_features[:, : features.shape[1]], v_centers, None, None, None, None, None
 
 
