@@ -33,7 +33,7 @@ class PictureStatistics:
 
 
 def sound_statistics(sound: np.ndarray, sample_rate: int) -> dict[str, float]:
-    """Return loudness of the speech (dBFS), share of silence, share of clipped samples and digital silence at the end.
+    """Return loudness of the speech (dBFS), shares of silence and of clipped samples, digital silence at both ends.
 
     Silence is what lies 30 dB below the loud parts, so that a noisy room counts as silent between words.
     """
@@ -42,11 +42,12 @@ def sound_statistics(sound: np.ndarray, sample_rate: int) -> dict[str, float]:
     level = 10 * np.log10((usable**2).mean(1) + 1e-12) if len(usable) else np.full(1, -120.0)
     loud = float(np.percentile(level, 95))
     nonzero = np.flatnonzero(sound)
-    silent_end = len(sound) - (int(nonzero[-1]) + 1 if len(nonzero) else 0)
+    silent_start, silent_end = (int(nonzero[0]), len(sound) - int(nonzero[-1]) - 1) if len(nonzero) else (0, len(sound))
     return {
         "loudness_dbfs": round(loud, 1),
         "silence_share": round(float((level < max(loud - SILENCE_BELOW_SPEECH_DB, -90)).mean()), 3),
         "clipped_share": round(float((np.abs(sound.astype(np.int32)) >= 32767).mean()) if len(sound) else 0.0, 5),
+        "silent_start_s": round(silent_start / sample_rate, 2),
         "silent_end_s": round(silent_end / sample_rate, 2),
     }
 
@@ -95,6 +96,8 @@ def _verdicts(figures: dict[str, Any], sources: list[dict[str, Any]], fps: float
         found.append(f"the sound is overdriven: {100 * figures['clipped_share']:.1f} % of its samples are clipped")
     if figures["silence_share"] > SILENT_SHARE:
         found.append(f"{100 * figures['silence_share']:.0f} % of the sound is silence")
+    if figures["silent_start_s"] > 0.5:
+        found.append(f"the sound begins {figures['silent_start_s']:g} s after the picture")
     if figures["silent_end_s"] > 0.5:
         found.append(f"the sound ends {figures['silent_end_s']:g} s before the picture")
     return found

@@ -71,7 +71,7 @@ def run(context: Context[IngestParams]) -> Clip:
                 raise InputError(f"{info.path}: only one picture", "a head is learnt from motion", "use a video")
             samples = round(reader.count / FPS * SAMPLE_RATE)
             sounds.append(read_sound(info.path, SAMPLE_RATE, reader.origin_s, samples, params.max_seconds))
-            said = [*note, *([reader.note] if reader.note else [])]
+            said = [*note, *([reader.note] if reader.note else []), *sorted(reader.remarks)]
             sources.append({"file": file, "sha256": sha256_of(info.path), **_source(info, crop, first, reader, said)})
 
     store = FrameStore.create(store_path(context.output, "frames"), frames(), (size, size, 3))

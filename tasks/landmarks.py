@@ -79,7 +79,7 @@ def _from_pictures(clip: Clip, context: Context[LandmarkParams]) -> Landmarks:
                 second_faces.append(t)
             progress.update()
     progress.finish()
-    valid = np.isfinite(points).all((1, 2))
+    valid = np.asarray(np.isfinite(points).all((1, 2)))
     _check_found(clip, valid, params.min_found)
     _check_alone(clip, second_faces, -(-count // SECOND_FACE_EVERY), params.max_second_face)
     blendshapes = np.full((count, len(names)), np.nan, np.float32)
@@ -103,7 +103,7 @@ def _from_truth(clip: Clip, context: Context[LandmarkParams]) -> Landmarks:
     noise = random.normal(0, context.params.truth_noise_px, truth.landmarks_px.shape)
     points = (truth.landmarks_px - (left, top)) * (clip.frames.shape[1] / side) + noise
     points[:, ~truth.present] = np.nan
-    valid = np.isfinite(points[:, truth.present]).all((1, 2))
+    valid = np.asarray(np.isfinite(points[:, truth.present]).all((1, 2)))
     nothing = np.empty((len(clip), 0), np.float32)
     quality = {"noise_px": context.params.truth_noise_px}
     return _landmarks("truth", clip, points.astype(np.float32), truth.present, valid, nothing, [], quality)

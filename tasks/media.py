@@ -46,6 +46,7 @@ CONTAINERS = (
 )
 # What PyAV raises at damaged files; the IndexError comes from streams that appear in the middle of one.
 FAULTS = (av.error.FFmpegError, ValueError, IndexError, MemoryError)
+HDR_TRANSFERS = (16, 18)  # PQ and HLG in FFmpeg's AVColorTransferCharacteristic
 UNSPECIFIED_COLOURS, ITU_709 = 2, 1  # FFmpeg's AVColorSpace
 
 
@@ -79,7 +80,8 @@ class FrameReader:
     """The upright pictures of a video at a constant rate: picture t is the one whose time stamp is nearest to t / fps.
 
     Time 0 is the first picture, wherever the file's clock starts. After the iteration `count` says how many there
-    were, `origin_s` where time 0 lies on the file's clock, `note` whether anything was left out.
+    were, `origin_s` where time 0 lies on the file's clock, `note` whether anything was left out, and `remarks` what
+    is not as it should be with the pictures.
 
     Args:
         path: any video.
@@ -104,6 +106,7 @@ class FrameReader:
             raise _too_long(path, self.info.seconds, max_seconds)
         self.count, self.source_count, self.origin_s, self.note = 0, 0, 0.0, ""
         self._packets_end_s = 0.0
+        self.remarks: set[str] = set()
 
     def __iter__(self) -> Iterator[np.ndarray]:
         """Yield pictures `[H, W, 3]` uint8 RGB; one that stands for several instants is yielded as the same array.
@@ -160,6 +163,10 @@ class FrameReader:
                 if time <= previous:  # a repeated stamp: the second picture would never be seen
                     continue
                 self.source_count += 1
+                if frame.interlaced_frame:
+                    self.remarks.add("interlaced: moving edges have combs; deinterlace it first")
+                if frame.color_trc in HDR_TRANSFERS:
+                    self.remarks.add("HDR: its colours come out flat; export it as SDR (Rec. 709)")
                 yield time, frame
                 previous = time
             reached = self.origin_s + previous + interval
@@ -304,7 +311,7 @@ def read_frames_near(path: Path, seconds: Iterable[float]) -> list[np.ndarray]:
         start = stream.start_time or 0
         for second in seconds:
             try:
-                container.seek(start + int(second / stream.time_base), stream=stream)
+                container.seek(start + int(second / (stream.time_base or 1)), stream=stream)
                 frame = next(frame for frame in container.decode(stream) if not frame.is_corrupt)
             except (*FAULTS, StopIteration):
                 continue

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,7 +106,7 @@ def clip_pictures(clip: Clip, places: Places, largest: int, threads: int = 0) ->
     for source in clip.sources:
         path = source_path(places, clip.speaker, source["file"])
         crop = Crop(*source["crop"])
-        reader = FrameReader(path, clip.fps, use_damaged=source["damaged"], threads=threads)
+        reader = FrameReader(path, clip.fps, source["damaged"], math.inf, threads)
         if sha256_of(path) != source["sha256"]:
             raise InputError(f"{path}: changed since it was ingested", "", "run ingest again: dvc repro")
         for image in reader:

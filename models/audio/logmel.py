@@ -82,7 +82,8 @@ def normalise(levels: np.ndarray, lie_in_sound: np.ndarray) -> np.ndarray:
 @cache
 def mel_bank() -> np.ndarray:
     """Return triangular filters `[401, 80]` evenly spaced on the mel scale 2595 log10(1 + f / 700)."""
-    edges_mel = np.linspace(*(2595 * np.log10(1 + np.array([LOWEST_HZ, HIGHEST_HZ]) / 700)), BANDS + 2)
+    lowest, highest = (float(2595 * np.log10(1 + hertz / 700)) for hertz in (LOWEST_HZ, HIGHEST_HZ))
+    edges_mel = np.linspace(lowest, highest, BANDS + 2)
     edges = 700 * (10 ** (edges_mel / 2595) - 1)
     bins = np.arange(SPAN // 2 + 1) * (SAMPLE_RATE / SPAN)
     rising = (bins[:, None] - edges[:-2]) / (edges[1:-1] - edges[:-2])

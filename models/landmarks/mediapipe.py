@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,7 +51,8 @@ class FaceTracker:
         """Return the face in the next frame `[H, W, 3]` uint8 RGB, None if there is none."""
         if self._task is None:
             self._task = _create(self._model, video=True, faces=1)
-        result = self._task.detect_for_video(_image(image), self._frame * FRAME_MS)
+        with _quiet() if self._frame == 0 else nullcontext():
+            result = self._task.detect_for_video(_image(image), self._frame * FRAME_MS)
         self._frame += 1
         return next(_faces(result, image.shape), None)
 
@@ -85,7 +88,22 @@ def _create(model: Path, video: bool, faces: int, scores: bool = True) -> Any:
         num_faces=faces,
         output_face_blendshapes=scores,
     )
-    return vision.FaceLandmarker.create_from_options(options)
+    with _quiet():
+        return vision.FaceLandmarker.create_from_options(options)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep MediaPipe's start-up notes off the terminal; it writes them past Python, and has no switch for them."""
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def _image(image: np.ndarray) -> Any:
