@@ -21,7 +21,7 @@ from models.errors import InputError, UsageError
 from models.heads.fit_params import FitParams
 from models.heads.fit_phases import ClipFitter, Progress, pivot_of, shot_ranges
 from models.heads.fit_quality import fit_quality
-from models.heads.gauss_newton import Observations, project
+from models.heads.fit_state import Observations, project
 from models.heads.lids import blink_scores, snap_lids
 from models.heads.mediapipe_points import EYE_OUTER_LEFT, EYE_OUTER_RIGHT, JAW, LANDMARK_COUNT
 from models.heads.model import HeadModel

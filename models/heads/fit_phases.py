@@ -10,7 +10,8 @@ import numpy as np
 
 from models.errors import UsageError
 from models.heads.fit_params import FitParams, Phase
-from models.heads.gauss_newton import POSE, Basis, Chain, GaussNewton, Observations, Priors, State, project
+from models.heads.fit_state import Basis, Chain, Observations, Priors, State, project
+from models.heads.gauss_newton import POSE, GaussNewton
 from models.heads.mediapipe_points import LID_PAIRS_LEFT, LID_PAIRS_RIGHT, LIP_PAIRS, RIGID_PATCH, RING_POINTS
 from models.heads.model import HeadModel
 from models.heads.pose import fill_gaps, weak_perspective

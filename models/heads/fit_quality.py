@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from scipy.spatial.transform import Rotation
 
+from models.heads.fit_state import Basis, Observations, State, project
 from models.heads.flow import acceleration_error
-from models.heads.gauss_newton import Basis, Observations, State, project
 from models.heads.lids import calibrate, lid_gap
 from models.heads.mediapipe_points import EYE_OUTER_LEFT, EYE_OUTER_RIGHT, LID_PAIRS_LEFT, LID_PAIRS_RIGHT
 from models.heads.model import HeadModel

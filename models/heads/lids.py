@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from models.heads.gauss_newton import Basis, Observations, State
+from models.heads.fit_state import Basis, Observations, State
 from models.heads.mediapipe_points import (
     BLENDSHAPE_BLINK_LEFT,
     BLENDSHAPE_BLINK_RIGHT,

@@ -18,8 +18,9 @@ from models.heads.embedding import embed_mediapipe, load_canonical_face
 from models.heads.fit import HeadFit, fit_head
 from models.heads.fit_params import IDENTITY_SCHEDULE, FitParams
 from models.heads.fit_phases import pivot_of
+from models.heads.fit_state import Basis, Chain, Observations, Priors, State, project
 from models.heads.flow import acceleration_error, find_cuts, flow_accelerations
-from models.heads.gauss_newton import Basis, Chain, GaussNewton, Observations, Priors, State, project
+from models.heads.gauss_newton import GaussNewton
 from models.heads.ict import load_ict, load_ict_mesh
 from models.heads.mediapipe_points import LID_PAIRS_LEFT, LID_PAIRS_RIGHT, RING_POINTS
 

@@ -1,0 +1,129 @@
+"""What a head fit works on: the model at its landmarks, the measurements, the unknowns and the terms between them.
+
+Image coordinates are normalised: pixels from the principal point, divided by the focal length. Poses turn about a
+pivot on the bridge of the nose.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+Array = np.ndarray
+
+
+@dataclass(frozen=True)
+class Basis:
+    """A head model at its landmarks, relative to the pivot, metres.
+
+    Attributes:
+        rest: `[L, 3]` neutral landmarks with their corrections.
+        identity: `[K, L, 3]`.
+        expression: `[E, L, 3]`.
+        pairs: `[G, 2]` landmark rows whose distance matters (lids, lips).
+    """
+
+    rest: Array
+    identity: Array
+    expression: Array
+    pairs: Array
+
+
+@dataclass(frozen=True)
+class Observations:
+    """Measured landmarks: `points [T, L, 2]` in normalised coordinates (0 where absent) and `weight [T, L]`."""
+
+    points: Array
+    weight: Array
+    sigma: float
+
+    def of(self, frames: Array | slice) -> Observations:
+        """Return the observations of some frames."""
+        return Observations(self.points[frames], self.weight[frames], self.sigma)
+
+
+@dataclass(frozen=True)
+class State:
+    """The unknowns: `rotation [T, 3, 3]`, `ray [T, 2]`, `log_depth [T]`, `expression [T, E]`, `identity [K]`."""
+
+    rotation: Array
+    ray: Array
+    log_depth: Array
+    expression: Array
+    identity: Array
+
+    def of(self, frames: Array | slice) -> State:
+        """Return the state of some frames."""
+        return replace(
+            self,
+            rotation=self.rotation[frames],
+            ray=self.ray[frames],
+            log_depth=self.log_depth[frames],
+            expression=self.expression[frames],
+        )
+
+    @classmethod
+    def joined(cls, parts: list[State]) -> State:
+        """Put the states of successive stretches of a clip together; they share the identity."""
+        names = ("rotation", "ray", "log_depth", "expression")
+        stacked = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
+        return cls(**stacked, identity=parts[0].identity)
+
+    def translation(self) -> Array:
+        """Return the pivot in the camera, `[T, 3]` metres."""
+        depth = np.exp(self.log_depth)[:, None]
+        return np.concatenate([self.ray * depth, depth], 1)
+
+    def shape(self, basis: Basis) -> Array:
+        """Return the landmarks in the head frame about the pivot, `[T, L, 3]`."""
+        return (
+            basis.rest
+            + np.tensordot(self.identity, basis.identity, 1)
+            + np.tensordot(self.expression, basis.expression, 1)
+        )
+
+
+@dataclass(frozen=True)
+class Priors:
+    """Strengths relative to one landmark at one sigma.
+
+    Attributes:
+        robust: Scale in sigmas of the Geman-McClure loss; infinite is least squares.
+        gap: Weight of a lid or lip pair's difference.
+        identity: Weight of the squared identity coefficients.
+        expression: Weight of the squared expression coefficients.
+        box: Weight of the squared excess over 0..1.
+    """
+
+    robust: float
+    gap: float
+    identity: float
+    expression: float
+    box: float
+
+
+@dataclass(frozen=True)
+class Chain:
+    """Ties between neighbouring frames, all zero across a cut.
+
+    Attributes:
+        acceleration: `[T, P]` weight of the second difference centred on each frame.
+        target: `[T, 2]` the second difference that the ray should have (normalised coordinates).
+        hold: `[T, P]` weight of the difference between frames t and t + 1, which keeps gaps from running away.
+    """
+
+    acceleration: Array
+    target: Array
+    hold: Array
+
+    def of(self, frames: slice) -> Chain:
+        """Return the ties within a stretch of frames."""
+        return Chain(self.acceleration[frames], self.target[frames], self.hold[frames])
+
+
+def project(state: State, basis: Basis) -> tuple[Array, Array]:
+    """Return the rotated landmarks `[T, L, 3]` about the pivot and their normalised image points `[T, L, 2]`."""
+    turned = state.shape(basis) @ state.rotation.transpose(0, 2, 1)
+    camera = turned + state.translation()[:, None]
+    return turned, camera[..., :2] / camera[..., 2:]
