@@ -1,0 +1,71 @@
+"""Incremental sampling: ranks, windows, and that no clip can make it hang."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from models.curriculum import FrameSampler, Window, ranks
+
+
+def test_without_windows_every_frame_comes_once_a_round():
+    frames = np.array([3, 5, 8, 13, 21])
+    sampler = FrameSampler(frames, {}, (), 0)
+    for _ in range(3):
+        assert sorted(sampler.draw(step, 0.5) for step in range(5)) == frames.tolist()
+
+
+def test_a_window_travels_from_closed_to_open():
+    opening = np.random.default_rng(0).permutation(100).astype(float)
+    window = Window("opening", every=1, low=(0.0, 0.8), high=(0.2, 1.0))
+    sampler = FrameSampler(np.arange(100), {"opening": opening}, (window,), 0)
+    for progress in np.linspace(0, 0.999, 400):
+        rank = opening[sampler.draw(1, progress)] / 99
+        assert 0.8 * progress - 1e-9 <= rank <= 0.2 + 0.8 * progress + 1e-9
+
+
+def test_a_window_counts_only_in_its_phase_and_on_its_steps():
+    opening = np.arange(50.0)
+    window = Window("opening", every=5, phase=(0.2, 0.4), low=(1.0, 1.0))
+    sampler = FrameSampler(np.arange(50), {"opening": opening}, (window,), 0)
+    assert [sampler.draw(5 * step, 0.3) for step in range(1, 30)] == [49] * 29
+    outside = [sampler.draw(step, 0.5) for step in range(50)]
+    assert len(set(outside)) > 25
+    assert any(sampler.draw(4, 0.3) != 49 for _ in range(5))
+
+
+def test_equal_values_have_different_ranks():
+    assert ranks(np.zeros(4)).tolist() == [0, 1 / 3, 2 / 3, 1]
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    count=st.integers(1, 30),
+    low=st.floats(0, 1),
+    width=st.floats(0, 0.5),
+    constant=st.booleans(),
+    seed=st.integers(0, 50),
+)
+def test_any_window_on_any_clip_gives_a_frame(count, low, width, constant, seed):
+    values = np.zeros(count) if constant else np.random.default_rng(seed).normal(size=count)
+    window = Window("blink", low=(low, low), high=(low + width, low + width))
+    sampler = FrameSampler(np.arange(count) * 2, {"blink": np.repeat(values, 2)}, (window,), seed)
+    assert all(sampler.draw(step, 0.5) in range(0, 2 * count, 2) for step in range(3 * count))
+
+
+def test_a_restored_sampler_goes_on_as_it_would_have():
+    def build():
+        window = Window("opening", every=3, low=(0.5, 0.5))
+        return FrameSampler(np.arange(20), {"opening": np.arange(20.0)}, (window,), 4)
+
+    first = build()
+    for step in range(1, 31):
+        first.draw(step, 0.1)
+    second = build()
+    second.load_state_dict(first.state_dict())
+    assert [first.draw(s, 0.2) for s in range(60)] == [second.draw(s, 0.2) for s in range(60)]
+
+
+def test_no_frames_is_an_error():
+    with pytest.raises(ValueError, match="no frame"):
+        FrameSampler(np.array([], int), {}, (), 0)

@@ -1,0 +1,147 @@
+"""Density control: who grows, who goes, and that the optimiser follows."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from models.gaussians.adam import FieldAdam
+from models.gaussians.density import DensityControl
+from models.gaussians.field import PARAMETERS, create_field, inverse_softplus
+from models.gaussians.plan import Density
+from models.gaussians.rasterize import rasterize
+from models.gaussians.spherical_harmonics import Y0
+
+
+def make(count=40, seed=0, **plan):
+    random = np.random.default_rng(seed)
+    field = create_field(random.uniform(-0.05, 0.05, (count, 3)), np.full((count, 3), 0.5), 1, opacity=0.5)
+    adam = FieldAdam(field.tensors())
+    control = DensityControl(Density(**plan), count, torch.Generator().manual_seed(seed))
+    control.seen += 1
+    control.total += torch.arange(count) + 1.0  # the last one has the largest gradient
+    return field, adam, control
+
+
+def test_small_gaussians_are_doubled_and_large_ones_split():
+    field, adam, control = make(growth=0.05, split_above_m=0.01, capacity=100)  # two of forty grow
+    with torch.no_grad():
+        field.raw_scales[39] = inverse_softplus(torch.tensor(0.015))
+    small, large, before = field.means[38].clone(), field.means[39].clone(), field.means[:39].clone()
+    change = control.refine(field, adam, 0.5)
+    assert change == (1, 1, 0)
+    assert len(field) == 42
+    assert torch.equal(field.means[:39], before)  # all but the split one stay as they are
+    assert torch.equal(field.means[39], small)  # the double lies on its original
+    children = field.means[40:]
+    assert 0 < (children - large).norm(dim=1).max() < 0.015 * 5
+    assert not torch.equal(children[0], children[1])
+    torch.testing.assert_close(field.scales[40:], torch.full((2, 3), 0.015 / 1.6))
+
+
+def test_faint_large_green_and_unseen_gaussians_are_removed():
+    field, adam, control = make(growth=0.0, prune_opacity=(0.03, 0.1), prune_above_m=0.02)
+    with torch.no_grad():
+        field.raw_opacities[0] = -2.9  # opacity 0.052: above the first limit, below the last
+        field.raw_opacities[1] = -5.0
+        field.raw_scales[2] = inverse_softplus(torch.tensor(0.03))
+        field.colors[3, 0] = (torch.tensor([0.0, 1.0, 0.0]) - 0.5) / Y0
+    control.seen[4] = 0
+    names = field.means.clone()
+    assert control.refine(field, adam, 0.0).pruned == 4
+    assert torch.equal(field.means, names[[0, *range(5, 40)]])
+    control.seen += 1
+    assert control.refine(field, adam, 1.0).pruned == 1  # the limit has risen
+
+
+def test_green_stays_when_the_backdrop_is_not_green():
+    field, adam, control = make(growth=0.0, remove_green=False)
+    with torch.no_grad():
+        field.colors[3, 0] = (torch.tensor([0.0, 1.0, 0.0]) - 0.5) / Y0
+    assert control.refine(field, adam, 0.0).pruned == 0
+
+
+def test_the_threshold_rule_grows_exactly_those_above_it():
+    field, adam, control = make(rule="threshold", gradient=35.5, split_above_m=1.0, capacity=100)
+    assert control.refine(field, adam, 0.0).cloned == 5  # 36 to 40
+    field, adam, control = make(rule="threshold", gradient=35.5, split_above_m=1.0, capacity=43)
+    assert control.refine(field, adam, 0.0).cloned == 3
+
+
+def test_moments_follow_their_gaussians():
+    field, adam, control = make(growth=0.06, split_above_m=1.0)  # two of the 39 left
+    with torch.no_grad():
+        field.raw_opacities[5] = -9.0
+    for name in PARAMETERS:
+        rows = torch.arange(40.0).view(40, *[1] * (adam.first[name].ndim - 1))
+        adam.first[name] += rows
+        adam.second[name] += 2 * rows
+    control.refine(field, adam, 0.0)
+    kept = [row for row in range(40) if row != 5]
+    for name in PARAMETERS:
+        assert adam.first[name].shape == getattr(field, name).shape
+        assert adam.first[name].reshape(41, -1)[:, 0].tolist() == [*kept, 0, 0]
+        assert adam.second[name].reshape(41, -1)[:, 0].tolist() == [*(2 * row for row in kept), 0, 0]
+
+
+def test_statistics_are_gradients_in_half_image_widths():
+    field, _, _ = make(count=6)
+    control = DensityControl(Density(), 6, torch.Generator())
+    pose = torch.eye(4)
+    pose[2, 3] = 0.5
+    intrinsics = torch.tensor([[60.0, 0, 16], [0, 60, 12], [0, 0, 1]])
+    raster = rasterize(
+        field.means, field.quats, field.scales, field.opacities, torch.ones(6, 3), pose, intrinsics, 32, 24
+    )
+    with pytest.raises(ValueError, match="backward"):
+        control.observe(raster)
+    (raster.image * torch.linspace(0, 1, 32)[:, None]).sum().backward()
+    control.observe(raster)
+    assert torch.equal(control.seen, (raster.radii > 0).float())
+    torch.testing.assert_close(control.total, raster.means2d.grad.norm(dim=1) * 16)
+    assert control.total.max() > 0
+
+
+def test_a_plan_says_when():
+    control = make(start=300, every=150, stop=0.8)[2]
+    assert [step for step in range(1, 1001) if control.due(step, 1000)] == [300, 450, 600, 750]
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    count=st.integers(4, 30),
+    growth=st.floats(0, 1),
+    capacity=st.integers(1, 40),
+    split=st.floats(1e-4, 0.02),
+    seed=st.integers(0, 99),
+)
+def test_refining_keeps_everything_consistent_and_bounded(count, growth, capacity, split, seed):
+    field, adam, control = make(count, seed, growth=growth, capacity=capacity, split_above_m=split)
+    change = control.refine(field, adam, 0.3)
+    assert len(field) == count + change.cloned + change.split - change.pruned
+    assert len(field) <= max(count, capacity)
+    for name, tensor in field.tensors().items():
+        assert tensor.requires_grad
+        assert tensor.is_leaf
+        assert torch.isfinite(tensor).all()
+        assert adam.first[name].shape == adam.second[name].shape == tensor.shape
+    assert len(control.seen) == len(control.total) == len(field)
+
+
+def test_adam_equals_torchs():
+    torch.manual_seed(0)
+    ours = {"a": torch.randn(5, 3, requires_grad=True), "b": torch.randn(5, requires_grad=True)}
+    theirs = {name: tensor.detach().clone().requires_grad_() for name, tensor in ours.items()}
+    adam = FieldAdam(ours)
+    groups = [{"params": [theirs["a"]], "lr": 0.1}, {"params": [theirs["b"]], "lr": 0.01}]
+    reference = torch.optim.Adam(groups, betas=(0.9, 0.999), eps=1e-15)
+    for _ in range(5):
+        for tensors in (ours, theirs):
+            (tensors["a"].square().sum() * 3 + (tensors["b"] - 1).abs().sum()).backward()
+        adam.step(ours, {"a": 0.1, "b": 0.01})
+        reference.step()
+        reference.zero_grad()
+    for name in ours:
+        torch.testing.assert_close(ours[name], theirs[name])
+        assert ours[name].grad is None
