@@ -97,10 +97,11 @@ class TalkingHead:
     """Both trained fields, ready to draw."""
 
     def __init__(self, weights: Weights, device: str = "cpu") -> None:
-        config = Config.from_record(weights.config)
         self.device = device
-        self.face = Branch.from_tensors(FaceMotion, config, weights.tensors, "face").to(device)
-        self.mouth = Branch.from_tensors(MouthMotion, config, weights.tensors, "mouth").to(device)
+        self.face, self.mouth = (
+            Branch.from_tensors(kind, Config.from_record(weights.config[name]), weights.tensors, name).to(device)
+            for name, kind in (("face", FaceMotion), ("mouth", MouthMotion))
+        )
         with torch.no_grad():
             # Where a Gaussian rests never changes any more, so neither does what the grids say there.
             self._points = [branch.motion.look_up(branch.gaussians.means) for branch in (self.face, self.mouth)]

@@ -42,9 +42,9 @@ def run(context: Context[FuseParams]) -> Weights:
     use_threads(context)
     seed, phase, footage = context.params.seed, context.params.phase, Footage.of(context)
     face_weights, mouth_weights = context.read(Weights, "tg_face"), context.read(Weights, "tg_mouth")
-    config = Config.from_record({**face_weights.config, "mouth_grid": mouth_weights.config["mouth_grid"]})
-    face = Branch.from_tensors(FaceMotion, config, face_weights.tensors, "face")
-    mouth = Branch.from_tensors(MouthMotion, config, mouth_weights.tensors, "mouth")
+    configs = {"face": face_weights.config, "mouth": mouth_weights.config}
+    face = Branch.from_tensors(FaceMotion, Config.from_record(configs["face"]), face_weights.tensors, "face")
+    mouth = Branch.from_tensors(MouthMotion, Config.from_record(configs["mouth"]), mouth_weights.tensors, "mouth")
 
     parts = {
         "face": FieldLearner(face.gaussians, phase.rates, None, seed),
@@ -83,7 +83,7 @@ def run(context: Context[FuseParams]) -> Weights:
     outcome = train(context, "fuse", phase.steps, step, parts)
     quality = outcome.quality(face_gaussians=len(face.gaussians), mouth_gaussians=len(mouth.gaussians))
     tensors = {**face.tensors("face"), **mouth.tensors("mouth")}
-    return Weights("talking_gaussian", "fuse", config.as_record(), tensors, outcome.curves, quality)
+    return Weights("talking_gaussian", "fuse", configs, tensors, outcome.curves, quality)
 
 
 if __name__ == "__main__":

@@ -20,10 +20,9 @@ class MotionParams(Params):
     """How the motion field is taught by landmarks."""
 
     seed: int = 0
-    sh_degree: int = Field(1, ge=0, le=3)  # of the colours of both fields that follow
-    bound_m: float = Field(0.18, gt=0)  # half the side of the cube that the grids cover
+    sh_degree: int = Field(1, ge=0, le=3)  # of the colours of the face's Gaussians
+    bound_m: float = Field(0.18, gt=0)  # half the side of the cube that the grid covers
     face_grid: tuple[int, float] = (16, 38.4)  # coarsest and finest resolution; the paper says 256
-    mouth_grid: tuple[int, float] = (64, 57.6)  # the paper says 384
     motion_m: float = Field(0.01, gt=0)  # what a network output of 1 means
     phase: MotionPhase = MotionPhase()
 
@@ -53,7 +52,6 @@ def run(context: Context[MotionParams]) -> Weights:
         sh_degree=params.sh_degree,
         bound_m=params.bound_m,
         face_grid=params.face_grid,
-        mouth_grid=params.mouth_grid,
         motion_m=params.motion_m,
     )
     torch.manual_seed(params.seed)
