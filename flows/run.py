@@ -84,13 +84,21 @@ def failure(name: str, code: int, lines: Sequence[str]) -> StageFailedError:
     stage_code = int(found[-1]) if found else None
     busy = stage_code is None and any(mark in text for mark in BUSY)
     killed = code < 0 or (stage_code is not None and (stage_code < 0 or stage_code in KILLED))
+    words = _words(name, lines)
+    exit_code = 6 if busy else stage_code if stage_code in (2, 3, 4, 5, 6, 130) else 1
+    return StageFailedError(name, exit_code, words, passing=busy or killed or stage_code == 6)
+
+
+def _words(name: str, lines: Sequence[str]) -> str:
+    """Return the error as the stage has put it; of a traceback, what was raised and where."""
     starts = [position for position, line in enumerate(lines) if line.startswith("error: ")]
     if starts:
-        words = [line for line in lines[starts[-1] :] if re.match(r"(error|why|fix): |\s", line)]
-    else:
-        words = [line for line in lines if line.strip()][-12:]
-    exit_code = 6 if busy else stage_code if stage_code in (2, 3, 4, 5, 6, 130) else 1
-    return StageFailedError(name, exit_code, "\n".join(words), passing=busy or killed or stage_code == 6)
+        return "\n".join(line for line in lines[starts[-1] :] if re.match(r"(error|why|fix): |\s", line))
+    raised = [line for line in lines if re.match(r"[A-Za-z_.]+(Error|Exception|Interrupt|Exit)\b", line)]
+    places = [line.strip() for line in lines if line.startswith('  File "')]
+    if raised and places:
+        return str(GausstalkError(raised[-1], places[-1], f"see all of it: dvc repro --single-item {name}"))
+    return "\n".join([line for line in lines if line.strip()][-12:])
 
 
 def priorities(plan: Plan) -> dict[str, int]:

@@ -132,6 +132,7 @@ def publish(places: Places) -> dict[str, Any]:
         runs: dict[str, dict[str, Any]] = {}
         for entry in entries:
             runs[entry.key] = _log(places, client, experiment, entry, runs.get(entry.parent, {}).get("run_id", ""))
+        _close_others(client, experiment, set(runs))
     except Exception as error:  # noqa: BLE001 - MLflow only mirrors; whatever is wrong with it stops nothing
         log.warning("MLflow takes nothing (%s); `gausstalk publish` tries again", brief(error))
         return {"state": "pending", "why": brief(error), "runs": []}
@@ -168,6 +169,15 @@ def _log(places: Places, client: Any, experiment: str, entry: Entry, parent: str
     client.set_tag(run, STATE, "published")
     client.set_terminated(run)
     return {**done, "run_id": run, "new": True}
+
+
+def _close_others(client: Any, experiment: str, keys: set[str]) -> None:
+    """Close runs that hold curves of a step before the head (it has no numbers), so that the next one opens another."""
+    for run in client.search_runs([experiment], f"tags.`{STATE}` = 'live'"):
+        key = run.data.tags[KEY]
+        if key not in keys and any(other.startswith(f"{key}/") for other in keys):
+            client.set_tag(run.info.run_id, STATE, "curves")
+            client.set_terminated(run.info.run_id)
 
 
 def _columns(rows: list[dict[str, Any]]) -> dict[str, list[Any]]:

@@ -150,6 +150,16 @@ def test_why_a_stage_failed_decides_exit_code_and_retry(
     assert (error.exit_code, error.passing) == (exit_code, passing)
 
 
+def test_a_traceback_is_cut_down_to_what_was_raised_and_where() -> None:
+    lines = ["Traceback (most recent call last):", '  File "a.py", line 3, in run', "    x()", "    ^^^"]
+    lines += ["TypeError: x() takes 1 argument", "ERROR: failed to run: x, exited with 1"]
+    assert failure("report", 255, lines).words == (
+        "error: TypeError: x() takes 1 argument\n"
+        'why:   File "a.py", line 3, in run\n'
+        "fix:   see all of it: dvc repro --single-item report"
+    )
+
+
 def test_what_most_wait_for_comes_first(toy: Toy) -> None:
     plan: Plan = read_plan(toy.root)
     order = priorities(plan)

@@ -184,6 +184,16 @@ def test_publishing_logs_all_of_it_and_twice_adds_nothing(places: Places) -> Non
     assert len(runs_of(places)) == 3
 
 
+def test_curves_of_a_step_before_the_head_are_closed_too(places: Places, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tracking, "LEAVE_WITHIN_S", 30.0)
+    for speaker in ("ann", "bob"):
+        with live_curves(Keys(speaker=speaker), METHOD, "pose_refine", places) as live:
+            live.log(1, loss=1.0)
+    publish(places)
+    assert len(runs_of(places, key=f"ann/{METHOD}", state="curves")) == 1
+    assert len(runs_of(places, key=f"bob/{METHOD}", state="live")) == 1  # his head is not there yet
+
+
 def test_another_result_is_another_run_to_compare_with(places: Places) -> None:
     publish(places)
     path = places.root / "data/metrics/ann/evaluate/logmel/self.json"
