@@ -55,7 +55,7 @@ def collect_plate(frames: Iterable[tuple[Array, Array]], least_distance: float) 
     if distances is None:
         raise UsageError("no frames to collect a background plate from")
     usable = distances > least_distance
-    seen = usable.any(axis=0)
+    seen = np.asarray(usable.any(axis=0))
     values = np.where(usable[..., None], colours.astype(np.float32), np.nan)
     picture = np.zeros(colours.shape[1:], np.float32)
     picture[seen] = np.nanmedian(values[:, seen], axis=0)
@@ -96,7 +96,7 @@ def torso_layer(frame: Array, labels: Array, neck_rows: float, cloth_rows: float
     """Cut out neck and cloth and continue them behind the head, so that no hole shows when the jaw moves.
 
     Each column goes on upwards from its topmost pixel under the head, two hundredths darker a row; what the head hides
-    between two parts of the torso is filled smoothly; the continuation is blurred. After TalkingGaussian's torso images.
+    between two parts of the torso is filled smoothly; all of it is blurred (after TalkingGaussian's torso images).
 
     Args:
         frame: `[H, W, 3]` uint8.

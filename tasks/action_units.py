@@ -62,7 +62,9 @@ def run(context: Context[ActionUnitParams]) -> ActionUnits:
         "blinks_per_minute": float(_blinks(blink) / max(len(clip) / clip.fps / 60, 1e-6)),
         "mean": {name: float(value) for name, value in zip(units.names, units.intensity.mean(axis=0), strict=True)},
     }
-    result = ActionUnits(source, units.intensity, units.gaze, list(units.names), quality)
+    result = ActionUnits(
+        source=source, intensity=units.intensity, gaze=units.gaze, names=list(units.names), quality=quality
+    )
     _preview(context, clip, landmarks, result)
     return result
 
@@ -75,8 +77,7 @@ def _blinks(curve: np.ndarray) -> int:
 
 def _preview(context: Context[ActionUnitParams], clip: Clip, landmarks: Landmarks, units: ActionUnits) -> None:
     """Draw some frames with their strongest units, and all curves below."""
-    from tasks.people import mark_of
-    from tasks.pictures import draw_curves, save_strip, telling_frames
+    from tasks.pictures import draw_curves, mark_of_clip, save_strip, telling_frames
 
     tiles: list[np.ndarray] = []
     captions: list[str] = []
@@ -103,7 +104,7 @@ def _preview(context: Context[ActionUnitParams], clip: Clip, landmarks: Landmark
     gaze = {"gaze up - down": units.gaze[:, 1] - units.gaze[:, 0], "left - right": units.gaze[:, 3] - units.gaze[:, 2]}
     tiles.append(draw_curves(gaze, width, 130, shades))
     captions.append("")
-    save_strip(context.preview / "strip.jpg", tiles, mark_of(clip.basis), captions)
+    save_strip(context.preview / "strip.jpg", tiles, mark_of_clip(clip), captions)
 
 
 if __name__ == "__main__":

@@ -56,8 +56,7 @@ def run(context: Context[LayersParams]) -> Layers:
 
 
 def _preview(context: Context[LayersParams], clip: Clip, masks: Masks, layers: Layers) -> None:
-    from tasks.people import mark_of
-    from tasks.pictures import over_checkerboard, save_strip
+    from tasks.pictures import mark_of_clip, over_checkerboard, save_strip
 
     seen = np.flatnonzero(masks.valid) if masks.valid.any() else np.arange(len(masks.valid))
     tiles, captions = [layers.plate], ["the room"]
@@ -65,7 +64,7 @@ def _preview(context: Context[LayersParams], clip: Clip, masks: Masks, layers: L
         behind = np.round(layers.behind(int(t)) * 255).astype(np.uint8)
         tiles.append(np.concatenate([clip.frames[t], over_checkerboard(layers.torso[t]), behind]))
         captions.append(f"{t}: frame, torso, without head")
-    save_strip(context.preview / "strip.jpg", tiles, mark_of(clip.basis), captions)
+    save_strip(context.preview / "strip.jpg", tiles, mark_of_clip(clip), captions)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import numpy as np
@@ -73,7 +73,8 @@ def run(context: Context[ParseParams]) -> Masks:
         track(without_flicker(labels(), landmarks.cuts), f"parse {clip.speaker}", len(frames)),
         frames.shape[1:3],
     )
-    masks = Masks(parser, store, landmarks.valid, _quality(store, landmarks.cuts, appearance.mouth.tooth))
+    quality = _quality(store, landmarks.cuts, appearance.mouth.tooth)
+    masks = Masks(parser=parser, labels=store, valid=landmarks.valid, quality=quality)
     _preview(context, clip, landmarks, masks)
     return masks
 
@@ -85,7 +86,7 @@ def _nearest_valid(valid: np.ndarray) -> np.ndarray:
     return known[np.round(place).astype(int)]
 
 
-def _quality(store: FrameStore, cuts: list[int], tooth: float) -> dict[str, float]:
+def _quality(store: FrameStore, cuts: Sequence[int], tooth: float) -> dict[str, float]:
     """Measure how large the parts are and how much the head's mask changes from frame to frame."""
     from models.parsing.labels import head, inside_mouth, torso
 
@@ -110,17 +111,16 @@ def _quality(store: FrameStore, cuts: list[int], tooth: float) -> dict[str, floa
 
 def _preview(context: Context[ParseParams], clip: Clip, landmarks: Landmarks, masks: Masks) -> None:
     from models.parsing.labels import head, inside_mouth
-    from tasks.people import mark_of
-    from tasks.pictures import draw_labels, save_strip, telling_frames
+    from tasks.pictures import draw_labels, mark_of_clip, save_strip, telling_frames
 
     tiles: list[np.ndarray] = []
     captions: list[str] = []
     for t, caption in telling_frames(landmarks.points, landmarks.valid):
         frame, labels = clip.frames[t], masks.labels[t]
-        cut_out = np.where((head(labels) | inside_mouth(labels))[..., None], frame, np.uint8([60, 200, 60]))
+        cut_out = np.where((head(labels) | inside_mouth(labels))[..., None], frame, np.array([60, 200, 60], np.uint8))
         tiles.append(np.concatenate([draw_labels(frame, labels), cut_out]))
         captions.append(caption)
-    save_strip(context.preview / "strip.jpg", tiles, mark_of(clip.basis), captions)
+    save_strip(context.preview / "strip.jpg", tiles, mark_of_clip(clip), captions)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import cast
 
 import cv2
 import numpy as np
@@ -17,6 +18,8 @@ from models.heads.mediapipe_points import (
     LIP_PAIRS,
 )
 from models.parsing.labels import COLOURS
+from models.records import Clip
+from tasks.people import Basis, mark_of
 
 Array = np.ndarray
 Colour = tuple[int, int, int]
@@ -71,6 +74,11 @@ def save_strip(
         height = round(picture.shape[0] * MAX_WIDTH / picture.shape[1])
         picture = cv2.resize(picture, (MAX_WIDTH, height), interpolation=cv2.INTER_AREA)
     save_jpeg(path, with_mark(picture, mark))
+
+
+def mark_of_clip(clip: Clip) -> str:
+    """Return the mark that pictures of a clip carry."""
+    return mark_of(cast(Basis, clip.basis))
 
 
 def save_jpeg(path: Path, picture: Array) -> None:

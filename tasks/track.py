@@ -128,8 +128,7 @@ def _preview(
     """Draw the fitted mesh and, as dots, its landmarks (red) on the measured ones (green)."""
     import cv2
 
-    from tasks.people import mark_of
-    from tasks.pictures import draw_mesh, draw_points, save_strip, telling_frames
+    from tasks.pictures import draw_mesh, draw_points, mark_of_clip, save_strip, telling_frames
 
     faces = model.triangles
     if "face" in model.regions:
@@ -146,7 +145,7 @@ def _preview(
         dots = draw_points(dots, 2 * project(marks, result, t), (255, 40, 40), 1)
         tiles.append(np.concatenate([mesh, dots]))
         captions.append(f"{caption}, {result.residual_px[t]:.2f} px" if result.valid[t] else f"{caption}, no face")
-    save_strip(context.preview / "strip.jpg", tiles, mark_of(clip.basis), captions)
+    save_strip(context.preview / "strip.jpg", tiles, mark_of_clip(clip), captions)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from models.parsing.geometry import FaceFrame, face_oval
 Array = np.ndarray
 
 NETWORK_SIZE = 256
+NO_RECTANGLE = (0, 0, 0, 0)  # the mask says where to look
 COLOUR_SIZE = 128  # the cut is solved at this size; the border is then drawn at the frame's own
 
 
@@ -88,7 +89,7 @@ class ColourSegmenter:
         montage = np.hstack([_shrink(frame) for frame in frames])
         seeds = np.hstack([_seeds(p * _scale(f)) for f, p in zip(frames, points, strict=True)])
         cv2.setRNGSeed(1)
-        cv2.grabCut(montage, seeds, None, self._background, self._person, iterations, cv2.GC_INIT_WITH_MASK)
+        cv2.grabCut(montage, seeds, NO_RECTANGLE, self._background, self._person, iterations, cv2.GC_INIT_WITH_MASK)
 
     def probability(self, frame: Array, points: Array | None) -> Array:
         """See `Segmenter`; without a face, the last face tells where to look."""
@@ -96,7 +97,7 @@ class ColourSegmenter:
             self._last_face = points
         cut = _seeds(self._last_face * _scale(frame))
         background, person = self._background.copy(), self._person.copy()
-        cv2.grabCut(_shrink(frame), cut, None, background, person, 1, cv2.GC_EVAL_FREEZE_MODEL)
+        cv2.grabCut(_shrink(frame), cut, NO_RECTANGLE, background, person, 1, cv2.GC_EVAL_FREEZE_MODEL)
         mask = ((cut == cv2.GC_FGD) | (cut == cv2.GC_PR_FGD)).astype(np.float32)
         mask = cv2.resize(mask, frame.shape[1::-1], interpolation=cv2.INTER_LINEAR)
         return follow_edges(frame, mask)

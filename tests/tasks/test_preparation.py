@@ -1,0 +1,302 @@
+"""The stages from footage to trusted figures, run on a small drawn speaker about whom everything is known."""
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+
+from models.demo.head_model import build
+from models.errors import InputError, MissingAssetError, UsageError
+from models.heads.mediapipe_points import LANDMARK_COUNT, OVAL
+from models.parsing import labels as L
+from models.parsing.geometry import LIPS_OUTER, coverage
+from models.records import (
+    TEST,
+    ActionUnits,
+    Clip,
+    DemoTruth,
+    HeadTrack,
+    Landmarks,
+    Layers,
+    Masks,
+    RefinedPoses,
+    store_path,
+)
+from models.storage import FrameStore
+from tasks import action_units, layers, parse, quality, track
+from tasks.places import Keys, Places
+from tasks.stage import execute
+
+SIZE, FRAMES = 128, 36
+KEYS = Keys(speaker="drawn")
+FOCAL = 330.0
+INTRINSICS = np.array([[FOCAL, 0, SIZE / 2], [0, FOCAL, SIZE / 2], [0, 0, 1]], np.float32)
+TIME = np.arange(FRAMES)
+BLINK = np.exp(-0.5 * ((TIME - 18) / 1.2) ** 2)
+JAW = 0.25 * (1 + np.sin(TIME / 2.5))
+
+
+def pose(t):
+    """A head that turns a little, 0.96 m away."""
+    yaw, pitch, roll = 0.12 * np.sin(t / 6), 0.05 * np.cos(t / 5), 0.04 * np.sin(t / 9)
+    cy, sy, cp, sp, cr, sr = (f(a) for a in (yaw, pitch, roll) for f in (np.cos, np.sin))
+    turn = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]]) @ np.array([[1, 0, 0], [0, cp, -sp], [0, sp, cp]])
+    turn = turn @ np.array([[cr, -sr, 0], [sr, cr, 0], [0, 0, 1]])
+    matrix = np.eye(4)
+    matrix[:3, :3] = np.diag([1.0, -1.0, -1.0]) @ turn  # head axes (y up, z to us) to camera axes (y down, z away)
+    matrix[:3, 3] = 0.004 * np.sin(t / 7), 0.002 * np.cos(t / 4), 0.96
+    return matrix
+
+
+def expressions(model):
+    """The coefficients of every frame `[T, E]`."""
+    values = np.zeros((FRAMES, len(model.expression_names)), np.float32)
+    for name, curve in (("jaw", JAW), ("blink_left", BLINK), ("blink_right", BLINK)):
+        values[:, model.expression_names.index(name)] = curve
+    return values
+
+
+def draw(points, rng):
+    """A frame and its labels: wall, sweater, neck, hair, face and lips."""
+    rows, columns = np.mgrid[:SIZE, :SIZE] + 0.5
+    oval = coverage(points[list(OVAL)], SIZE, SIZE) > 0.5
+    x, y = points[list(OVAL)].mean(0)
+    half, height = np.ptp(points[list(OVAL)], axis=0) / 2
+    labels = np.zeros((SIZE, SIZE), np.uint8)
+    labels[(rows > SIZE - 14) & (np.abs(columns - x) < 54)] = L.CLOTH
+    labels[(rows > y) & (rows <= SIZE - 12) & (np.abs(columns - x) < 0.5 * half)] = L.NECK
+    crown = ((columns - x) / (1.12 * half)) ** 2 + ((rows - y + 0.25 * height) / (1.15 * height)) ** 2 < 1
+    labels[crown & (rows < y)] = L.HAIR
+    labels[oval] = L.SKIN
+    labels[coverage(points[list(LIPS_OUTER)], SIZE, SIZE) > 0.5] = L.LIPS
+    colours = {
+        L.BACKGROUND: (130, 150, 165),
+        L.CLOTH: (40, 60, 130),
+        L.NECK: (205, 150, 125),
+        L.HAIR: (60, 40, 28),
+        L.SKIN: (228, 176, 148),
+        L.LIPS: (185, 85, 85),
+    }
+    frame = np.zeros((SIZE, SIZE, 3), np.float32)
+    for label, colour in colours.items():
+        frame[labels == label] = colour
+    frame += rng.normal(0, 3, frame.shape)
+    return np.clip(cv2.GaussianBlur(frame, (3, 3), 0.6), 0, 255).astype(np.uint8), labels
+
+
+def make_project(root):
+    """Write records of ingest and landmarks, truth and stand-in refined poses of the drawn speaker."""
+    places, model, rng = Places(root), build(), np.random.default_rng(0)
+    (root / "data" / "speakers").mkdir(parents=True)
+    places.speaker_record("drawn").write_text(
+        "name: Drawn\nbasis: synthetic\nlandmarks: truth\nhead_model: procedural\nsources: [video.mp4]\n"
+    )
+    (root / "data" / "assets.toml").write_text(
+        '[selfie_segmentation]\nfile = "none.tflite"\nurl = ""\nsha256 = ""\nbytes = 1\nlicence = ""\nwhat = "masks"\n'
+    )
+    values = expressions(model)
+    poses = np.stack([pose(t) for t in TIME])
+    space = np.full((FRAMES, LANDMARK_COUNT, 3), np.nan, np.float32)
+    space[:, model.landmark_index] = np.stack([model.landmarks(None, v) for v in values])
+    camera = np.einsum("tij,tpj->tpi", poses[:, :3, :3], space) + poses[:, None, :3, 3]
+    image = camera @ INTRINSICS.T
+    points = (image[..., :2] / image[..., 2:]).astype(np.float32)
+    present = np.zeros(LANDMARK_COUNT, bool)
+    present[model.landmark_index] = True
+    pictures, labels = zip(*(draw(p, rng) for p in points), strict=True)
+    valid = np.ones(FRAMES, bool)
+    valid[30:32] = False
+    split = np.zeros(FRAMES, np.int8)
+    split[-6:] = TEST
+
+    truth = places.raw_speaker("drawn") / "truth"
+    store = FrameStore.create(store_path(truth, "labels"), labels, (SIZE, SIZE))
+    units = np.stack([5 * JAW, 5 * BLINK], axis=1).astype(np.float32)
+    DemoTruth(
+        width=SIZE,
+        height=SIZE,
+        labels=store,
+        intrinsics=INTRINSICS,
+        world_to_camera=poses.astype(np.float32),
+        expression=values,
+        landmarks_px=points,
+        landmarks_m=space,
+        present=present,
+        action_units=units,
+        gaze=np.zeros((FRAMES, 4), np.float32),
+        expression_names=list(model.expression_names),
+        action_unit_names=["AU26", "AU45"],
+    ).save(truth)
+
+    ingest = places.record("ingest", KEYS)
+    Clip(
+        speaker="drawn",
+        basis="synthetic",
+        fps=25.0,
+        sample_rate=16000,
+        frames=FrameStore.create(store_path(ingest, "frames"), pictures, (SIZE, SIZE, 3)),
+        sound=(3000 * rng.normal(size=FRAMES * 640) * np.repeat(JAW, 640)).astype(np.int16),
+        cuts=np.zeros(0, np.int32),
+        split=split,
+        sources=[{"crop": [0, 0, SIZE]}],
+        fitness={"silence_share": 0.1, "verdicts": ["only 1 s"]},
+    ).save(ingest)
+    seen = points.copy()
+    seen[~valid] = np.nan
+    Landmarks(
+        source="truth",
+        points=seen + rng.normal(0, 0.1, seen.shape).astype(np.float32),
+        present=present,
+        valid=valid,
+        blendshapes=np.zeros((FRAMES, 0), np.float32),
+    ).save(places.record("landmarks", KEYS))
+    return places
+
+
+def run_all(places):
+    """Run the stages of preparation in order; refinement is stood in for by the tracked poses."""
+    execute(parse.STAGE, parse.run, KEYS, places, parse.ParseParams(learning_frames=12))
+    execute(layers.STAGE, layers.run, KEYS, places, layers.LayersParams())
+    execute(track.STAGE, track.run, KEYS, places, track.TrackParams(focal_factor=FOCAL / SIZE))
+    head = HeadTrack.load(places.record("track", KEYS))
+    refined = RefinedPoses(head.world_to_camera, np.zeros((FRAMES, 4), np.float32))
+    refined.save(places.record("pose_refine", KEYS))
+    execute(action_units.STAGE, action_units.run, KEYS, places, action_units.ActionUnitParams())
+    execute(quality.STAGE, quality.run, KEYS, places, quality.NoParams())
+
+
+@pytest.fixture(scope="module")
+def places(tmp_path_factory):
+    places = make_project(tmp_path_factory.mktemp("project"))
+    run_all(places)
+    return places
+
+
+@pytest.fixture(scope="module")
+def rows(places):
+    content = json.loads((places.metrics("quality", KEYS) / "quality.json").read_text())
+    return {(row["stage"], row["metric"]): row for row in content["rows"]}
+
+
+def test_every_frame_is_labelled_also_where_no_face_was_seen(places):
+    masks = Masks.load(places.record("parse", KEYS))
+    truth = DemoTruth.load(places.raw_speaker("drawn") / "truth")
+    assert masks.parser == "colour"
+    assert len(masks.labels) == FRAMES
+    assert list(np.flatnonzero(~masks.valid)) == [30, 31]
+    for t in (3, 30):
+        assert L.intersection_over_union(masks.labels[t] > 0, truth.labels[t] > 0) > 0.93
+    assert not L.select(masks.labels[30], (L.LIPS, L.EYES)).any()
+
+
+def test_torso_over_plate_is_the_frame_without_a_head(places):
+    stored = Layers.load(places.record("layers", KEYS))
+    masks = Masks.load(places.record("parse", KEYS))
+    frames = Clip.load(places.record("ingest", KEYS)).frames
+    behind = np.round(stored.behind(5) * 255)
+    cloth = masks.labels[5] == L.CLOTH
+    far = np.zeros_like(cloth)
+    far[SIZE - 8 :] = True
+    assert np.array_equal(behind[cloth & far], frames[5][cloth & far])
+    forehead = L.select(masks.labels[5], (L.HAIR,))
+    assert np.abs(np.median(behind[forehead], axis=0) - (130, 150, 165)).max() < 12
+
+
+def test_tracking_finds_pose_and_expression(places):
+    head = HeadTrack.load(places.record("track", KEYS))
+    assert head.model == "demo"
+    assert np.isnan(head.residual_px[30])
+    assert np.nanmax(head.residual_px) < 1.0
+    jaw = head.expression[:, head.expression_names.index("jaw")]
+    assert np.corrcoef(jaw, JAW)[0, 1] > 0.97
+    assert head.rest_landmarks.shape == (len(head.landmark_index), 3)
+
+
+def test_action_units_follow_the_face(places):
+    units = ActionUnits.load(places.record("action_units", KEYS))
+    assert units.source == "geometry"
+    assert np.corrcoef(units.columns(("AU45",))[:, 0], BLINK)[0, 1] > 0.95
+    assert units.quality["interpolated_frames"] == 2
+
+
+@pytest.mark.parametrize(
+    ("stage", "metric", "most"),
+    [
+        ("track", "true_rotation_error", 0.6),
+        ("track", "true_sideways_error", 0.8),
+        ("track", "true_landmark_error", 0.5),
+        ("track", "true_shape_error", 3.0),
+        ("landmarks", "longest_gap", 2),
+    ],
+)
+def test_errors_against_truth_are_small(rows, stage, metric, most):
+    assert 0 <= rows[stage, metric]["value"] <= most
+    assert rows[stage, metric]["ok"]
+
+
+def test_overlap_and_correlations_with_truth_are_told(rows):
+    assert rows["parse", "iou head"]["value"] > 0.9
+    assert rows["parse", "iou person"]["ok"] is True
+    assert rows["action_units", "r AU45"]["value"] > 0.95
+    assert rows["action_units", "r gaze up-down"]["value"] is None
+    assert rows["action_units", "r gaze up-down"]["ok"] is None
+    assert rows["landmarks", "lips_with_sound"]["value"] > 0.8
+
+
+def test_what_fails_is_said_in_words(rows, places):
+    content = json.loads((places.metrics("quality", KEYS) / "quality.json").read_text())
+    assert content["truth"] is True
+    failed = [row for row in content["rows"] if row["ok"] is False]
+    assert len(content["verdicts"]) == 1 + len(failed)
+    assert content["verdicts"][0] == "only 1 s"
+    assert rows["landmarks", "found_share"]["ok"] is False
+    assert any("found_share" in verdict for verdict in content["verdicts"])
+
+
+@pytest.mark.parametrize("stage", ["parse", "layers", "track", "action_units"])
+def test_previews_are_pictures_of_bounded_width(places, stage):
+    picture = cv2.imread(str(places.preview(stage, KEYS) / "strip.jpg"))
+    assert picture is not None
+    assert picture.shape[1] <= 1800
+    assert picture.std() > 10
+
+
+def test_stages_give_the_same_bytes_again(places, tmp_path):
+    again = make_project(tmp_path / "again")
+    run_all(again)
+    for stage, field in (("parse", "labels"), ("layers", "torso")):
+        one, other = (FrameStore(store_path(p.record(stage, KEYS), field)) for p in (places, again))
+        assert all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
+    for stage, record in (("track", HeadTrack), ("action_units", ActionUnits)):
+        one, other = (record.load(p.record(stage, KEYS)) for p in (places, again))
+        name = "world_to_camera" if stage == "track" else "intensity"
+        assert np.array_equal(getattr(one, name), getattr(other, name))
+
+
+def test_the_network_parser_names_the_asset_it_lacks(places, monkeypatch):
+    monkeypatch.delenv("GAUSSTALK_ASSETS", raising=False)
+    with pytest.raises(MissingAssetError, match="selfie_segmentation"):
+        execute(parse.STAGE, parse.run, KEYS, places, parse.ParseParams(parser="mediapipe"))
+    assert Masks.load(places.record("parse", KEYS)).parser == "colour"
+
+
+def test_blendshapes_cannot_be_asked_of_landmarks_without(places):
+    params = action_units.ActionUnitParams(source="blendshapes")
+    with pytest.raises(UsageError, match="no blendshapes"):
+        execute(action_units.STAGE, action_units.run, KEYS, places, params)
+
+
+def test_a_clip_without_any_face_is_refused(tmp_path):
+    places = make_project(tmp_path / "faceless")
+    landmarks = Landmarks.load(places.record("landmarks", KEYS))
+    nobody = Landmarks(
+        source="truth",
+        points=np.full_like(landmarks.points, np.nan),
+        present=landmarks.present,
+        valid=np.zeros(FRAMES, bool),
+        blendshapes=landmarks.blendshapes,
+    )
+    nobody.save(places.record("landmarks", KEYS))
+    with pytest.raises(InputError, match="no frame"):
+        execute(parse.STAGE, parse.run, KEYS, places, parse.ParseParams())
