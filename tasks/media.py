@@ -1,4 +1,4 @@
-"""Reading and writing of video and sound; the only user of PyAV.
+"""Reading and writing of video and sound; with the two modules it is made of the only user of PyAV.
 
 A file is untrusted: only known containers are opened, only from disk, sizes and durations are bounded, and whatever
 goes wrong inside FFmpeg's libraries leaves here as an `InputError` that names the file and, if it is known, the second.
@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +17,19 @@ import av.error
 import numpy as np
 
 from models.errors import InputError
+from tasks.media_opening import (
+    FAULTS,
+    FPS,
+    MAX_SECONDS,
+    MediaInfo,
+    end_of,
+    info_of,
+    opened,
+    picture_of,
+    probe,
+    stamp_of,
+    too_long,
+)
 from tasks.media_writing import SAMPLE_RATE, draw_mark, write_video, write_wav
 
 __all__ = [
@@ -34,46 +45,10 @@ __all__ = [
     "write_wav",
 ]
 
-FPS = 25.0
-MAX_PIXELS = 4096 * 4096  # of one picture; an 8k picture is refused
-MAX_SECONDS = 3600.0
 MAX_GAP_S = 2.0  # a picture that stands longer is a fault of the file, not of the speaker
 TRUNCATED_S = 0.5  # how much shorter than its header a stream may be
 SOUND_GAP_S = 0.05  # sound packets further apart than this are not one recording
-# Playlists and the like would let a file name other files or hosts; raw streams carry no clock.
-CONTAINERS = (
-    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts,asf,flv,ogg,wav,w64,flac,mp3,aac,aiff,au,caf,amr,dv,mxf"
-)
-# What PyAV raises at damaged files; the IndexError comes from streams that appear in the middle of one.
-FAULTS = (av.error.FFmpegError, ValueError, IndexError, MemoryError)
 HDR_TRANSFERS = (16, 18)  # PQ and HLG in FFmpeg's AVColorTransferCharacteristic
-UNSPECIFIED_COLOURS, ITU_709 = 2, 1  # FFmpeg's AVColorSpace
-
-
-@dataclass(frozen=True)
-class MediaInfo:
-    """What the header of a file says. Width and height are those of the upright picture with square pixels."""
-
-    path: Path
-    width: int
-    height: int
-    frame_rate: float
-    seconds: float
-    video_codec: str
-    has_sound: bool
-    sound_rate: int = 0
-    sound_channels: int = 0
-    sound_codec: str = ""
-
-
-def probe(path: Path) -> MediaInfo:
-    """Return what the header of a video says.
-
-    Raises:
-        InputError: the file is missing, empty, no video, too large or too long.
-    """
-    with _opened(path) as container:
-        return _info(container, path)
 
 
 class FrameReader:
@@ -89,6 +64,8 @@ class FrameReader:
         use_damaged: stop where a damaged file breaks (`note` says so) instead of raising.
         max_seconds: the longest video that is read.
         threads: of the decoder, 0 for as many as there are cores.
+        exact: convert colours without the rounding of FFmpeg's default, which is 1 to 2 levels too dark and blurs
+            the colour of lips, but four times as fast.
     """
 
     def __init__(
@@ -98,12 +75,13 @@ class FrameReader:
         use_damaged: bool = False,
         max_seconds: float = MAX_SECONDS,
         threads: int = 0,
+        exact: bool = True,
     ) -> None:
         self.path, self.fps, self.use_damaged, self.max_seconds = path, fps, use_damaged, max_seconds
-        self.threads = threads
+        self.threads, self.exact = threads, exact
         self.info = probe(path)
         if self.info.seconds > max_seconds:
-            raise _too_long(path, self.info.seconds, max_seconds)
+            raise too_long(path, self.info.seconds, max_seconds)
         self.count, self.source_count, self.origin_s, self.note = 0, 0, 0.0, ""
         self._packets_end_s = 0.0
         self.remarks: set[str] = set()
@@ -123,7 +101,7 @@ class FrameReader:
                 interval = time - held[0]
             held = (time, frame)
             if time > self.max_seconds:
-                raise _too_long(self.path, time, self.max_seconds)
+                raise too_long(self.path, time, self.max_seconds)
         if held is None:
             raise InputError(
                 f"{self.path}: no picture in it can be decoded", self.note, "export the video again as mp4"
@@ -138,20 +116,20 @@ class FrameReader:
         image: np.ndarray | None = None
         while (self.count / self.fps + 1e-6 < limit_s) or self.count == 0:
             if image is None:
-                image = _picture(frame, self.info)
+                image = picture_of(frame, self.info, self.exact)
             self.count += 1
             yield image
 
     def _timed(self, interval: float) -> Iterator[tuple[float, av.VideoFrame]]:
         """Yield decoded pictures with their time since the first one, strictly increasing."""
         previous = -math.inf
-        with _opened(self.path) as container:
+        with opened(self.path) as container:
             stream = container.streams.video[0]
             stream.thread_type = "AUTO"
             stream.codec_context.thread_count = self.threads
             size: tuple[int, int] | None = None
             for frame in self._decoded(container, stream):
-                stamp = _stamp(frame)
+                stamp = stamp_of(frame)
                 size = size or (frame.width, frame.height)
                 time = stamp - self.origin_s if stamp is not None else max(0.0, previous + interval)
                 if (frame.width, frame.height) != size:
@@ -172,7 +150,7 @@ class FrameReader:
             reached = self.origin_s + previous + interval
             if stream.duration is None and container.format.name != "avi":  # the header knows only of both together
                 reached = max(reached, self._packets_end_s)
-            missing = _end_of(container, stream) - reached
+            missing = end_of(container, stream) - reached
             if not self.note and size is not None and missing > max(TRUNCATED_S, 2 * interval):
                 self._broken(previous, f"its header promises {missing:.1f} s more: it was cut off, or not copied whole")
 
@@ -191,7 +169,7 @@ class FrameReader:
                     if frame.is_corrupt:
                         self._broken(second, "the picture is damaged from there on")
                         return
-                    stamp = _stamp(frame)
+                    stamp = stamp_of(frame)
                     if not started:
                         self.origin_s, second = stamp or 0.0, 0.0
                     elif stamp is not None:
@@ -240,7 +218,7 @@ def read_sound(
     ends = [round((start - origin) * sample_rate) + len(piece) for start, piece in pieces]
     length = max(0, *ends) if samples is None else samples
     if length > max_seconds * sample_rate:
-        raise _too_long(path, length / sample_rate, max_seconds)
+        raise too_long(path, length / sample_rate, max_seconds)
     sound = np.zeros(length, np.int16)
     for start, piece in pieces:
         first = round((start - origin) * sample_rate)
@@ -261,7 +239,7 @@ def _sound_pieces(path: Path, sample_rate: int, max_seconds: float) -> list[tupl
         if resampler is not None:
             pieces[-1][1].extend(_samples(out) for out in resampler.resample(None))
 
-    with _opened(path) as container:
+    with opened(path) as container:
         if not container.streams.audio:
             raise InputError(
                 f"{path}: there is no sound in it",
@@ -291,7 +269,7 @@ def _sound_pieces(path: Path, sample_rate: int, max_seconds: float) -> list[tupl
                     )
                 due += frame.samples / frame.sample_rate
                 if due - pieces[0][0] > max_seconds:
-                    raise _too_long(path, due - pieces[0][0], max_seconds)
+                    raise too_long(path, due - pieces[0][0], max_seconds)
                 frame.pts = None  # the resampler would stretch over what it takes for a hole; `due` keeps the clock
                 pieces[-1][1].extend(_samples(out) for out in resampler.resample(frame))
         drain()
@@ -305,8 +283,8 @@ def _sound_pieces(path: Path, sample_rate: int, max_seconds: float) -> list[tupl
 def read_frames_near(path: Path, seconds: Iterable[float]) -> list[np.ndarray]:
     """Return about one upright RGB picture `[H, W, 3]` near each instant, by seeking; those that fail are left out."""
     images: list[np.ndarray] = []
-    with _opened(path) as container:
-        info = _info(container, path)
+    with opened(path) as container:
+        info = info_of(container, path)
         stream = container.streams.video[0]
         start = stream.start_time or 0
         for second in seconds:
@@ -315,99 +293,8 @@ def read_frames_near(path: Path, seconds: Iterable[float]) -> list[np.ndarray]:
                 frame = next(frame for frame in container.decode(stream) if not frame.is_corrupt)
             except (*FAULTS, StopIteration):
                 continue
-            images.append(_picture(frame, info))
+            images.append(picture_of(frame, info, exact=False))
     return images
-
-
-def _opened(path: Path) -> av.container.InputContainer:
-    """Open a file for reading, from disk only and as one of the known containers."""
-    if not path.is_file():
-        raise InputError(f"{path}: no such file", "", "put the recording there, or correct the record's sources")
-    if path.stat().st_size == 0:
-        raise InputError(f"{path}: the file is empty", "0 bytes", "copy the recording again")
-    options = {"format_whitelist": CONTAINERS, "protocol_whitelist": "file"}
-    try:
-        return av.open(str(path), options=options, metadata_errors="replace")
-    except (*FAULTS, OSError) as error:
-        raise InputError(
-            f"{path}: not a video or sound file that can be read",
-            f"it is damaged, was not copied whole, or is something else ({error})",
-            "copy or export it again, for example as mp4 (H.264, AAC) or wav",
-        ) from error
-
-
-def _info(container: Any, path: Path) -> MediaInfo:
-    if not container.streams.video:
-        raise InputError(f"{path}: there is no picture in it", "the file has sound only", "use a video")
-    video = container.streams.video[0]
-    context = video.codec_context
-    if context is None:
-        raise InputError(f"{path}: the codec of the picture is not known here", "", "export the video as mp4 (H.264)")
-    if context.width < 16 or context.height < 16 or context.width * context.height > MAX_PIXELS:
-        raise InputError(
-            f"{path}: pictures of {context.width} x {context.height}",
-            f"between 16 pixels a side and {MAX_PIXELS // 2**20} megapixels can be used",
-            "scale the video to 1080p",
-        )
-    turned = _first_rotation(container, video, path) % 180 == 90
-    width, height = _square_pixel_size(context.width, context.height, video.sample_aspect_ratio)
-    rate = float(video.average_rate or video.guessed_rate or FPS)
-    sound = container.streams.audio[0] if container.streams.audio else None
-    return MediaInfo(
-        path,
-        height if turned else width,
-        width if turned else height,
-        rate if 0.1 <= rate <= 1000 else FPS,
-        max(0.0, _end_of(container, video) - float((video.start_time or 0) * video.time_base)),
-        context.name,
-        sound is not None,
-        (sound.codec_context.sample_rate or 0) if sound and sound.codec_context else 0,
-        (sound.codec_context.channels or 0) if sound and sound.codec_context else 0,
-        sound.codec_context.name if sound and sound.codec_context else "",
-    )
-
-
-def _first_rotation(container: Any, stream: Any, path: Path) -> int:
-    """Return the rotation in degrees of the first picture; the container is rewound."""
-    try:
-        frame = next((frame for frame in container.decode(stream)), None)
-        container.seek(0 if container.start_time is None else container.start_time)
-    except FAULTS as error:
-        raise InputError(f"{path}: its pictures cannot be decoded", str(error), "export the video again") from error
-    if frame is None:
-        raise InputError(f"{path}: no picture in it can be decoded", "", "copy or export the video again")
-    return int(frame.rotation)
-
-
-def _square_pixel_size(width: int, height: int, aspect: Fraction | None) -> tuple[int, int]:
-    if not aspect or not 0.25 < aspect < 4 or abs(float(aspect) - 1) < 0.02:
-        return width, height
-    return max(16, round(width * float(aspect))), height
-
-
-def _picture(frame: av.VideoFrame, info: MediaInfo) -> np.ndarray:
-    """Return a decoded picture upright, with square pixels, as `[H, W, 3]` uint8 RGB."""
-    quarter_turns = round(frame.rotation / 90) % 4  # counter-clockwise, as np.rot90 has it
-    width, height = (info.height, info.width) if quarter_turns % 2 else (info.width, info.height)
-    # FFmpeg takes pictures without colour tags for ITU-R 601, which from 720 lines on is hardly ever true.
-    untagged = frame.colorspace == UNSPECIFIED_COLOURS and frame.height >= 720
-    colours = ITU_709 if untagged else None
-    image = frame.reformat(width, height, "rgb24", src_colorspace=colours).to_ndarray()
-    return np.ascontiguousarray(np.rot90(image, quarter_turns))
-
-
-def _stamp(frame: av.VideoFrame) -> float | None:
-    """Return the instant of a picture on the file's clock, None if the file does not say."""
-    return None if frame.pts is None or frame.time_base is None else float(frame.pts * frame.time_base)
-
-
-def _end_of(container: Any, stream: Any) -> float:
-    """Return the instant on the file's clock at which the header says that the stream ends."""
-    if container.format.name == "avi" and stream.frames and stream.average_rate:
-        return float(stream.frames / stream.average_rate)  # its duration is corrected to what is there
-    if stream.duration is not None:
-        return float(((stream.start_time or 0) + stream.duration) * stream.time_base)
-    return (container.duration or 0) / 1e6  # some containers count it from 0, others from their start: the lower bound
 
 
 def _packets(container: Any, stream: Any, path: Path) -> Iterator[Any]:
@@ -419,11 +306,3 @@ def _packets(container: Any, stream: Any, path: Path) -> Iterator[Any]:
 
 def _samples(frame: av.AudioFrame) -> np.ndarray:
     return frame.to_ndarray().reshape(-1)
-
-
-def _too_long(path: Path, seconds: float, limit: float) -> InputError:
-    return InputError(
-        f"{path}: it lasts {seconds:.0f} s",
-        f"at most {limit:.0f} s are read; a few minutes are enough",
-        "cut out the best part, or raise ingest.max_seconds",
-    )

@@ -15,6 +15,7 @@ import numpy as np
 from models.errors import UsageError
 
 SAMPLE_RATE = 16000
+ITU_709, LIMITED_RANGE = 1, 1  # FFmpeg's AVColorSpace (primaries and transfer have the same number) and AVColorRange
 
 
 def draw_mark(image: np.ndarray, mark: str) -> np.ndarray:
@@ -104,8 +105,12 @@ def _encode(
             shape = image.shape
             video.height, video.width = shape[0] + shape[0] % 2, shape[1] + shape[1] % 2
             video.pix_fmt = "yuv420p"
+            # Players guess the colours of what is not tagged, small pictures otherwise than large ones.
+            video.codec_context.colorspace = video.codec_context.color_primaries = ITU_709
+            video.codec_context.color_trc, video.codec_context.color_range = ITU_709, LIMITED_RANGE
         even = np.pad(draw_mark(image, mark), ((0, shape[0] % 2), (0, shape[1] % 2), (0, 0)), "edge")
         frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(even), format="rgb24")
+        frame = frame.reformat(format="yuv420p", dst_colorspace=ITU_709, dst_color_range=LIMITED_RANGE)
         frame.pts, frame.time_base = count, 1 / rate
         container.mux(video.encode(frame))
         count += 1

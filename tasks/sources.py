@@ -106,7 +106,7 @@ def clip_pictures(clip: Clip, places: Places, largest: int, threads: int = 0) ->
     for source in clip.sources:
         path = source_path(places, clip.speaker, source["file"])
         crop = Crop(*source["crop"])
-        reader = FrameReader(path, clip.fps, source["damaged"], math.inf, threads)
+        reader = FrameReader(path, clip.fps, source["damaged"], math.inf, threads, exact=False)
         if sha256_of(path) != source["sha256"]:
             raise InputError(f"{path}: changed since it was ingested", "", "run ingest again: dvc repro")
         for image in reader:
