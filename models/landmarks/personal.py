@@ -22,12 +22,10 @@ MIN_FRAMES = 24
 MAX_FRAMES = 600  # more training frames than these do not help one face, and the kernel grows with their square
 COPIES = 4  # distorted copies of each training frame
 THUMBNAIL = 48  # side of the picture of the whole frame, pixels
-FACE = (64, 64)  # crop sizes, width and height, pixels
-MOUTH, EYE = (56, 44), (40, 28)
+FACE = (64, 64)  # width and height of the crop of the face, pixels
 FOLDS, STRETCHES = 5, 4  # every fifth of 20 stretches of frames is held out to choose the regularisation
 RIDGES = (3e-4, 3e-3, 3e-2, 0.3)
 TRUSTS = (0.02, 0.1, 0.5, 2.5, 12.0)
-MARGIN = {"mouth": 1.5, "eye": 1.45}  # how much larger a crop is than the box of its points in training
 PLACE_JITTER = (
     0.06,
     0.05,
@@ -39,6 +37,8 @@ MIN_LIKENESS = 0.65  # correlation of the face crop with the faces of training b
 MOUTH_POINTS = tuple(sorted({p for name, curve in CURVES.items() if name.startswith("lip") for p in curve}))
 RIGHT_EYE = tuple(sorted({p for name, curve in CURVES.items() if name.startswith("eye_right") for p in curve}))
 LEFT_EYE = tuple(sorted({p for name, curve in CURVES.items() if name.startswith("eye_left") for p in curve}))
+# Points, size of the crop, and how much larger it is than the box of the points in training.
+PARTS = ((MOUTH_POINTS, (56, 44), 1.5), (RIGHT_EYE, (40, 28), 1.45), (LEFT_EYE, (40, 28), 1.45))
 # Corners of the eyes, bridge and tip of the nose, its wings: the points that a face is placed by.
 PLACING = tuple(sorted({33, 133, 362, 263, 1, 2, 168, 98, 327, *RIGID_PATCH}))
 
@@ -134,6 +134,8 @@ def _solve(
 def _leading(centred: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the `count` largest eigenvalues and eigenvectors `[d, count]` of the covariance of `centred` `[n, d]`."""
     n, d = centred.shape
+    # Single precision is twice as fast and far finer than the noise of the pictures.
+    centred = centred.astype(np.float32)
     small = centred @ centred.T if n < d else centred.T @ centred
     values, vectors = eigh(small / n, subset_by_index=(len(small) - count, len(small) - 1))
     if n < d:
@@ -210,8 +212,11 @@ class PersonalLandmarks:
         shapes = points[usable].astype(np.float64)
         self._shape = _upright(_mean_shape(shapes[:, self._placing]), list(self._placing))
         to_face = [similarity_between(shape[self._placing], self._shape) for shape in shapes]
-        self._learn_to_place(pictures, to_face)
-        self._learn_parts(pictures, shapes, to_face, given, random)
+        self._face_crop = _to_crop(np.zeros(2), 2 * FACE_REACH * np.ones(2), FACE)
+        self._learn(pictures, shapes, to_face, given, random)
+        crops = np.array([_details(self._face_input(p, t)) for p, t in zip(pictures, to_face, strict=True)])
+        mean = crops.mean(0)
+        self._faces = mean, _leading(crops - mean, min(12, len(crops) - 1))[1]
 
     def __call__(self, frame: np.ndarray) -> tuple[np.ndarray, float]:
         """Return the points `[478, 2]` float32 and the likeness.
@@ -234,27 +239,7 @@ class PersonalLandmarks:
 
     # -- learning
 
-    def _learn_to_place(self, pictures: list[np.ndarray], to_face: list[np.ndarray]) -> None:
-        random = np.random.default_rng(1)
-        self._face_crop = _to_crop(np.zeros(2), 2 * FACE_REACH * np.ones(2), FACE)
-        thumbs, placements, crops, corrections = [], [], [], []
-        for picture, transform in zip(pictures, to_face, strict=True):
-            for _ in range(COPIES):
-                distorted = _distort(picture, random)
-                shift = _jitter(PLACE_JITTER, random)
-                thumbs.append(_thumbnail(distorted))
-                placements.append(_parameters(transform))
-                moved = chain(shift, transform)
-                crops.append(self._face_input(distorted, moved))
-                corrections.append(_parameters(chain(transform, invert(moved))))
-        self._coarse = Regressor(np.array(thumbs), np.array(placements), COPIES, 60)
-        self._fine = Regressor(np.array(crops), np.array(corrections), COPIES)
-        aligned = np.array([_details(self._face_input(p, t)) for p, t in zip(pictures, to_face, strict=True)])
-        mean = aligned.mean(0)
-        _, basis = _leading(aligned - mean, min(12, len(aligned) - 1))
-        self._faces = mean, basis
-
-    def _learn_parts(
+    def _learn(
         self,
         pictures: list[np.ndarray],
         shapes: np.ndarray,
@@ -262,38 +247,46 @@ class PersonalLandmarks:
         given: np.ndarray,
         random: np.random.Generator,
     ) -> None:
-        groups = [
-            (MOUTH_POINTS, MOUTH, MARGIN["mouth"]),
-            (RIGHT_EYE, EYE, MARGIN["eye"]),
-            (LEFT_EYE, EYE, MARGIN["eye"]),
-        ]
-        taken = {p for group, _, _ in groups for p in group}
-        rest = tuple(p for p in PLACING if p not in taken)
-        upright = np.array([move(t, s) for t, s in zip(to_face, shapes, strict=True)])
-        plans = []
-        for group, size, margin in groups:
-            index = np.array([p for p in group if given[p]], int)
-            if len(index):
-                low, high = upright[:, index].min((0, 1)), upright[:, index].max((0, 1))
-                plans.append((index, _to_crop((low + high) / 2, (high - low) * margin, size), size))
-        index = np.array([p for p in rest if given[p]], int)
-        if len(index):
-            plans.append((index, self._face_crop, FACE))
+        """Fit all regressors to distorted copies of the pictures, each copy with two small errors of placing."""
+        plans = self._plans(shapes, to_face, given)
+        thumbs, places, faces, corrections = [], [], [], []
         inputs: list[list[np.ndarray]] = [[] for _ in plans]
         targets: list[list[np.ndarray]] = [[] for _ in plans]
         for picture, shape, transform in zip(pictures, shapes, to_face, strict=True):
             for _ in range(COPIES):
                 distorted = _distort(picture, random)
+                thumbs.append(_thumbnail(distorted))
+                places.append(_parameters(transform))
+                moved = chain(_jitter(PLACE_JITTER, random), transform)
+                faces.append(self._face_input(distorted, moved))
+                corrections.append(_parameters(chain(transform, invert(moved))))
                 moved = chain(_jitter(PART_JITTER, random), transform)
                 level = self._level(distorted, moved)
-                for k, (index, part_crop, size) in enumerate(plans):
+                for k, (points, part_crop, size) in enumerate(plans):
                     to_crop = chain(part_crop, moved)
                     inputs[k].append(((_crop(distorted, to_crop, size) - level[0]) / level[1]).ravel())
-                    targets[k].append(move(to_crop, shape[index]).ravel())
+                    targets[k].append(move(to_crop, shape[points]).ravel())
+        self._coarse = Regressor(np.array(thumbs), np.array(places), COPIES, 60)
+        self._fine = Regressor(np.array(faces), np.array(corrections), COPIES)
         self._parts = [
-            _Part(index, part_crop, size, Regressor(np.array(x, np.float64), np.array(y), COPIES))
-            for (index, part_crop, size), x, y in zip(plans, inputs, targets, strict=True)
+            _Part(points, part_crop, size, Regressor(np.array(x), np.array(y), COPIES))
+            for (points, part_crop, size), x, y in zip(plans, inputs, targets, strict=True)
         ]
+
+    def _plans(
+        self, shapes: np.ndarray, to_face: list[np.ndarray], given: np.ndarray
+    ) -> list[tuple[np.ndarray, np.ndarray, tuple[int, int]]]:
+        """Return for every part its points, where its crop lies in the upright face frame, and the crop's size."""
+        upright = np.array([move(t, s) for t, s in zip(to_face, shapes, strict=True)])
+        plans = []
+        for group, size, margin in PARTS:
+            points = np.array([p for p in group if given[p]], int)
+            if len(points):
+                low, high = upright[:, points].min((0, 1)), upright[:, points].max((0, 1))
+                plans.append((points, _to_crop((low + high) / 2, (high - low) * margin, size), size))
+        taken = {p for group, _, _ in PARTS for p in group}
+        rest = np.array([p for p in PLACING if given[p] and p not in taken], int)
+        return [*plans, (rest, self._face_crop, FACE)] if len(rest) else plans
 
     # -- measuring
 
