@@ -1,0 +1,68 @@
+import os
+import signal
+import socket
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+
+import psutil
+import pytest
+
+from flows.servers import free_port, running_prefect
+from tasks.places import Places
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_a_taken_port_is_passed_over() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        assert port < free_port(port) <= port + 99
+
+
+def test_no_server_is_found_where_none_answers(tmp_path: Path) -> None:
+    note = tmp_path / ".work" / "run" / "servers.json"
+    assert running_prefect(Places(tmp_path)) is None
+    note.parent.mkdir(parents=True)
+    note.write_text('{"prefect": "http://127.0.0.1:9"}')
+    assert running_prefect(Places(tmp_path)) is None
+    note.write_text("{")
+    assert running_prefect(Places(tmp_path)) is None
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "params.yaml").write_text("speakers: []\n")
+    (tmp_path / "dvc.yaml").write_text("stages: {}\n")
+    return tmp_path
+
+
+def test_ui_shows_both_addresses_and_ends_with_everything_it_started(folder: Path) -> None:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+    environment |= {"PYTHONPATH": str(ROOT), "GAUSSTALK_ROOT": str(folder)}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "flows.cli", "ui"], env=environment, cwd=folder, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    try:
+        lines = [process.stdout.readline() for _ in range(3)]
+        addresses = dict(line.split() for line in lines[:2])
+        assert list(addresses) == ["prefect", "mlflow"]
+        for address in addresses.values():
+            assert address.startswith("http://127.0.0.1:")
+            with urllib.request.urlopen(address, timeout=20) as page:
+                assert b"<html" in page.read().lower()
+        assert running_prefect(Places(folder)) == addresses["prefect"]
+        # The pages ask the server that they come from, whatever its port is.
+        with urllib.request.urlopen(addresses["prefect"] + "/ui-settings", timeout=20) as settings:
+            assert f'"{addresses["prefect"]}/api"'.encode() in settings.read()
+        children = psutil.Process(process.pid).children(recursive=True)
+        assert len(children) >= 2
+    finally:
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 130
+    assert not [child for child in children if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]
+    assert running_prefect(Places(folder)) is None
