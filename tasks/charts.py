@@ -13,7 +13,7 @@ Line = Sequence[float | None]
 
 
 def line_chart(
-    lines: Mapping[str, Line], x: Sequence[float], x_label: str, logarithmic: bool = False, height: int = HEIGHT
+    lines: Mapping[str, Line], x: Sequence[float], x_label: str, logarithmic: bool = False, width: int = WIDTH
 ) -> str:
     """Return a chart of `lines` (name -> values over `x`, None is a gap) with a legend of HTML below.
 
@@ -34,21 +34,21 @@ def line_chart(
     first, span_x = x[0], (x[-1] - x[0]) or 1.0
 
     def place(at: float, value: float) -> str:
-        across = LEFT + (at - first) / span_x * (WIDTH - LEFT - RIGHT)
-        up = height - BOTTOM - (scale(value) - low_y) / span_y * (height - TOP - BOTTOM)
+        across = LEFT + (at - first) / span_x * (width - LEFT - RIGHT)
+        up = HEIGHT - BOTTOM - (scale(value) - low_y) / span_y * (HEIGHT - TOP - BOTTOM)
         return f"{across:.1f},{up:.1f}"
 
-    parts = [f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{escape(", ".join(lines))}">']
+    parts = [f'<svg viewBox="0 0 {width} {HEIGHT}" role="img" aria-label="{escape(", ".join(lines))}">']
     ticks = _decades(low, high) if logarithmic else _even(low, high)
     for tick in ticks:
         y = place(first, tick).split(",")[1]
-        parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y}" y2="{y}"/>')
+        parts.append(f'<line class="grid" x1="{LEFT}" x2="{width - RIGHT}" y1="{y}" y2="{y}"/>')
         parts.append(f'<text class="axis" x="{LEFT - 6}" y="{float(y) + 4:.1f}" text-anchor="end">{tick:.3g}</text>')
     for at, anchor in ((x[0], "start"), (x[-1], "end")):
         across = place(at, low).split(",")[0]
-        parts.append(f'<text class="axis" x="{across}" y="{height - 8}" text-anchor="{anchor}">{at:g}</text>')
-    middle = (LEFT + WIDTH - RIGHT) / 2
-    parts.append(f'<text class="axis" x="{middle:.0f}" y="{height - 8}" text-anchor="middle">{escape(x_label)}</text>')
+        parts.append(f'<text class="axis" x="{across}" y="{HEIGHT - 8}" text-anchor="{anchor}">{at:g}</text>')
+    middle = (LEFT + width - RIGHT) / 2
+    parts.append(f'<text class="axis" x="{middle:.0f}" y="{HEIGHT - 8}" text-anchor="middle">{escape(x_label)}</text>')
     for number, line in enumerate(lines.values()):
         for piece in _pieces(line):
             points = " ".join(place(x[k], float(line[k] or 0.0)) for k in piece)

@@ -110,7 +110,7 @@ def run(context: Context[JudgingParams]) -> None:
 def device_of(rendering: Rendering) -> str:
     """Return what the head was rendered on."""
     device, threads = rendering.quality.get("device", "cpu"), rendering.quality.get("threads")
-    return f"{device}, {threads} threads" if threads else str(device)
+    return f"{device}, {threads} thread{'' if threads == 1 else 's'}" if threads else str(device)
 
 
 def rendered_stores(rendering: Rendering) -> dict[str, FrameStore]:

@@ -110,7 +110,7 @@ def read_measured(path: Path) -> Measured:
 
 def main_table(heads: list[Measured]) -> Table:
     """Return one row a head: what it reaches and what it costs."""
-    columns = [Column("speaker"), Column("method"), Column("extractor"), *_columns(heads, MAIN), Column("bars")]
+    columns = [Column("speaker"), Column("method"), Column("extractor"), Column("bars"), *_columns(heads, MAIN)]
     table = Table("main", "Heads on their test frames", columns, notes=_conditions(heads))
     for head in heads:
         known = [bar for bar in head.bars if bar["ok"] is not None]
@@ -118,20 +118,27 @@ def main_table(heads: list[Measured]) -> Table:
         verdict = (
             Cell(f"{reached} of {len(head.bars)}", ok=reached == len(head.bars)) if head.bars else Cell("none set")
         )
-        table.rows.append([*_keys(head), *(head.cell(metric, region) for metric, region in MAIN), verdict])
+        table.rows.append([*_keys(head), verdict, *(head.cell(metric, region) for metric, region in MAIN)])
     return table
 
 
-def bars_table(heads: list[Measured]) -> Table:
-    """Return one row for every bar of every head."""
+def bars_table(heads: list[Measured], named: bool = True) -> Table:
+    """Return one row for every bar of every head; without the head's name where it is plain whose bars they are."""
     columns = [
-        *(Column("speaker"), Column("method"), Column("extractor"), Column("bar"), Column("measure")),
-        *(Column("value"), Column("95 % interval"), Column("limit"), Column("verdict")),
+        *((Column("speaker"), Column("method"), Column("extractor")) if named else ()),
+        *(
+            Column("bar"),
+            Column("measure"),
+            Column("value"),
+            Column("95 % interval"),
+            Column("limit"),
+            Column("verdict"),
+        ),
     ]
     table = Table("bars", "What a head must reach", columns, notes=_conditions(heads))
     table.notes.append("Intervals: blocks of neighbouring frames of one second drawn anew (paired for comparisons).")
     for head in heads:
-        table.rows += [[*_keys(head), *bar_cells(bar)] for bar in head.bars]
+        table.rows += [[*(_keys(head) if named else ()), *bar_cells(bar)] for bar in head.bars]
     return table
 
 
@@ -203,19 +210,17 @@ def drives_table(drives: list[Measured]) -> Table:
     return table
 
 
-def quality_table(rows: list[dict[str, Any]]) -> Table:
-    """Return the quality of every stage before training."""
-    columns = [
-        *(Column("speaker"), Column("stage"), Column("metric"), Column("value"), Column("unit"), Column("bar")),
-        Column("verdict"),
-    ]
-    table = Table("quality", "Quality of the preparation", columns)
+def quality_table(rows: list[dict[str, Any]], named: bool = True, title: str = "Quality of the preparation") -> Table:
+    """Return the quality of every stage before training; without the speaker's name where it is plain."""
+    columns = [Column(name) for name in ("speaker", "stage", "metric", "value", "unit", "bar", "verdict")]
+    table = Table("quality", title, columns[not named :])
     for row in rows:
         bar, ok = row.get("bar"), row.get("ok")
         limit = "" if bar is None else f"{ {'higher': '≥ ', 'lower': '≤ '}.get(str(row.get('better')), '') }{bar}"
         value = row.get("value")
         text = f"{value:.4g}" if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
-        cells = [Cell(str(row.get(key, ""))) for key in ("speaker", "stage", "metric")]
+        cells = [Cell(str(row.get(key, ""))) for key in ("speaker", "stage")[not named :]]
+        cells.append(Cell(str(row.get("metric", "")), str(row.get("definition", ""))))
         absent = Cell("n/a", str(row.get("why", "it was not measured")))
         verdict = Cell("told only") if bar is None and ok is None else Cell(VERDICTS[ok], ok=ok)
         cells += [absent if value is None else Cell(text), Cell(str(row.get("unit", ""))), Cell(limit), verdict]

@@ -82,7 +82,8 @@ class Section:
     refused: str = ""
     heads: list[Head] = field(default_factory=list)
     strips: list[Picture] = field(default_factory=list)
-    quality: Table | None = None
+    quality: Table | None = None  # figures with a bar
+    told: Table | None = None  # figures without
 
 
 def run(context: Context[NoParams]) -> None:
@@ -129,7 +130,10 @@ def section_of(
     base = places.root / "data" / "preview" / key
     section = Section(key, speaker.name, facts_of(speaker), mark_of(speaker.basis), strips=strips_of(base))
     rows = [row for row in quality if row.get("speaker") == key]
-    section.quality = quality_table(rows) if rows else None
+    judged = [row for row in rows if row.get("bar") is not None]
+    told = [row for row in rows if row.get("bar") is None]
+    section.quality = quality_table(judged, named=False) if judged else None
+    section.told = quality_table(told, False, f"{len(told)} more figures without a bar") if told else None
     measured = {str(head.about["extractor"]): head for head in heads if head.about["speaker"] == key}
     rendered = {path.name for stage in ("render", "render_drive") for path in (base / stage).glob("*") if path.is_dir()}
     for extractor in sorted(rendered | measured.keys()):
