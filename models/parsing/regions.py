@@ -18,6 +18,7 @@ Array = np.ndarray
 
 PARTS = (L.SKIN, L.HAIR, L.NECK, L.CLOTH)  # what colours decide between
 NEVER = 100.0
+EAR_LOBE = 0.1  # IOD: how far it hangs below the line through the jaw landmarks under the ears
 PERSON = 0.6  # probability from which on a pixel is the person's; at 0.5 a rim of the room stays around hair
 
 
@@ -166,7 +167,7 @@ def _penalties(face: FaceFrame, oval: Array, inside: Array) -> Array:
     across, down = face.coordinates(height, width)
     outside = cv2.distanceTransform((~oval).astype(np.uint8), cv2.DIST_L2, 3) / face.iod
     side = np.abs(across)
-    above = down < face.jaw
+    above = down < face.jaw + EAR_LOBE * (side > 0.55)
     below_chin = np.maximum(down - face.chin, 0)
     # Skin outside the oval: ears beside it, the forehead above it.
     skin = np.where(above, 8 * np.maximum(outside - 0.22, 0), 4 + 20 * outside)
@@ -197,13 +198,14 @@ def _connect(result: Array, is_person: Array, oval: Array, scores: Array, face: 
     """Keep hair that hangs together with the hair of the crown, skin that touches the face, a neck under the chin."""
     height, width = result.shape
     across, down = face.coordinates(height, width)
-    crown = ~oval & (down < 0) & is_person
-    _demote(result, is_person, L.HAIR, crown, scores, (L.SKIN, L.NECK, L.CLOTH))
     near_face = cv2.dilate(oval.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
     _demote(result, is_person, L.SKIN, near_face, scores, (L.HAIR, L.NECK, L.CLOTH))
+    # Hair comes after whatever may turn into hair, and nothing after it may.
+    crown = ~oval & (down < 0) & is_person
+    _demote(result, is_person, L.HAIR, crown, scores, (L.SKIN, L.NECK, L.CLOTH))
     under_chin = (np.abs(across) < 0.5) & (down < face.chin + 0.3)
-    _demote(result, is_person, L.NECK, under_chin, scores, (L.CLOTH, L.HAIR))
-    _demote(result, is_person, L.CLOTH, np.ones_like(oval), scores, (L.NECK, L.HAIR), (0.25 * face.iod) ** 2)
+    _demote(result, is_person, L.NECK, under_chin, scores, (L.CLOTH,))
+    _demote(result, is_person, L.CLOTH, np.ones_like(oval), scores, (L.NECK,), (0.25 * face.iod) ** 2)
 
 
 def _demote(
