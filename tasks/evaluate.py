@@ -226,26 +226,30 @@ def known_points(context: Context[JudgingParams], landmarks: Landmarks) -> np.nd
 def constant_lips(clip: Clip, landmarks: Landmarks, true: np.ndarray) -> np.ndarray:
     """Return the true points `[n, 478, 2]` with the lips replaced by their mean shape in training.
 
-    The shape moves with the head (similarity on points beside the lips), so that only speech is taken away.
+    The shape shifts and turns with the head (by points beside the lips), so that only speech is taken away. It is not
+    scaled: nodding changes distances on the face, and a shape that followed them would be the weaker control.
     """
     from models.landmarks.personal import PLACING, move, similarity_between
     from models.metrics.lips import LIP_POINTS
 
     training = [t for t in clip.indices(TRAIN) if landmarks.valid[t]]
     result = np.full_like(true, np.nan)
-    given = ~np.isnan(landmarks.points[training]).any((0, 2)) if training else np.zeros(true.shape[1], bool)
-    seen = ~np.isnan(true).any(-1)
+    given = np.all(np.isfinite(landmarks.points[training]), axis=(0, 2)) if training else np.zeros(true.shape[1], bool)
+    seen = np.all(np.isfinite(true), axis=-1)
     anchors = [p for p in PLACING if given[p] and p not in LIP_POINTS and seen[:, p].any()]
     lips = [p for p in LIP_POINTS if given[p]]
     if len(anchors) < 2 or not lips:
         return result
     shapes = landmarks.points[training].astype(np.float64)
     reference = shapes[0, anchors]
-    mean = np.mean([move(similarity_between(s[anchors], reference), s[lips]) for s in shapes], 0)
-    rest = np.mean([move(similarity_between(s[anchors], reference), s[anchors]) for s in shapes], 0)
+    upright = [similarity_between(shape[anchors], reference, scaled=False) for shape in shapes]
+    mean, rest = (
+        np.mean([move(t, s[part]) for t, s in zip(upright, shapes, strict=True)], 0) for part in (lips, anchors)
+    )
     for k in np.flatnonzero(seen[:, anchors].all(1)):
         result[k] = true[k]
-        result[k, lips] = move(similarity_between(rest, true[k, anchors].astype(np.float64)), mean)
+        place = similarity_between(rest, true[k, anchors].astype(np.float64), scaled=False)
+        result[k, lips] = move(place, mean)
     return result
 
 
@@ -263,7 +267,7 @@ def compare_points(scores: Scores, metrics: list[Metric], points: dict[str, np.n
             pair = (true, measured) if variant == "judge" else (measured, true)
             scores.add_columns(metric, "face", variant, metric.per_frame(*pair))
         if variant not in ("judge", "constant_lips"):
-            missed = np.count_nonzero(found & np.isnan(measured[:, 33, 0]))
+            missed = int(np.count_nonzero(found & np.isnan(measured[:, 33, 0])))
             scores.add("missed_frames", missed, "frames", "lower", "face", variant)
 
 

@@ -43,16 +43,18 @@ PARTS = ((MOUTH_POINTS, (56, 44), 1.5), (RIGHT_EYE, (40, 28), 1.45), (LEFT_EYE, 
 PLACING = tuple(sorted({33, 133, 362, 263, 1, 2, 168, 98, 327, *RIGID_PATCH}))
 
 
-def similarity_between(source: np.ndarray, target: np.ndarray) -> np.ndarray:
+def similarity_between(source: np.ndarray, target: np.ndarray, scaled: bool = True) -> np.ndarray:
     """Return the 2x3 similarity that moves the points `source` `[n, 2]` onto `target` `[n, 2]` (least squares).
 
-    Source: the closed form for two dimensions, a complex factor and a shift.
+    Without `scaled` it only turns and shifts. Source: the closed form in two dimensions, a complex factor and a shift.
     """
     a, b = source.mean(0), target.mean(0)
     p, q = source - a, target - b
     scale = max(float((p**2).sum()), 1e-12)
     c, s = float((p * q).sum()) / scale, float((p[:, 0] * q[:, 1] - p[:, 1] * q[:, 0]).sum()) / scale
     linear = np.array([[c, -s], [s, c]])
+    if not scaled:
+        linear /= max(float(np.hypot(c, s)), 1e-12)
     return np.column_stack([linear, b - linear @ a])
 
 
@@ -204,7 +206,7 @@ class PersonalLandmarks:
             )
         if len(usable) > MAX_FRAMES:
             usable = usable[np.linspace(0, len(usable) - 1, MAX_FRAMES).round().astype(int)]
-        given = ~np.isnan(points[usable]).any((0, 2))
+        given = np.all(np.isfinite(points[usable]), axis=(0, 2))
         self.points = np.flatnonzero(given)
         self._placing = np.array([p for p in PLACING if given[p]])
         random = np.random.default_rng(seed)

@@ -30,7 +30,7 @@ def lip_shape(points: np.ndarray) -> np.ndarray:
 def landmark_distance(predicted: np.ndarray, true: np.ndarray, region: np.ndarray | None) -> np.ndarray:
     """Return the mean distance of the centred lip points of each frame, `[n]` pixels."""
     a, b = lip_shape(predicted).astype(np.float64), lip_shape(true).astype(np.float64)
-    both = ~(np.isnan(a).any(-1) | np.isnan(b).any(-1))
+    both = np.all(np.isfinite(a + b), axis=-1)
     result = np.full(len(a), np.nan)
     for k in np.flatnonzero(both.sum(1) >= FEWEST_POINTS):
         p, q = a[k, both[k]], b[k, both[k]]

@@ -85,4 +85,7 @@ def test_similarity_finds_the_one_that_was_applied() -> None:
     points = random.standard_normal((7, 2))
     applied = np.array([[1.2 * np.cos(0.3), -1.2 * np.sin(0.3), 4.0], [1.2 * np.sin(0.3), 1.2 * np.cos(0.3), -2.0]])
     np.testing.assert_allclose(similarity_between(points, move(applied, points)), applied, atol=1e-12)
+    turned = similarity_between(points, move(applied, points), scaled=False)
+    np.testing.assert_allclose(turned[:, :2], applied[:, :2] / 1.2, atol=1e-12)
+    np.testing.assert_allclose(move(turned, points).mean(0), move(applied, points).mean(0), atol=1e-12)
     np.testing.assert_allclose(chain(invert(applied), applied), np.eye(3)[:2], atol=1e-12)
