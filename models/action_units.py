@@ -68,6 +68,7 @@ LOWER_LIP_INSIDE = (87, 14, 317)
 CHIN = (148, 152, 377, 175)
 IRIS = ((468, 469, 470, 471, 472), (473, 474, 475, 476, 477))
 
+CORNER_ON_JAW = 0.6  # of the chin's drop that the corners of the mouth follow without any smile
 EYE_WIDTH_PER_GAZE = 0.25  # of its width an iris moves for a gaze of 1, which is 30 degrees
 
 
@@ -191,11 +192,11 @@ def _features(faces: Array) -> dict[str, tuple[Array, float]]:
     half_width = (faces[:, list(MOUTH_CORNER[1]), 0].mean(axis=1) - faces[:, list(MOUTH_CORNER[0]), 0].mean(axis=1)) / 2
     opening = np.mean([faces[:, upper, 1] - faces[:, lower, 1] for upper, lower in LIP_PAIRS], axis=0)
     gap = _lid_gap(faces)
-    lip_middle = (_height(faces, UPPER_LIP_INSIDE) + _height(faces, LOWER_LIP_INSIDE)) / 2
     red = (_height(faces, UPPER_LIP_EDGE) - _height(faces, UPPER_LIP_INSIDE)) + (
         _height(faces, LOWER_LIP_INSIDE) - _height(faces, LOWER_LIP_EDGE)
     )
-    lift = corners - lip_middle
+    drop = nose - _height(faces, CHIN)
+    lift = corners - nose + CORNER_ON_JAW * drop
     curves: dict[str, tuple[Callable[[], Array], float]] = {
         # The corrugator draws the brows together while it lowers them; raisers do not. That tells 4 from -1.
         "AU01": (lambda: inner - 0.6 * outer + narrow / 2, 0.03),
@@ -206,13 +207,13 @@ def _features(faces: Array) -> dict[str, tuple[Array, float]]:
         "AU07": (lambda: _both(faces, LOWER_LID) - eyes, 0.02),
         "AU09": (lambda: _both(faces, NOSE_WING) - eyes, 0.02),
         "AU10": (lambda: _height(faces, UPPER_LIP_EDGE) - nose, 0.03),
-        "AU12": (lambda: lift + 0.5 * half_width, 0.04),
+        "AU12": (lambda: lift, 0.04),
         "AU15": (lambda: -lift, 0.04),
         "AU17": (lambda: _height(faces, LOWER_LIP_EDGE) - nose, 0.04),
-        "AU20": (lambda: half_width - 0.5 * np.maximum(lift - np.nanmedian(lift), 0), 0.03),
+        "AU20": (lambda: half_width, 0.03),
         "AU23": (lambda: -red, 0.03),
         "AU25": (lambda: opening, 0.03),
-        "AU26": (lambda: nose - _height(faces, CHIN), 0.05),
+        "AU26": (lambda: drop, 0.05),
     }
     measured = {unit: (curve(), span) for unit, (curve, span) in curves.items()}
     return {unit: (curve, span) for unit, (curve, span) in measured.items() if np.isfinite(curve).any()}

@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 
 from models.action_units import (
+    CHIN,
     GAZE_SHAPES,
     INNER_BROW,
     IRIS,
     LOWER_LID,
+    MOUTH_CORNER,
     OUTER_BROW,
     SHAPES,
     UPPER_LID,
@@ -89,6 +91,17 @@ def test_parted_lips_follow_the_gap_without_smoothing():
     parted = of(from_geometry(moving, ALWAYS, ALWAYS), "AU25")
     assert correlation(parted, gap) > 0.999
     assert parted.max() == pytest.approx(5)
+
+
+def test_a_smile_is_told_from_a_dropping_jaw():
+    moving, smile, jaw = faces(), bump(50), bump(140)
+    moving[:, list(CHIN), 1] -= 0.2 * jaw[:, None]
+    for side in MOUTH_CORNER:
+        moving[:, list(side), 1] += (0.08 * smile - 0.12 * jaw)[:, None]
+    units = from_geometry(moving, ALWAYS, ALWAYS)
+    assert correlation(of(units, "AU12"), smile) > 0.97
+    assert correlation(of(units, "AU26"), jaw) > 0.97
+    assert of(units, "AU12")[140] < 0.5
 
 
 @pytest.mark.parametrize(("axis", "sign", "column"), [(1, -1, 0), (1, 1, 1), (0, -1, 2), (0, 1, 3)])
