@@ -10,14 +10,15 @@ import logging
 import math
 import os
 import time
-import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from models.errors import InputError
 from models.gaussians.adam import FieldAdam
 from models.gaussians.density import DensityControl
 from models.gaussians.field import GaussianField
@@ -25,6 +26,7 @@ from models.gaussians.plan import Density
 from models.gaussians.rasterize import Raster
 from models.methods.talking_gaussian import FaceMotion, MouthMotion
 from models.methods.talking_gaussian_phases import Rates
+from models.storage import load_arrays, save_arrays
 from tasks.progress import Progress
 from tasks.stage import Context
 from tasks.tracking import live_curves
@@ -178,7 +180,6 @@ def train(
     steps: int,
     step: Callable[[int], Mapping[str, float]],
     parts: Mapping[str, Stateful],
-    checkpoint_every_s: float = CHECKPOINT_EVERY_S,
 ) -> Outcome:
     """Run `step(1)` to `step(steps)`, checkpointed into the stage's scratch folder.
 
@@ -188,7 +189,6 @@ def train(
         steps: how many.
         step: does one step and returns its loss terms.
         parts: everything that changes while training; saved and restored under these names.
-        checkpoint_every_s: seconds between checkpoints.
 
     Returns:
         Curves, seconds of training over all interrupted runs, and how often it was resumed.
@@ -215,7 +215,7 @@ def train(
             if means:
                 live.log(number, **means)
             progress.update(1, f"loss {total:.4f}")
-            if time.monotonic() - saved >= checkpoint_every_s and number < steps:
+            if time.monotonic() - saved >= CHECKPOINT_EVERY_S and number < steps:
                 saved = time.monotonic()
                 states = {name: part.state_dict() for name, part in everything.items()}
                 seconds = spent + saved - started
@@ -225,12 +225,13 @@ def train(
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Write a checkpoint so that a kill at any moment leaves either the old or the new one."""
+    """Write nested dicts and lists of tensors and plain values; a kill leaves either the old file or the new one."""
+    arrays: dict[str, np.ndarray] = {}
+    tree = _pack(state, arrays)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
-    with partial.open("wb") as file:
-        torch.save(state, file)
-        file.flush()
+    save_arrays(partial, arrays, "Checkpoint", 1, {"tree": tree})
+    with partial.open("rb") as file:
         os.fsync(file.fileno())
     os.replace(partial, path)
 
@@ -240,11 +241,34 @@ def load_checkpoint(path: Path) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     try:
-        state: dict[str, Any] = torch.load(path, weights_only=True)
-    except (RuntimeError, EOFError, OSError, ValueError, zipfile.BadZipFile) as error:
-        log.warning("%s cannot be read (%s): training begins anew", path.name, error)
+        arrays, meta = load_arrays(path, "Checkpoint", 1)
+    except InputError as error:
+        log.warning("%s cannot be read (%s): training begins anew", path.name, error.why or error.what)
         return None
-    return state
+    return _unpack(meta["tree"], arrays)
+
+
+def _pack(value: Any, arrays: dict[str, np.ndarray]) -> Any:
+    """Return `value` as JSON keeps it: dicts as pairs, since keys may be numbers, and tensors as names in `arrays`."""
+    if isinstance(value, Tensor):
+        name = str(len(arrays))
+        arrays[name] = value.detach().cpu().numpy()
+        return {"tensor": name}
+    if isinstance(value, Mapping):
+        return {"dict": [[key, _pack(item, arrays)] for key, item in value.items()]}
+    if isinstance(value, list | tuple):
+        return {"list": [_pack(item, arrays) for item in value]}
+    return value
+
+
+def _unpack(value: Any, arrays: dict[str, np.ndarray]) -> Any:
+    if not isinstance(value, dict):
+        return value
+    if "tensor" in value:
+        return torch.from_numpy(arrays[value["tensor"]])
+    if "dict" in value:
+        return {key: _unpack(item, arrays) for key, item in value["dict"]}
+    return [_unpack(item, arrays) for item in value["list"]]
 
 
 def total_of(terms: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, float]]:

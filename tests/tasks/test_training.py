@@ -1,0 +1,266 @@
+"""Training: killed and resumed equals uninterrupted; all stages in a row give a head that follows its sound."""
+
+import dataclasses
+
+import numba
+import numpy as np
+import pytest
+import torch
+from tiny_speaker import FRAMES, KEYS, SIZE, make_speaker
+
+from models.errors import InputError
+from models.gaussians.plan import Density
+from models.methods.talking_gaussian_phases import (
+    FacePhase,
+    FusePhase,
+    MotionPhase,
+    MouthDensity,
+    MouthPhase,
+    StillPhase,
+)
+from models.records import AudioFeatures, Clip, RefinedPoses, Rendering, Weights
+from tasks import pose_refine, render, say, talking_head, tg_face, tg_fuse, tg_motion, tg_mouth, training
+from tasks.media import probe, read_sound, write_wav
+from tasks.rendering import RenderParams
+from tasks.stage import execute
+
+
+@pytest.fixture(autouse=True)
+def _quiet(monkeypatch):
+    """No MLflow; one thread, since such small work is slower on two."""
+
+    class Nothing:
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            return None
+
+        def log(self, step, **values):
+            assert all(np.isfinite(value) for value in values.values())
+
+    monkeypatch.setattr(training, "live_curves", lambda *_: Nothing())
+    monkeypatch.setenv("GAUSSTALK_THREADS", "1")
+    before = numba.get_num_threads(), torch.get_num_threads()
+    yield
+    numba.set_num_threads(before[0])
+    torch.set_num_threads(before[1])
+
+
+SHORT = Density(start=8, every=8, capacity=500, growth=0.3)
+PARAMS = {
+    "pose_refine": pose_refine.PoseRefineParams(phase=StillPhase(steps=40, points=200, density=SHORT)),
+    "tg_motion": tg_motion.MotionParams(phase=MotionPhase(steps=250, frames=8)),
+    "tg_face": tg_face.FaceParams(phase=FacePhase(steps=150, points=300, density=SHORT)),
+    "tg_mouth": tg_mouth.MouthParams(
+        phase=MouthPhase(steps=40, points=60, density=MouthDensity(start=8, every=8, capacity=90, growth=0.3))
+    ),
+    "tg_fuse": tg_fuse.FuseParams(phase=FusePhase(steps=60)),
+    "render": RenderParams(wrong_audio_s=0.4),
+}
+MODULES = {m.STAGE.name: m for m in (pose_refine, tg_motion, tg_face, tg_mouth, tg_fuse, render)}
+
+
+def run(stage, places, params=None):
+    module = MODULES[stage]
+    keys = KEYS if "extractor" in module.STAGE.per else dataclasses.replace(KEYS, extractor=None)
+    return execute(module.STAGE, module.run, keys, places, params or PARAMS[stage])
+
+
+@pytest.fixture(scope="module")
+def untrained(tmp_path_factory):
+    """A speaker with everything but a head; poses as they were tracked."""
+    places = make_speaker(tmp_path_factory.mktemp("egg"))
+    run("pose_refine", places, pose_refine.PoseRefineParams(rounds=0))
+    return places
+
+
+class Killed(BaseException):
+    """Nothing in the project catches this."""
+
+
+def killed_after(steps):
+    class Progress(training.Progress):
+        def update(self, count=1, note=""):
+            super().update(count, note)
+            if self.done == steps:
+                raise Killed
+
+    return Progress
+
+
+def test_killed_and_resumed_equals_uninterrupted(untrained, monkeypatch):
+    monkeypatch.setattr(training, "CHECKPOINT_EVERY_S", 0.0)
+    whole = Weights.load(run("tg_mouth", untrained))
+    first_progress = training.Progress
+    for after in (13, 9):  # the second time it has 27 steps to go
+        monkeypatch.setattr(training, "Progress", killed_after(after))
+        with pytest.raises(Killed):
+            run("tg_mouth", untrained)
+    monkeypatch.setattr(training, "Progress", first_progress)
+    resumed = Weights.load(run("tg_mouth", untrained))
+    assert resumed.quality["resumed"] == 2
+    assert whole.quality["resumed"] == 0
+    assert whole.quality["gaussians"] > 60  # density control did something
+    assert set(whole.tensors) == set(resumed.tensors)
+    for name, tensor in whole.tensors.items():
+        assert np.array_equal(tensor, resumed.tensors[name]), name
+    assert whole.curves == resumed.curves
+    assert not list((untrained.root / ".work" / "tg_mouth").rglob("*.checkpoint"))
+
+
+def test_a_damaged_checkpoint_means_beginning_anew(tmp_path, caplog):
+    path = tmp_path / "phase.checkpoint"
+    state = {"step": 3, "parts": {"a": torch.arange(1000), "b": {7: [1.5, None, "x"]}}, "big": 1 << 120}
+    training.save_checkpoint(path, state)
+    loaded = training.load_checkpoint(path)
+    assert torch.equal(loaded["parts"].pop("a"), state["parts"].pop("a"))
+    assert loaded == state
+    whole = path.read_bytes()
+    for content in (whole[: len(whole) // 2], b"", b"nonsense" * 99, whole[:-9] + bytes([whole[-9] ^ 1]) + whole[-8:]):
+        path.write_bytes(content)
+        assert training.load_checkpoint(path) is None
+    assert "begins anew" in caplog.text
+
+
+def test_a_kill_while_saving_leaves_the_last_checkpoint(tmp_path, monkeypatch):
+    path = tmp_path / "phase.checkpoint"
+    training.save_checkpoint(path, {"step": 1})
+
+    def killed(*_):
+        raise Killed
+
+    monkeypatch.setattr(training.os, "fsync", killed)
+    with pytest.raises(Killed):
+        training.save_checkpoint(path, {"step": 2})
+    assert training.load_checkpoint(path) == {"step": 1}
+
+
+def test_curves_have_one_point_an_interval_for_every_term():
+    curves = training.Curves(250)
+    for step in range(1, 251):
+        curves.add(step, {"image": float(step)} | ({"motion": 1.0} if step > 120 else {}))
+    assert {len(points) for points in curves.points.values()} == {83}
+    assert curves.points["step"][:2] == [3, 6]
+    assert curves.points["image"][:2] == [2, 5]
+    assert curves.points["motion"][:40] == [0.0] * 40
+    assert curves.points["motion"][-1] == 1.0
+
+
+@pytest.fixture(scope="module")
+def trained(untrained):
+    """A head, trained by all stages."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        from contextlib import nullcontext
+        from types import SimpleNamespace
+
+        nothing = SimpleNamespace(log=lambda *_, **__: None)
+        monkeypatch.setattr(training, "live_curves", lambda *_: nullcontext(nothing))
+        monkeypatch.setenv("GAUSSTALK_THREADS", "1")
+        for stage in ("tg_motion", "tg_face", "tg_mouth", "tg_fuse", "render"):
+            run(stage, untrained)
+    return untrained
+
+
+def psnr(a, b):
+    return -10 * np.log10(((a.astype(float) - b) ** 2).mean() / 255**2)
+
+
+def test_the_head_looks_like_the_clip_and_follows_its_sound(trained):
+    rendering = Rendering.load(trained.record("render", KEYS))
+    clip = Clip.load(trained.record("ingest", dataclasses.replace(KEYS, extractor=None)))
+    assert rendering.variants == ["full", "motion_off", "mean_motion", "wrong_audio"]
+    assert rendering.frame_index.tolist() == list(range(34, FRAMES))
+    mouth = (slice(28, 40), slice(14, 34))
+    scores = {}
+    for variant in rendering.variants:
+        frames = getattr(rendering, variant)
+        assert frames.shape == (FRAMES - 34, SIZE, SIZE, 3)
+        whole = np.mean([psnr(frames[k], clip.frames[34 + k]) for k in range(len(frames))])
+        assert whole > 25, variant
+        scores[variant] = np.mean([psnr(frames[k][mouth], clip.frames[34 + k][mouth]) for k in range(len(frames))])
+    assert scores["full"] > scores["wrong_audio"] + 0.2
+    assert scores["full"] > scores["mean_motion"] + 0.1
+    assert scores["full"] > scores["motion_off"]
+
+
+def test_the_preview_has_sound_and_says_where_it_comes_from(trained):
+    folder = trained.preview("render", KEYS)
+    info = probe(folder / "side_by_side.mp4")
+    assert (info.width, info.height) == (3 * SIZE, SIZE)
+    assert info.seconds == pytest.approx((FRAMES - 34) / 25, abs=0.1)
+    assert len(read_sound(folder / "result.mp4")) == pytest.approx((FRAMES - 34) * 640, abs=2000)
+
+
+def test_training_keeps_to_training_frames(untrained):
+    from tasks.material import Footage
+
+    params = PARAMS["tg_mouth"]
+    seen = []
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        original = Footage.frame
+        monkeypatch.setattr(Footage, "frame", lambda self, index, box: seen.append(index) or original(self, index, box))
+        run("tg_mouth", untrained, params)
+    assert len(seen) == params.phase.steps
+    assert max(seen) < 32
+
+
+def test_poses_are_refined_on_all_frames_and_recorded(tmp_path):
+    places = make_speaker(tmp_path)
+    refined = RefinedPoses.load(run("pose_refine", places))
+    assert refined.world_to_camera.shape == (FRAMES, 4, 4)
+    assert np.isfinite(refined.world_to_camera).all()
+    assert refined.quality["rounds"] == 2
+    assert refined.quality["measured"] <= FRAMES
+    assert (places.preview("pose_refine", dataclasses.replace(KEYS, extractor=None)) / "strip.jpg").is_file()
+
+
+def test_frames_go_back_and_forth_without_a_jump():
+    frames = list(talking_head.back_and_forth(5, 9, 14))
+    assert frames == [5, 6, 7, 8, 7, 6, 5, 6, 7, 8, 7, 6, 5, 6]
+    assert list(talking_head.back_and_forth(3, 5, 5)) == [3, 4, 3, 4, 3]
+
+
+def test_the_longest_shot_avoids_cuts_and_gaps(untrained):
+    scene = talking_head.Scene.load(untrained, "egg")
+    assert scene.longest_shot() == (20, 44)  # there is a cut at 20
+    scene.valid[30] = False
+    assert scene.longest_shot() == (0, 20)
+    scene.valid[:] = False
+    with pytest.raises(InputError, match="no two frames"):
+        scene.longest_shot()
+
+
+def test_say_makes_a_video_of_any_length(trained, tmp_path, monkeypatch):
+    """Longer than the clip, in several blocks, and frame by frame with the right sound."""
+    seconds, seen = 4.0, []
+
+    def numbered(sound, sample_rate, frame_count, extractor, params, places):
+        # Each entry carries its place in the recording, read off the sound itself.
+        first = sound[:: sample_rate // 25][:frame_count] / 100
+        values = np.tile(first.astype(np.float32)[:, None, None], (1, 6, 16))
+        return AudioFeatures(extractor, "1", 25.0, values)
+
+    original = talking_head.TalkingHead.move
+    monkeypatch.setattr("tasks.speech_features.extract", numbered)
+    monkeypatch.setattr(say, "BLOCK_S", 1.6)
+    monkeypatch.setattr(say, "MARGIN_S", 0.4)
+    monkeypatch.setattr(
+        talking_head.TalkingHead, "move", lambda self, w, e: seen.append(w[:, 0, 0].tolist()) or original(self, w, e)
+    )
+    sound = np.repeat(np.arange(1, 101) * 100, 640).astype(np.int16)
+    write_wav(tmp_path / "long.wav", sound)
+    count = say.say(trained, "egg", tmp_path / "long.wav", tmp_path / "out.mp4")
+    assert count == len(seen) == 100
+    for frame, window in enumerate(seen):
+        assert window == [k + 1 if 0 <= k < 100 else 0 for k in range(frame - 4, frame + 4)]
+    info = probe(tmp_path / "out.mp4")
+    assert info.has_sound
+    assert info.seconds == pytest.approx(seconds, abs=0.1)
+
+
+def test_say_refuses_a_recording_that_is_too_short(trained, tmp_path):
+    write_wav(tmp_path / "short.wav", np.zeros(1000, np.int16))
+    with pytest.raises(InputError, match="nothing can be said"):
+        say.say(trained, "egg", tmp_path / "short.wav", tmp_path / "out.mp4")
+    assert not (tmp_path / "out.mp4").exists()
