@@ -8,6 +8,7 @@ from html import escape
 
 WIDTH, HEIGHT = 640, 220
 LEFT, RIGHT, TOP, BOTTOM = 52, 8, 10, 26
+LEAST = 1e-4  # of the largest value: what a logarithmic axis still shows
 
 Line = Sequence[float | None]
 
@@ -17,15 +18,21 @@ def line_chart(
 ) -> str:
     """Return a chart of `lines` (name -> values over `x`, None is a gap) with a legend of HTML below.
 
-    A logarithmic axis is used only where all values are positive.
+    A logarithmic axis leaves out what is not positive or less than `LEAST` of the largest value.
     """
+    if logarithmic:
+        largest = max((v for line in lines.values() for v in line if v is not None and math.isfinite(v)), default=0.0)
+        lines = {
+            name: [None if v is None or not v > LEAST * largest or v <= 0 else v for v in line]
+            for name, line in lines.items()
+        }
+    lines = {name: line for name, line in lines.items() if any(v is not None for v in line)}
     values = [v for line in lines.values() for v in line if v is not None and math.isfinite(v)]
     if not values or len(x) < 2:
         return '<p class="quiet">no curve</p>'
-    logarithmic = logarithmic and min(values) > 0
     low, high = min(values), max(values)
     if low == high:
-        low, high = low - 0.5 * abs(low or 1), high + 0.5 * abs(high or 1)
+        low, high = low - 0.5 * abs(low or 1), high + 0.5 * abs(high or 1)  # stays positive if it is
 
     def scale(value: float) -> float:
         return math.log10(value) if logarithmic else value

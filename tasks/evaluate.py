@@ -14,7 +14,7 @@ from models.storage import RECORD_FILE
 from tasks.judging import Judge, JudgingParams, open_judge
 from tasks.people import mark_of
 from tasks.progress import track
-from tasks.scores import Scores, definitions
+from tasks.scores import Scores, definitions, device_of
 from tasks.stage import Context, Stage, main
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ SYSTEM_METRICS = {
     "test_frames": "frames that all other numbers are measured on",
 }
 GALLERY = (("PSNR", "mouth"), ("PSNR", "head"), ("LMD", "face"))
+TILE = 256  # side of an enlarged mouth in a gallery, pixels
 CURVE_POINTS = 200  # of a training curve
 
 
@@ -91,6 +92,7 @@ def run(context: Context[JudgingParams]) -> None:
         "basis": clip.basis,
         "preset": str(weights["tg_fuse"].config.get("preset", "")),
         "device": device_of(rendering),
+        "block_seconds": context.params.block_seconds,
     }
     context.write_metrics(
         "metrics",
@@ -104,13 +106,7 @@ def run(context: Context[JudgingParams]) -> None:
     )
     context.write_metrics("curves", {"training": training_curves(weights), "gaps": gap_curves(points, frames)})
     write_per_frame(context.metrics / "per_frame.parquet", scores, frames)
-    save_worst(context, metrics, scores, clip, rendering.full, positions, frames)
-
-
-def device_of(rendering: Rendering) -> str:
-    """Return what the head was rendered on."""
-    device, threads = rendering.quality.get("device", "cpu"), rendering.quality.get("threads")
-    return f"{device}, {threads} thread{'' if threads == 1 else 's'}" if threads else str(device)
+    save_worst(context, metrics, scores, clip, landmarks, rendering.full, positions, frames)
 
 
 def rendered_stores(rendering: Rendering) -> dict[str, FrameStore]:
@@ -329,11 +325,12 @@ def save_worst(
     metrics: dict[str, Metric],
     scores: Scores,
     clip: Clip,
+    landmarks: Landmarks,
     full: FrameStore,
     positions: np.ndarray,
     frames: np.ndarray,
 ) -> None:
-    """Save the worst frames of some metrics, the truth above the rendering."""
+    """Save the worst frames of some metrics, the truth above the rendering; what concerns the mouth is enlarged."""
     from tasks.pictures import save_strip
 
     mark = mark_of(context.speaker().basis)
@@ -342,9 +339,24 @@ def save_worst(
         if columns is None or np.isnan(columns[:, 0]).all():
             continue
         worst = worst_positions(columns[:, 0], metrics[name].merit, context.params.worst, round(clip.fps / 4))
-        tiles = [np.concatenate([clip.frames[frames[k]], full[positions[k]]], 0) for k in worst]
+        tiles = []
+        for k in worst:
+            pair = [clip.frames[frames[k]], full[positions[k]]]
+            if region != "head":
+                pair = [_mouth_of(picture, landmarks.points[frames[k]]) for picture in pair]
+            tiles.append(np.concatenate(pair, 0))
         captions = [f"frame {frames[k]}: {columns[k, 0]:.2f} {metrics[name].unit}" for k in worst]
         save_strip(context.preview / f"worst_{name}_{region}.jpg", tiles, mark, captions, columns=6)
+
+
+def _mouth_of(picture: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Return the lower face of a frame, enlarged to `TILE` pixels a side; the whole frame where no lips are known."""
+    import cv2
+
+    rows, columns = mouth_box(points, picture.shape[:2], 0)
+    rows, columns = mouth_box(points, picture.shape[:2], round(0.45 * (columns.stop - columns.start)))
+    crop = picture[rows, columns] if rows.stop > rows.start else picture
+    return cv2.resize(crop, (TILE, TILE), interpolation=cv2.INTER_CUBIC)
 
 
 def worst_positions(values: np.ndarray, merit: Callable[[float], float], count: int, apart: int) -> list[int]:

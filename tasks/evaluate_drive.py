@@ -7,7 +7,7 @@ import numpy as np
 from models.errors import InputError
 from models.records import TRAIN, Clip, Landmarks, Rendering
 from tasks.judging import JudgingParams, open_judge
-from tasks.scores import VARIANTS, Scores
+from tasks.scores import VARIANTS, Scores, device_of
 from tasks.stage import Context, Stage, main
 
 STAGE = Stage(
@@ -114,6 +114,8 @@ def run(context: Context[JudgingParams]) -> None:
         "gender": drive.gender,
         "basis": drive.basis,
         "judge": judged_by,
+        "size": f"{clip.frames.shape[2]} x {clip.frames.shape[1]}",
+        "device": device_of(rendering),
         "own_language": context.speaker().language,
     }
     words = DEFINITIONS | {f"variant {name}": VARIANTS[name] for name in ("full", "wrong_sound", "speaker")}

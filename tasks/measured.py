@@ -136,7 +136,10 @@ def bars_table(heads: list[Measured], named: bool = True) -> Table:
         ),
     ]
     table = Table("bars", "What a head must reach", columns, notes=_conditions(heads))
-    table.notes.append("Intervals: blocks of neighbouring frames of one second drawn anew (paired for comparisons).")
+    lengths = {f"{head.about.get('block_seconds', 1):g} s" for head in heads}
+    if lengths:
+        drawn = f"blocks of {' or '.join(sorted(lengths))} of neighbouring frames drawn anew, paired for comparisons"
+        table.notes.append(f"Intervals: {drawn}; with few blocks they are rough.")
     for head in heads:
         table.rows += [[*(_keys(head) if named else ()), *bar_cells(bar)] for bar in head.bars]
     return table

@@ -191,6 +191,8 @@ def add_numbers(head: Head, measured: Measured) -> None:
     for phase in measured.curves.get("training", []):
         curves = phase["curves"]
         lines = {name: values for name, values in sorted(curves.items()) if name != "step"}
+        if len(lines) == 2:
+            lines.pop("loss", None)  # the only term is the total
         # The total last, so that it lies over its parts.
         lines = {name: lines[name] for name in sorted(lines, key=lambda name: (name == "loss", name))}
         steps = curves.get("step", list(range(len(next(iter(lines.values()), [])))))

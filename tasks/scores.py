@@ -15,6 +15,7 @@ import numpy as np
 
 from models.errors import UsageError
 from models.metrics.base import Metric, block_bootstrap
+from models.records import Rendering
 from tasks.judging import Bar
 
 STATIC = "static"
@@ -142,3 +143,9 @@ def definitions(metrics: Mapping[str, Metric], more: Mapping[str, str]) -> dict[
     """Return what every metric and variant means, so that the words travel with the numbers."""
     named = {metric.name: metric.definition for metric in metrics.values()}
     return {**named, **more, **{f"variant {name}": text for name, text in VARIANTS.items()}}
+
+
+def device_of(rendering: Rendering) -> str:
+    """Return what the head was rendered on."""
+    device, threads = rendering.quality.get("device", "cpu"), rendering.quality.get("threads")
+    return f"{device}, {threads} thread{'' if threads == 1 else 's'}" if threads else str(device)
