@@ -57,23 +57,23 @@ def run(context: Context[PoseRefineParams]) -> RefinedPoses:
     from models.heads.photometric import RefinementParams, refine_poses, refinement_mask
     from models.methods.talking_gaussian import draw
     from tasks.material import Box, Footage
-    from tasks.training import use_threads
+    from tasks.training import prepare
 
-    use_threads(context)
-    footage = Footage.of(context)
+    device = prepare(context)
+    footage = Footage.of(context, device)
     rounds = context.params.rounds
     if rounds == 0:
         poses = footage.track.world_to_camera
         return RefinedPoses(poses, np.zeros((len(poses), 4), np.float32), {"rounds": 0})
-    face, quality = _train(context, footage)
+    face, quality = _train(context, footage, device)
     whole = Box(0, 0, footage.width, footage.height)
 
     def render(frame: int, world_to_camera: np.ndarray) -> np.ndarray:
         camera = footage.camera(frame, whole)._replace(
-            world_to_camera=torch.tensor(world_to_camera, dtype=torch.float32)
+            world_to_camera=torch.tensor(world_to_camera, dtype=torch.float32, device=device)
         )
         with torch.no_grad():
-            return draw(face, camera, None, torch.full((3,), 0.5)).image.numpy()
+            return draw(face, camera, None, torch.full((3,), 0.5, device=device)).image.cpu().numpy()
 
     def mask(frame: int) -> np.ndarray:
         assert footage.masks is not None
@@ -104,7 +104,7 @@ def run(context: Context[PoseRefineParams]) -> RefinedPoses:
     return RefinedPoses(refined.world_to_camera.astype(np.float32), refined.correction.astype(np.float32), quality)
 
 
-def _train(context: Context[PoseRefineParams], footage: Footage) -> tuple[GaussianField, dict[str, float]]:
+def _train(context: Context[PoseRefineParams], footage: Footage, device: str) -> tuple[GaussianField, dict[str, float]]:
     import torch
 
     from models.gaussians.field import create_field
@@ -112,10 +112,10 @@ def _train(context: Context[PoseRefineParams], footage: Footage) -> tuple[Gaussi
     from tasks.training import FieldLearner, total_of, train
 
     params, phase = context.params, context.params.phase
-    face = create_field(*footage.first_face(phase.points, params.seed), params.sh_degree, opacity=0.27)
+    face = create_field(*footage.first_face(phase.points, params.seed), params.sh_degree, opacity=0.27).to(device)
     learner = FieldLearner(face, phase.rates, phase.density, params.seed)
     sampler = FrameSampler(footage.train_frames, {}, (), params.seed)
-    green = torch.tensor(GREEN)
+    green = torch.tensor(GREEN, device=device)
 
     def step(number: int) -> dict[str, float]:
         frame = sampler.draw(number, number / phase.steps)

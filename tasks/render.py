@@ -33,11 +33,11 @@ def run(context: Context[RenderParams]) -> Rendering:
         InputError: the clip has no test part.
     """
     from tasks.talking_head import Scene, TalkingHead, audio_windows
-    from tasks.training import use_threads
+    from tasks.training import prepare
 
-    use_threads(context)
+    device = prepare(context)
     speaker, extractor = str(context.keys.speaker), str(context.keys.extractor)
-    head, scene = TalkingHead.load(context.places, speaker, extractor), Scene.load(context.places, speaker)
+    head, scene = TalkingHead.load(context.places, speaker, extractor, device), Scene.load(context.places, speaker)
     windows = list(audio_windows(context.read(AudioFeatures, "audio").values))
     clip, frames = scene.clip, scene.clip.indices(TEST)
     if not len(frames):

@@ -26,12 +26,12 @@ def run(context: Context[RenderParams]) -> Rendering:
     """Render one picture for every entry of the drive's audio features."""
     from tasks.media import read_sound
     from tasks.talking_head import Scene, TalkingHead, audio_windows, back_and_forth, speak
-    from tasks.training import use_threads
+    from tasks.training import prepare
 
-    use_threads(context)
+    device = prepare(context)
     speaker, drive = context.speaker(), context.drive()
     names = (str(context.keys.speaker), str(context.keys.drive))
-    head = TalkingHead.load(context.places, names[0], str(context.keys.extractor))
+    head = TalkingHead.load(context.places, names[0], str(context.keys.extractor), device)
     scene, features = Scene.load(context.places, names[0]), context.read(AudioFeatures, "audio_drive")
     count, clip = len(features.values), scene.clip
     frames = np.fromiter(back_and_forth(*scene.longest_shot(), count), np.int32, count)

@@ -40,10 +40,10 @@ def run(context: Context[FaceParams]) -> Weights:
     from models.gaussians.field import create_field
     from models.methods import talking_gaussian as method
     from tasks.material import Footage
-    from tasks.training import FieldLearner, MotionLearner, total_of, train, use_threads
+    from tasks.training import FieldLearner, MotionLearner, prepare, total_of, train
 
-    use_threads(context)
-    seed, phase, footage = context.params.seed, context.params.phase, Footage.of(context)
+    device = prepare(context)
+    seed, phase, footage = context.params.seed, context.params.phase, Footage.of(context, device)
     taught = context.read(Weights, "tg_motion")
     config = method.Config.from_record(taught.config)
     motion = method.FaceMotion(config)
@@ -51,11 +51,12 @@ def run(context: Context[FaceParams]) -> Weights:
         {name.removeprefix("motion/"): torch.tensor(array) for name, array in taught.tensors.items()}
     )
     face = method.Branch(create_field(*footage.first_face(phase.points, seed), config.sh_degree, opacity=0.27), motion)
+    face = face.to(device)
 
     field_learner = FieldLearner(face.gaussians, phase.rates, phase.density, seed)
     motion_learner = MotionLearner(motion, phase.rates)
     sampler = FrameSampler(footage.train_frames, footage.curriculum, phase.windows, seed)
-    green = torch.tensor(method.GREEN)
+    green = torch.tensor(method.GREEN, device=device)
 
     def step(number: int) -> dict[str, float]:
         progress = number / phase.steps

@@ -37,14 +37,16 @@ def run(context: Context[FuseParams]) -> Weights:
     from models import losses
     from models.methods.talking_gaussian import Branch, Config, FaceMotion, MouthMotion, compose, draw
     from tasks.material import Footage
-    from tasks.training import FieldLearner, MotionLearner, total_of, train, use_threads
+    from tasks.training import FieldLearner, MotionLearner, prepare, total_of, train
 
-    use_threads(context)
-    seed, phase, footage = context.params.seed, context.params.phase, Footage.of(context)
+    device = prepare(context)
+    seed, phase, footage = context.params.seed, context.params.phase, Footage.of(context, device)
     face_weights, mouth_weights = context.read(Weights, "tg_face"), context.read(Weights, "tg_mouth")
     configs = {"face": face_weights.config, "mouth": mouth_weights.config}
-    face = Branch.from_tensors(FaceMotion, Config.from_record(configs["face"]), face_weights.tensors, "face")
-    mouth = Branch.from_tensors(MouthMotion, Config.from_record(configs["mouth"]), mouth_weights.tensors, "mouth")
+    face = Branch.from_tensors(FaceMotion, Config.from_record(configs["face"]), face_weights.tensors, "face").to(device)
+    mouth = Branch.from_tensors(MouthMotion, Config.from_record(configs["mouth"]), mouth_weights.tensors, "mouth").to(
+        device
+    )
 
     parts = {
         "face": FieldLearner(face.gaussians, phase.rates, None, seed),

@@ -42,10 +42,10 @@ def run(context: Context[MotionParams]) -> Weights:
 
     from models.methods.talking_gaussian import Config, FaceMotion, landmark_losses, lip_attention
     from tasks.material import Footage
-    from tasks.training import MotionLearner, total_of, train, use_threads
+    from tasks.training import MotionLearner, prepare, total_of, train
 
-    use_threads(context)
-    params, phase, footage = context.params, context.params.phase, Footage.of(context)
+    device = prepare(context)
+    params, phase, footage = context.params, context.params.phase, Footage.of(context, device)
     assert footage.audio is not None
     config = Config(
         audio_size=footage.audio.values.shape[1],
@@ -58,6 +58,7 @@ def run(context: Context[MotionParams]) -> Weights:
     motion = FaceMotion(config, torch.Generator().manual_seed(params.seed))
     motion.planes.center.copy_(footage.head_center)
     motion.expression_scale.copy_(footage.expression_scale)
+    motion.to(device)
 
     learner = MotionLearner(motion, phase.rates)
     sampler = FrameSampler(footage.train_frames, footage.curriculum, (), params.seed)
@@ -76,7 +77,7 @@ def run(context: Context[MotionParams]) -> Weights:
         return values
 
     outcome = train(context, "motion", phase.steps, step, {"learner": learner, "sampler": sampler})
-    tensors = {f"motion/{name}": tensor.numpy().copy() for name, tensor in motion.state_dict().items()}
+    tensors = {f"motion/{name}": tensor.cpu().numpy().copy() for name, tensor in motion.state_dict().items()}
     return Weights("talking_gaussian", "motion", config.as_record(), tensors, outcome.curves, outcome.quality())
 
 

@@ -45,10 +45,10 @@ def run(context: Context[MouthParams]) -> Weights:
     from models.gaussians.field import create_field
     from models.methods.talking_gaussian import GREEN, Branch, Config, MouthMotion, draw, motion_size, mouth_losses
     from tasks.material import Footage
-    from tasks.training import FieldLearner, MotionLearner, total_of, train, use_threads
+    from tasks.training import FieldLearner, MotionLearner, prepare, total_of, train
 
-    use_threads(context)
-    params, phase, footage = context.params, context.params.phase, Footage.of(context)
+    device = prepare(context)
+    params, phase, footage = context.params, context.params.phase, Footage.of(context, device)
     assert footage.audio is not None
     config = Config(
         audio_size=footage.audio.values.shape[1],
@@ -60,13 +60,14 @@ def run(context: Context[MouthParams]) -> Weights:
     torch.manual_seed(params.seed)
     motion = MouthMotion(config, torch.Generator().manual_seed(params.seed))
     motion.planes.center.copy_(footage.head_center)
-    gaussians = create_field(*footage.first_mouth(phase.points, params.seed), config.sh_degree)
-    mouth = Branch(gaussians, motion)
+    field = create_field(*footage.first_mouth(phase.points, params.seed), config.sh_degree)
+    mouth = Branch(field, motion).to(device)
+    gaussians = mouth.gaussians
 
     field_learner = FieldLearner(gaussians, phase.rates, phase.density, params.seed)
     motion_learner = MotionLearner(motion, phase.rates)
     sampler = FrameSampler(_open_frames(footage, phase), footage.curriculum, phase.windows, params.seed)
-    green = torch.tensor(GREEN)
+    green = torch.tensor(GREEN, device=device)
 
     def step(number: int) -> dict[str, float]:
         progress = number / phase.steps

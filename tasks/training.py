@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.errors import InputError
+from models.errors import InputError, MachineError
 from models.gaussians.adam import FieldAdam
 from models.gaussians.density import DensityControl
 from models.gaussians.field import GaussianField
@@ -277,9 +277,17 @@ def total_of(terms: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, float]]:
     return total, {name: term.item() for name, term in terms.items()}
 
 
-def use_threads(context: Context[Any]) -> None:
-    """Let torch and Numba use as many threads as the stage may."""
+def prepare(context: Context[Any]) -> str:
+    """Let torch and Numba use as many threads as the stage may; return the device to train on ($GAUSSTALK_DEVICE).
+
+    Raises:
+        MachineError: a device is asked for that is not there.
+    """
     import numba
 
     torch.set_num_threads(context.threads)
     numba.set_num_threads(min(context.threads, numba.config.NUMBA_NUM_THREADS))
+    device = os.environ.get("GAUSSTALK_DEVICE", "cpu")
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise MachineError("no CUDA device here", f"GAUSSTALK_DEVICE is {device}", "unset it to use the CPU")
+    return device

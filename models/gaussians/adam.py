@@ -50,4 +50,7 @@ class FieldAdam:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from what `state_dict` gave."""
-        self.count, self.first, self.second = state["count"], dict(state["first"]), dict(state["second"])
+        self.count = state["count"]
+        for moments, saved in ((self.first, state["first"]), (self.second, state["second"])):
+            for name in moments:
+                moments[name] = saved[name].to(moments[name].device, copy=True)

@@ -110,7 +110,8 @@ class DensityControl:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from what `state_dict` gave."""
-        self.total, self.seen = state["total"], state["seen"]
+        device = self.total.device
+        self.total, self.seen = state["total"].to(device, copy=True), state["seen"].to(device, copy=True)
 
 
 def _rotate(quats: Tensor, vectors: Tensor) -> Tensor:

@@ -76,7 +76,7 @@ class GaussianField:
     def replace(self, tensors: dict[str, Tensor]) -> None:
         """Put other parameters (of another N, perhaps) in place of all present ones."""
         for name in PARAMETERS:
-            setattr(self, name, tensors[name].detach().clone().requires_grad_())
+            setattr(self, name, tensors[name].detach().to(self.means.device, copy=True).requires_grad_())
 
     def to(self, device: str | torch.device) -> GaussianField:
         """Return a copy on `device`."""
