@@ -224,7 +224,6 @@ class Conductor:
         one: Any = self._task.with_options(
             name=item.stage,
             task_run_name=item.name,
-            tags=item_tags(item),
             retry_condition_fn=lambda *_: self._can_retry(item.name),
         )
         future = one.submit(item.name, item.changed, wait_for=needs)
@@ -275,11 +274,6 @@ class Conductor:
         """Return whether doing it again can help: a lock or a signal passes, a bad input does not."""
         passing = any(error.name == name and error.passing for error in self.outcome.errors)
         return passing and not self.children.stopping
-
-
-def item_tags(item: Item) -> list[str]:
-    """Return what an item can be found by in Prefect's pages."""
-    return [f"{name}:{value}" for name, value in vars(item.keys).items() if value]
 
 
 logging.getLogger("prefect.task_runner").setLevel(logging.WARNING)

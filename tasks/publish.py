@@ -128,6 +128,8 @@ def publish(places: Places) -> dict[str, Any]:
     entries = collect(places)
     try:
         client, experiment = open_store(places)
+        # Without it MLflow opens the experiment with its pages for language models.
+        client.set_experiment_tag(experiment, "mlflow.experimentKind", "custom_model_development")
         points = hand_in_pending(places, client, experiment)
         runs: dict[str, dict[str, Any]] = {}
         for entry in entries:
