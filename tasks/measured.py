@@ -124,17 +124,8 @@ def main_table(heads: list[Measured]) -> Table:
 
 def bars_table(heads: list[Measured], named: bool = True) -> Table:
     """Return one row for every bar of every head; without the head's name where it is plain whose bars they are."""
-    columns = [
-        *((Column("speaker"), Column("method"), Column("extractor")) if named else ()),
-        *(
-            Column("bar"),
-            Column("measure"),
-            Column("value"),
-            Column("95 % interval"),
-            Column("limit"),
-            Column("verdict"),
-        ),
-    ]
+    own = ("bar", "verdict", "value", "limit", "95 % interval", "measure")
+    columns = [Column(name) for name in ((*("speaker", "method", "extractor"), *own) if named else own)]
     table = Table("bars", "What a head must reach", columns, notes=_conditions(heads))
     lengths = {f"{head.about.get('block_seconds', 1):g} s" for head in heads}
     if lengths:
@@ -146,7 +137,7 @@ def bars_table(heads: list[Measured], named: bool = True) -> Table:
 
 
 def bar_cells(bar: dict[str, Any]) -> list[Cell]:
-    """Return name, measure, value, interval, limit and verdict of a bar."""
+    """Return name, verdict, value, limit, interval and measure of a bar."""
     sign = {"value": "", "difference": " minus ", "ratio": " over "}[bar["compare"]]
     against = bar["against"] + (f" ({bar['against_is']})" if bar.get("against_is") else "")
     variant = "" if bar["variant"] == "full" else f" of {bar['variant']}"
@@ -157,11 +148,11 @@ def bar_cells(bar: dict[str, Any]) -> list[Cell]:
     few = "" if bar["low"] is not None else "too few blocks of frames"
     return [
         Cell(bar["name"]),
-        Cell(measure),
-        Cell(_with_unit(bar["value"], unit), bar["why"]),
-        Cell(interval) if not few else Cell("n/a", few),
-        Cell(f"{limit[0]} {_with_unit(limit[1], unit)}"),
         Cell(VERDICTS[bar["ok"]], bar["why"], bar["ok"]),
+        Cell(_with_unit(bar["value"], unit), bar["why"]),
+        Cell(f"{limit[0]} {_with_unit(limit[1], unit)}"),
+        Cell(interval) if not few else Cell("n/a", few),
+        Cell(measure),
     ]
 
 
