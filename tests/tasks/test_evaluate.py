@@ -14,6 +14,7 @@ from models.errors import InputError, UsageError
 from models.records import Rendering
 from models.storage import FrameStore
 from tasks import evaluate, evaluate_drive
+from tasks.closure import closure
 from tasks.judging import Bar, JudgingParams
 from tasks.media import write_wav
 from tasks.places import Keys, Places
@@ -190,3 +191,9 @@ def test_without_test_frames_it_says_so(places: Places, tmp_path: Path) -> None:
     evaluated_project.render(other, np.arange(3, dtype=np.int32), full=frames)
     with pytest.raises(InputError, match="no test frame"):
         execute(evaluate.STAGE, evaluate.run, KEYS, other, PARAMS)
+
+
+def test_every_metric_is_code_that_evaluation_depends_on() -> None:
+    root = evaluated_project.ROOT
+    reached = closure(root / "tasks/evaluate.py", root)
+    assert set((root / "models/metrics").glob("*.py")) <= set(reached)
