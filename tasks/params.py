@@ -83,7 +83,9 @@ def validate(model: type[AnyParams], data: Any, where: str) -> AnyParams:
             known = _known_keys(model, problem["loc"][:-1])
             near = difflib.get_close_matches(str(problem["loc"][-1]), known, n=1)
             fix = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(sorted(known))}"
-            raise UsageError(f"{where}: unknown key {place!r}", "a key that nothing reads would be ignored", fix) from error
+            raise UsageError(
+                f"{where}: unknown key {place!r}", "a key that nothing reads would be ignored", fix
+            ) from error
         raise UsageError(f"{where}: {place}: {problem['msg']}", f"the value is {problem.get('input')!r}") from error
 
 
