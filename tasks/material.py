@@ -85,8 +85,8 @@ class Footage:
         def read(record: type, stage: str) -> Any:
             return context.read(record, stage) if stage in reads else None
 
-        clip, track, landmarks = (context.read(kind, stage) for kind, stage in
-                                  ((Clip, "ingest"), (HeadTrack, "track"), (Landmarks, "landmarks")))  # fmt: skip
+        clip, track = context.read(Clip, "ingest"), context.read(HeadTrack, "track")
+        landmarks = context.read(Landmarks, "landmarks")
         masks, refined = read(Masks, "parse"), read(RefinedPoses, "pose_refine")
         footage = Footage(
             clip=clip,
@@ -278,12 +278,13 @@ class Footage:
         """Return what is known of `frames`, with the poses that landmarks gave (not the refined ones)."""
         points = self.points[frames][:, self.track.landmark_index]
         absent = np.isnan(points).any(-1)
-        tensors = (
+        poses, targets, weights = (
             torch.from_numpy(array.astype(np.float32)).to(self.device)
             for array in (self.track.world_to_camera[frames], np.nan_to_num(points), ~absent)
         )
         audio = torch.stack([self.windows(frame) for frame in frames])
-        return LandmarkBatch(audio, self.expression[frames], *tensors, *self._is_lip_or_lid)
+        lip, lid = self._is_lip_or_lid
+        return LandmarkBatch(audio, self.expression[frames], poses, targets, weights, lip, lid)
 
     # ---------------------------------------------------------------------------------------------- first points
 

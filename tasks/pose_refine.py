@@ -90,7 +90,7 @@ def run(context: Context[PoseRefineParams]) -> RefinedPoses:
         render,
         footage.clip.frames.__getitem__,
         mask,
-        sorted({*map(int, footage.clip.cuts), *footage.track.cuts}),
+        tuple(sorted({*map(int, footage.clip.cuts), *footage.track.cuts})),
         RefinementParams(rounds=rounds),
         progress=lambda share, note: progress.update(round(share * rounds * frames) - progress.done, note),
     )

@@ -133,21 +133,15 @@ class TalkingHead:
 
     def mean_motion(self, conditions: Iterable[tuple[Tensor, Tensor]]) -> Motion:
         """Return each Gaussian's mean deformation over frames given as (windows, expression)."""
-        total: list[list[Tensor | None]] | None = None
+        total: Motion | None = None
         count = 0
         for windows, expression in conditions:
-            motion = self.move(windows, expression)
-            if total is None:
-                total = [[None if part is None else torch.zeros_like(part) for part in field] for field in motion]
-            for sums, field in zip(total, motion, strict=True):
-                for place, part in enumerate(field):
-                    if part is not None:
-                        sums[place] += part
+            face, mouth = self.move(windows, expression)
+            total = (face, mouth) if total is None else (total[0].plus(face), total[1].plus(mouth))
             count += 1
         if total is None:
             raise ValueError("a mean over no frames")
-        face, mouth = (Deformation(*(None if part is None else part / count for part in sums)) for sums in total)
-        return face, mouth
+        return total[0].over(count), total[1].over(count)
 
     @torch.no_grad()
     def draw(self, camera: Camera, motion: Motion | None, behind: np.ndarray) -> np.ndarray:

@@ -58,7 +58,8 @@ class Config:
     @staticmethod
     def from_record(data: dict[str, Any]) -> Config:
         """Undo `as_record` after a round trip through JSON."""
-        return Config(**{key: tuple(value) if isinstance(value, list) else value for key, value in data.items()})
+        values: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in data.items()}
+        return Config(**values)
 
 
 # --------------------------------------------------------------------------------------------------- networks
@@ -109,6 +110,7 @@ class TriPlane(nn.Module):
             config.grid_levels, 1, resolution[0], resolution[1], bound=config.bound_m, convention="torch_ngp"
         )
         self.table = nn.Parameter(self.grid.new_table(generator))
+        self.center: Tensor  # [3] metres
         self.register_buffer("center", torch.zeros(3))
 
     def forward(self, points: Tensor) -> Tensor:
@@ -128,7 +130,19 @@ class Deformation(NamedTuple):
 
     def frame(self, index: int) -> Deformation:
         """Take one frame of a batch."""
-        return Deformation(*(None if part is None else part[index] for part in self))
+        quats, raw_scales = (None if part is None else part[index] for part in (self.quats, self.raw_scales))
+        return Deformation(self.means[index], quats, raw_scales)
+
+    def plus(self, other: Deformation) -> Deformation:
+        """Add another one of the same kind."""
+        quats = None if self.quats is None or other.quats is None else self.quats + other.quats
+        scales = None if self.raw_scales is None or other.raw_scales is None else self.raw_scales + other.raw_scales
+        return Deformation(self.means + other.means, quats, scales)
+
+    def over(self, count: float) -> Deformation:
+        """Divide by `count`."""
+        quats, raw_scales = (None if part is None else part / count for part in (self.quats, self.raw_scales))
+        return Deformation(self.means / count, quats, raw_scales)
 
 
 class FacePoints(NamedTuple):
@@ -156,6 +170,7 @@ class FaceMotion(nn.Module):
         self.expression_attention = perceptron(size, 16, EXPRESSION_SIZE)
         self.units = perceptron(MIXED_UNITS, 16, MIXED_UNITS)
         self.decoder = perceptron(size + AUDIO_CODE + EXPRESSION_SIZE, 64, 64, 3 + 4 + 3)
+        self.expression_scale: Tensor  # [E] what the inputs are divided by
         self.register_buffer("expression_scale", torch.ones(EXPRESSION_SIZE))
 
     def look_up(self, points: Tensor) -> FacePoints:
@@ -188,6 +203,7 @@ class MouthMotion(nn.Module):
         self.audio = AudioEncoder(config.audio_size)
         self.planes = TriPlane(config.mouth_grid, config, generator)
         self.decoder = perceptron(self.planes.grid.output_size + AUDIO_CODE, 32, 32, 3)
+        self.reach: Tensor  # [3] metres
         self.register_buffer("reach", torch.tensor(config.mouth_directions) * config.motion_m)
 
     def look_up(self, points: Tensor) -> Tensor:
