@@ -66,10 +66,10 @@ class Measured:
         return Cell("–", "not a matter of this variant")
 
     def conditions(self) -> str:
-        """Return data, split, preset and device in one line."""
+        """Return data, split, preset, device and judge in one line."""
         about = self.about
         parts = [
-            f"{self.name}: data {about['speaker']} ({about.get('basis', '?')})",
+            f"data {about['speaker']} ({about.get('basis', '?')})",
             f"{about.get('split', '?')}, {about.get('seconds', '?')} s",
             f"at {about['size']}" if about.get("size") else "",
             f"preset {about.get('preset') or 'as in params.yaml'}",
@@ -251,7 +251,11 @@ def _keys(measured: Measured) -> list[Cell]:
 
 
 def _conditions(measured: list[Measured]) -> list[str]:
-    return [one.conditions() for one in measured] or ["Nothing has been measured yet."]
+    """Return the conditions of all, those that share them in one line."""
+    names: dict[str, list[str]] = {}
+    for one in measured:
+        names.setdefault(one.conditions(), []).append(one.name)
+    return [f"{'; '.join(who)}: {what}" for what, who in names.items()] or ["Nothing has been measured yet."]
 
 
 def _with_unit(value: float | None, unit: str) -> str:

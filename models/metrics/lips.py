@@ -48,7 +48,7 @@ def gaps(predicted: np.ndarray, true: np.ndarray, region: np.ndarray | None) -> 
     return np.stack([lip_gap(predicted.astype(np.float64)), lip_gap(true.astype(np.float64))], 1)
 
 
-_GAP = "the inner lip gap (points 13 and 14) over the distance of the outer eye corners"
+_GAP = "the inner lip gap (points 13 and 14, in units of the distance of the outer eye corners)"
 METRICS = (
     Metric(
         "LMD",
