@@ -1,0 +1,47 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from toy_project import Toy
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def call(toy: Toy, *words: str) -> "subprocess.CompletedProcess[str]":
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "GAUSSTALK_ROOT": str(toy.root)}
+    command = [sys.executable, "-m", "flows.cli", *words]
+    return subprocess.run(command, cwd=toy.root, env=environment, capture_output=True, text=True, timeout=120)
+
+
+def test_with_nothing_to_do_no_server_is_started(toy: Toy) -> None:
+    assert toy.dvc("repro", "-q").returncode == 0
+    done = call(toy, "run", "--json")
+    assert done.returncode == 0, done.stderr
+    assert set(json.loads(done.stdout)["states"].values()) == {"cached"}
+    assert len(json.loads(done.stdout)["states"]) == 8
+    assert not (toy.root / ".work" / "log").exists()
+
+
+def test_a_dry_run_tells_what_would_run_and_runs_nothing(toy: Toy) -> None:
+    assert toy.dvc("repro", "-q", "ingest@ann").returncode == 0
+    done = call(toy, "run", "ann", "--dry-run", "--json")
+    assert {row["name"]: row["changed"] for row in json.loads(done.stdout)} == {
+        "demo": False,
+        "ingest@ann": False,
+        "audio@ann-logmel": True,
+        "evaluate@ann-logmel": True,
+        "tables": True,
+    }
+    assert set(toy.starts()) == {"demo", "ingest-ann"}
+    assert "3 of 5 stages to do" in call(toy, "run", "ann", "--dry-run").stdout
+
+
+def test_wrong_params_stop_a_run_before_it_begins(toy: Toy) -> None:
+    with (toy.root / "params.yaml").open("a") as file:
+        file.write("tg_face:\n  stpes: 3\n")
+    done = call(toy, "run")
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: params.yaml: tg_face: unknown key 'stpes'")
+    assert not (toy.root / "log").exists()
