@@ -1,5 +1,4 @@
 import json
-import multiprocessing
 import os
 import subprocess
 import sys
@@ -12,6 +11,8 @@ import pytest
 
 from flows.processes import Children, only_one, stop_groups
 from models.errors import BusyError
+
+ROOT = Path(__file__).resolve().parents[2]
 
 # A parent that does not listen to the gentle signals, with a child of its own.
 STUBBORN = """
@@ -65,22 +66,28 @@ def test_stopping_what_has_ended_is_no_error() -> None:
     stop_groups([process.pid])
 
 
-def _hold(path: Path, ready: "multiprocessing.synchronize.Event", go: "multiprocessing.synchronize.Event") -> None:
-    with only_one(path, "a run"):
-        ready.set()
-        go.wait(30)
+HOLD = """
+import sys
+from pathlib import Path
+from flows.processes import only_one
+with only_one(Path(sys.argv[1]), "a run"):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
 
 
 def test_the_second_is_told_who_is_the_first(tmp_path: Path) -> None:
-    context = multiprocessing.get_context("fork")
-    ready, go = context.Event(), context.Event()
-    other = context.Process(target=_hold, args=(tmp_path / "lock", ready, go))
-    other.start()
-    assert ready.wait(30)
-    with pytest.raises(BusyError, match="a run is already going on") as error, only_one(tmp_path / "lock", "a run"):
-        pass
-    assert str(other.pid) in error.value.why
-    go.set()
-    other.join()
+    command = [sys.executable, "-c", HOLD, str(tmp_path / "lock")]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "held\n"
+        with (
+            pytest.raises(BusyError, match="a run is already going on") as error,
+            only_one(tmp_path / "lock", "a run"),
+        ):
+            pass
+        assert str(other.pid) in error.value.why
+        other.communicate()
     with only_one(tmp_path / "lock", "a run"):
         assert (tmp_path / "lock").read_text() == str(os.getpid())
