@@ -81,7 +81,7 @@ def run(context: Context[DemoParams]) -> None:
 
 def _spoken(scripts: list[str]) -> dict[str, Speech]:
     """Return every script spoken, each in a process of its own: the engine keeps state from one text to the next."""
-    with multiprocessing.get_context("fork").Pool(1, maxtasksperchild=1) as pool:
+    with multiprocessing.get_context("forkserver").Pool(1, maxtasksperchild=1) as pool:
         return dict(zip(scripts, pool.map(_speak, scripts, chunksize=1), strict=True))
 
 
@@ -109,8 +109,8 @@ def fitted(speech: Speech, seconds: float) -> Speech:
 def _drawn(actor: Actor, animation: Animation, processes: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield picture and labels of every frame in order, drawn by several processes."""
     parts = [range(t, min(t + BATCH, len(animation))) for t in range(0, len(animation), BATCH)]
-    # Forked, so that the actor's meshes and textures are shared and not sent.
-    with multiprocessing.get_context("fork").Pool(min(processes, len(parts)), _enter, (actor, animation)) as pool:
+    # Not forked from here: a fork inherits the locks of whatever threads this process has, and can wait for ever.
+    with multiprocessing.get_context("forkserver").Pool(min(processes, len(parts)), _enter, (actor, animation)) as pool:
         for pictures, labels in pool.imap(_draw, parts):
             yield from zip(pictures, labels, strict=True)
 
