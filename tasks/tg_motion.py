@@ -21,7 +21,7 @@ class MotionParams(Params):
 
     seed: int = 0
     sh_degree: int = Field(1, ge=0, le=3)  # of the colours of the face's Gaussians
-    bound_m: float = Field(0.18, gt=0)  # half the side of the cube that the grid covers
+    bound_m: float = Field(0.15, gt=0)  # half the side of the cube that the grid covers
     face_grid: tuple[int, float] = (16, 38.4)  # coarsest and finest resolution; the paper says 256
     motion_m: float = Field(0.01, gt=0)  # what a network output of 1 means
     phase: MotionPhase = MotionPhase()

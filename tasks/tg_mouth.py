@@ -23,7 +23,7 @@ class MouthParams(Params):
 
     seed: int = 0
     sh_degree: int = Field(1, ge=0, le=3)
-    bound_m: float = Field(0.18, gt=0)  # as in tg_motion
+    bound_m: float = Field(0.15, gt=0)  # as in tg_motion
     mouth_grid: tuple[int, float] = (64, 57.6)  # the paper says 384
     motion_m: float = Field(0.01, gt=0)
     phase: MouthPhase = MouthPhase()

@@ -5,23 +5,25 @@ from __future__ import annotations
 import numpy as np
 from scipy.spatial import cKDTree
 
-from models.heads.mediapipe_points import CURVES, OVAL
+from models.heads.mediapipe_points import CURVES, EYE_OUTER_LEFT, EYE_OUTER_RIGHT
 
 SHELL_TRIES = 40000
 
 
 def head_center(rest: np.ndarray, index: np.ndarray) -> np.ndarray:
-    """Return a point well inside the head `[3]`: behind the face's middle, a little above it.
+    """Return the middle of the head `[3]`: at the height of the eyes, as deep as the rearmost landmarks.
 
     Args:
         rest: `[L, 3]` landmarks of the neutral face, metres.
         index: `[L]` their numbers.
     """
-    oval = rest[np.isin(index, OVAL)] if np.isin(index, OVAL).sum() >= 8 else rest
-    low, high = oval.min(0), oval.max(0)
-    middle = (low + high) / 2
-    # The oval runs from the chin to the upper forehead; the hair adds about a quarter of that above it.
-    return np.array([middle[0], middle[1] + 0.15 * (high[1] - low[1]), low[2]], np.float32)
+    return np.array([(rest[:, 0].min() + rest[:, 0].max()) / 2, _eye_height(rest, index), rest[:, 2].min()], np.float32)
+
+
+def _eye_height(rest: np.ndarray, index: np.ndarray) -> float:
+    """The eyes lie half way up a head. Not every source gives landmarks on the forehead, so those tell nothing."""
+    corners = rest[np.isin(index, (EYE_OUTER_RIGHT, EYE_OUTER_LEFT))]
+    return float(corners[:, 1].mean()) if len(corners) else float(rest[:, 1].mean() + 0.2 * np.ptp(rest[:, 1]))
 
 
 def face_points(
@@ -42,8 +44,8 @@ def face_points(
     """
     random = np.random.default_rng(seed)
     on_face = _between_neighbours(rest, count // 2, random)
-    center, low, high = head_center(rest, index), rest.min(0), rest.max(0)
-    radii = np.array([0.66, 0.85, 0.62]) * np.array([high[0] - low[0], high[1] - low[1], high[0] - low[0]])
+    center, width = head_center(rest, index), np.ptp(rest[:, 0])
+    radii = np.array([0.66 * width, 1.25 * (center[1] - rest[:, 1].min()), 0.62 * width])
     directions = random.normal(size=(SHELL_TRIES, 3))
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
     shell = center + directions * radii * random.uniform(0.75, 1.0, (SHELL_TRIES, 1))

@@ -44,7 +44,7 @@ class Config:
 
     audio_size: int = 80  # numbers per entry of the audio features
     sh_degree: int = 1
-    bound_m: float = 0.18  # half the side of the cube that the grids cover
+    bound_m: float = 0.15  # half the side of the cube that the grids cover
     grid_levels: int = 12
     face_grid: tuple[int, float] = (16, 38.4)  # coarsest and finest resolution
     mouth_grid: tuple[int, float] = (64, 57.6)

@@ -80,7 +80,7 @@ class MotionPhase:
     lips: float = 4.0  # weight of the lips' landmarks; those of neither lips nor lids count 1
     lids: float = 4.0
     lip_shape: float = 1.0  # weight of the lips' shape, their mean place taken out
-    lip_attention: float = 0.1  # weight of how much the lips attend to the expression: it is sound that shall move them
+    lip_attention: float = 1.0  # weight of how much the lips attend to the expression: it is sound that shall move them
     rates: MotionRates = MotionRates()
 
 

@@ -43,10 +43,14 @@ def test_half_lies_on_the_face_and_the_rest_within_the_masks(rest):
 
 
 def test_the_centre_lies_behind_the_face(rest):
+    rest[[33, 263], 1] = 0.02
     center = head_center(rest, INDEX)
     assert abs(center[0]) < 0.01
     assert center[2] < np.median(rest[:, 2])
-    assert 0 < center[1] < 0.06
+    assert center[1] == pytest.approx(0.02)
+    # A head model that has no landmarks on the forehead must not move it.
+    below = rest[:, 1] < 0.03
+    assert head_center(rest[below], INDEX[below])[1] == pytest.approx(0.02)
 
 
 def test_the_mouth_begins_behind_the_lips(rest):
