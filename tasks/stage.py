@@ -155,12 +155,16 @@ def threads() -> int:
 
 
 def limit_threads() -> None:
-    """Tell the numerical libraries, before they are imported, how many threads they may use."""
-    count = str(threads())
-    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
-        os.environ.setdefault(name, count)
-    # Small LAPACK blocks on several threads cost far more than they give.
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    """Tell the numerical libraries, before they are imported, how many threads they may use.
+
+    Our own kernels share their work out among the threads and sleep while they wait. The others stay on one thread:
+    their pools spin at barriers, which on a busy machine costs many times what a second core gives.
+    """
+    os.environ.setdefault("NUMBA_NUM_THREADS", str(threads()))
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ.setdefault(name, "1")
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("GOMP_SPINCOUNT", "0")
 
 
 def main(stage: Stage[AnyParams], run: Callable[[Context[AnyParams]], Record | None]) -> None:

@@ -278,14 +278,14 @@ def total_of(terms: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, float]]:
 
 
 def prepare(context: Context[Any]) -> str:
-    """Let torch and Numba use as many threads as the stage may; return the device to train on ($GAUSSTALK_DEVICE).
+    """Let our kernels use as many threads as the stage may; return the device to train on ($GAUSSTALK_DEVICE).
 
     Raises:
         MachineError: a device is asked for that is not there.
     """
     import numba
 
-    torch.set_num_threads(context.threads)
+    torch.set_num_threads(1)  # tasks.stage.limit_threads says why
     numba.set_num_threads(min(context.threads, numba.config.NUMBA_NUM_THREADS))
     device = os.environ.get("GAUSSTALK_DEVICE", "cpu")
     if device.startswith("cuda") and not torch.cuda.is_available():
