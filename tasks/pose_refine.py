@@ -18,7 +18,6 @@ from models.methods.talking_gaussian_phases import StillPhase
 from models.parsing import labels
 from models.records import RefinedPoses
 from tasks.params import Params
-from tasks.people import mark_of
 from tasks.progress import Progress
 from tasks.stage import Context, Stage, main
 
@@ -151,7 +150,7 @@ def _preview(
     refined: PoseRefinement,
 ) -> None:
     """Write what differs between the static face and the frame, before (left) and after (right)."""
-    from tasks.pictures import save_strip, telling_frames
+    from tasks.pictures import mark_of_clip, save_strip, telling_frames
 
     tiles, captions = [], []
     for frame, caption in telling_frames(footage.points, footage.valid, 4):
@@ -162,7 +161,7 @@ def _preview(
             difference = np.abs(render(frame, poses[frame]) * 255 - truth) * DIFFERENCE_GAIN * head
             tiles.append(difference.clip(0, 255).astype(np.uint8))
             captions.append(f"{caption} {name}: difference x{DIFFERENCE_GAIN}")
-    save_strip(context.preview / "strip.jpg", tiles, mark_of(context.speaker().basis), captions)
+    save_strip(context.preview / "strip.jpg", tiles, mark_of_clip(footage.clip), captions)
 
 
 if __name__ == "__main__":
