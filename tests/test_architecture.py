@@ -43,7 +43,7 @@ def test_mlflow_is_reached_by_its_mirror_only() -> None:
 
 
 def test_pictures_and_sound_are_decoded_in_one_place() -> None:
-    assert importers("av") <= {"tasks/media.py", "tasks/media_writing.py"}
+    assert all(name.startswith("tasks/media") for name in importers("av"))
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(ROOT).as_posix())

@@ -23,7 +23,10 @@ with (log / name).open("a") as file:
 control = Path("control") / name
 words = control.read_text().split() if control.is_file() else []
 if words[:1] == ["sleep"]:
-    time.sleep(float(words[1]))
+    try:
+        time.sleep(float(words[1]))
+    except KeyboardInterrupt:
+        sys.exit(130)
 if words[:1] == ["fail"]:
     sys.stderr.write(f"error: {name} cannot\nwhy:   it was told so\nfix:   tell it otherwise\n")
     sys.exit(int(words[1]))
