@@ -24,7 +24,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.events.worker import EventsWorker
 from prefect.futures import PrefectFuture
 from prefect.logging.handlers import APILogWorker
-from prefect.states import Completed, Failed, State
+from prefect.states import Cancelled, Completed, Failed, State
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.environment import for_children
@@ -176,7 +176,10 @@ class Conductor:
     def _one_speaker(self, speaker: str) -> State[Any]:
         """Make one speaker's head."""
         items = self.plan.of_speakers[speaker]
-        self._dispatch(items)
+        try:
+            self._dispatch(items)
+        except InterruptedError as stopped:
+            return Cancelled(message=str(stopped))
         return self._state_of(items)
 
     def _state_of(self, items: Sequence[Item]) -> State[Any]:
@@ -258,7 +261,12 @@ class Conductor:
                 del lines[:-TAIL_LINES]
 
         command = [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--single-item", name]
-        code = self.children.run(command, self.places.root, self._environment, keep)
+        try:
+            code = self.children.run(command, self.places.root, self._environment, keep)
+        except InterruptedError as stopped:
+            return Cancelled(message=str(stopped))
+        if code and self.children.stopping:
+            return Cancelled(message="the run is being stopped")
         seconds = time.monotonic() - started
         with self._changed:
             self.outcome.seconds[name] = self.outcome.seconds.get(name, 0.0) + seconds
