@@ -42,7 +42,7 @@ def run(context: Context[MotionParams]) -> Weights:
 
     from models.methods.talking_gaussian import Config, FaceMotion, landmark_losses, lip_attention
     from tasks.material import Footage
-    from tasks.training import MotionLearner, prepare, total_of, train
+    from tasks.training import MotionLearner, Noise, prepare, total_of, train
 
     device = prepare(context)
     params, phase, footage = context.params, context.params.phase, Footage.of(context, device)
@@ -62,10 +62,12 @@ def run(context: Context[MotionParams]) -> Weights:
 
     learner = MotionLearner(motion, phase.rates)
     sampler = FrameSampler(footage.train_frames, footage.curriculum, (), params.seed)
+    noise = Noise(phase.audio_noise * float(footage.audio.values[footage.train_frames].std()), params.seed)
 
     def step(number: int) -> dict[str, float]:
         frames = [sampler.draw(number, number / phase.steps) for _ in range(phase.frames)]
         batch = footage.landmark_batch(frames)
+        batch = batch._replace(audio=noise.on(batch.audio))
         points = motion.look_up(footage.rest)
         terms = {
             "landmarks": landmark_losses(motion, points, footage.rest, batch, footage.intrinsics, phase),
@@ -76,7 +78,7 @@ def run(context: Context[MotionParams]) -> Weights:
         learner.step(number / phase.steps)
         return values
 
-    outcome = train(context, "motion", phase.steps, step, {"learner": learner, "sampler": sampler})
+    outcome = train(context, "motion", phase.steps, step, {"learner": learner, "sampler": sampler, "noise": noise})
     tensors = {f"motion/{name}": tensor.cpu().numpy().copy() for name, tensor in motion.state_dict().items()}
     return Weights("talking_gaussian", "motion", config.as_record(), tensors, outcome.curves, outcome.quality())
 

@@ -127,6 +127,30 @@ class FieldLearner:
             self.control.load_state_dict(state["control"])
 
 
+class Noise:
+    """Disturbs audio features: every band of a window as a whole, and every number by itself."""
+
+    def __init__(self, amount: float, seed: int) -> None:
+        self.amount, self.generator = amount, torch.Generator().manual_seed(seed)
+
+    def on(self, windows: Tensor) -> Tensor:
+        """Return `[B, 8, D, W]` windows with noise of standard deviation `amount`, twice."""
+        if not self.amount:
+            return windows
+        batch, neighbours, size, width = windows.shape
+        for shape in ((batch, 1, size, 1), (batch, neighbours, size, width)):
+            windows = windows + self.amount * torch.randn(shape, generator=self.generator).to(windows)
+        return windows
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the random state."""
+        return {"generator": self.generator.get_state()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from what `state_dict` gave."""
+        self.generator.set_state(state["generator"])
+
+
 class Curves:
     """Means of the loss terms over intervals of steps."""
 

@@ -76,11 +76,12 @@ class MotionPhase:
     __pydantic_config__: ClassVar = {"extra": "forbid"}
 
     steps: int = 900
-    frames: int = 16  # in a step
+    frames: int = 32  # in a step
     lips: float = 4.0  # weight of the lips' landmarks; those of neither lips nor lids count 1
     lids: float = 4.0
     lip_shape: float = 1.0  # weight of the lips' shape, their mean place taken out
-    lip_attention: float = 1.0  # weight of how much the lips attend to the expression: it is sound that shall move them
+    audio_noise: float = 0.2  # added to the audio features, in their standard deviations: a clip is short
+    lip_attention: float = 0.3  # weight of how much the lips attend to the expression: it is sound that shall move them
     rates: MotionRates = MotionRates()
 
 

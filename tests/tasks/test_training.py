@@ -136,6 +136,20 @@ def test_a_kill_while_saving_leaves_the_last_checkpoint(tmp_path, monkeypatch):
     assert training.load_checkpoint(path) == {"step": 1}
 
 
+def test_noise_goes_on_where_it_was_and_has_its_size():
+    noise, windows = training.Noise(0.5, 3), torch.zeros(40, 8, 6, 16)
+    disturbed = noise.on(windows)
+    assert disturbed.std().item() == pytest.approx(0.5 * 2**0.5, rel=0.05)
+    bands = disturbed.mean((1, 3))
+    assert bands.std().item() == pytest.approx(0.5, rel=0.2)
+    state = {"generator": noise.state_dict()["generator"].clone()}
+    after = noise.on(windows)
+    again = training.Noise(0.5, 99)
+    again.load_state_dict(state)
+    assert torch.equal(again.on(windows), after)
+    assert training.Noise(0.0, 3).on(windows) is windows
+
+
 def test_curves_have_one_point_an_interval_for_every_term():
     curves = training.Curves(250)
     for step in range(1, 251):
