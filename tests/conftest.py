@@ -8,6 +8,9 @@ import pytest
 # Before anything numerical is imported: results that do not depend on the machine's load.
 for name in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(name, "2" if name == "NUMBA_NUM_THREADS" else "1")
+# Threads that wait sleep instead of spinning: on a busy machine that is ten times faster.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("GOMP_SPINCOUNT", "0")
 for name in ("DO_NOT_TRACK", "MLFLOW_DISABLE_TELEMETRY", "DVC_NO_ANALYTICS"):
     os.environ[name] = "true"
 
