@@ -27,7 +27,6 @@ def test_speech_is_repeated_or_cut_to_the_wanted_length() -> None:
 
 
 def test_a_tiny_demo_is_whole_and_repeatable(tmp_path: Path) -> None:
-    pytest.importorskip("espeakng_loader")
     bytes_of = []
     for turn in ("one", "two"):
         places = Places(tmp_path / turn)
