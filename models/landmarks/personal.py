@@ -10,6 +10,7 @@ on what is left. Training crops are shifted, turned, scaled, blurred and tinted,
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Self
 
 import cv2
 import numpy as np
@@ -104,6 +105,17 @@ class Regressor:
         kernel = np.exp(-_squared_distances(z, self._centres) / self._width)
         return self._mean + z @ self._linear + kernel @ self._weights
 
+    def state(self) -> dict[str, np.ndarray]:
+        """Return what was learnt, as arrays by name."""
+        return {name.removeprefix("_"): np.atleast_1d(value) for name, value in vars(self).items()}
+
+    @classmethod
+    def from_state(cls, state: dict[str, np.ndarray]) -> Self:
+        """Return the regressor that `state()` was taken from."""
+        made = cls.__new__(cls)
+        vars(made).update({f"_{name}": value for name, value in state.items()})
+        return made
+
 
 def _choose(z: np.ndarray, kernel: np.ndarray, targets: np.ndarray, held_out: np.ndarray) -> tuple[float, float]:
     """Return the strengths of regularisation with the least error on the samples `held_out`."""
@@ -180,6 +192,15 @@ def _jitter(spread: tuple[float, float, float], random: np.random.Generator) -> 
     return np.array([[c, -s, x], [s, c, y]])
 
 
+def _under(prefix: str, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {f"{prefix}/{name}": array for name, array in arrays.items()}
+
+
+def _within(prefix: str, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return the arrays that `_under` named, by their own names again."""
+    return {name.removeprefix(f"{prefix}/"): a for name, a in arrays.items() if name.startswith(f"{prefix}/")}
+
+
 @dataclass(frozen=True)
 class _Part:
     """Where a part lies in the upright face frame, and what reads its points."""
@@ -208,17 +229,45 @@ class PersonalLandmarks:
             usable = usable[np.linspace(0, len(usable) - 1, MAX_FRAMES).round().astype(int)]
         given = np.all(np.isfinite(points[usable]), axis=(0, 2))
         self.points = np.flatnonzero(given)
-        self._placing = np.array([p for p in PLACING if given[p]])
+        placing = np.array([p for p in PLACING if given[p]])
         random = np.random.default_rng(seed)
         pictures = [_channels(frames[i]) for i in usable]
         shapes = points[usable].astype(np.float64)
-        self._shape = _upright(_mean_shape(shapes[:, self._placing]), list(self._placing))
-        to_face = [similarity_between(shape[self._placing], self._shape) for shape in shapes]
-        self._face_crop = _to_crop(np.zeros(2), 2 * FACE_REACH * np.ones(2), FACE)
+        face = _upright(_mean_shape(shapes[:, placing]), list(placing))
+        to_face = [similarity_between(shape[placing], face) for shape in shapes]
+        self._face_crop = _face_crop()
         self._learn(pictures, shapes, to_face, given, random)
         crops = np.array([_details(self._face_input(p, t)) for p, t in zip(pictures, to_face, strict=True)])
         mean = crops.mean(0)
         self._faces = mean, _leading(crops - mean, min(12, len(crops) - 1))[1]
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Return what was learnt, as arrays by name: `from_state` makes the same landmarker of it."""
+        mean, basis = self._faces
+        state = {"points": self.points, "faces/mean": mean, "faces/basis": basis}
+        regressors = {"coarse": self._coarse, "fine": self._fine}
+        for k, part in enumerate(self._parts):
+            state |= {f"part {k}/points": part.points, f"part {k}/to_crop": part.to_crop}
+            state[f"part {k}/size"] = np.array(part.size)
+            regressors[f"part {k}/read"] = part.read
+        for name, regressor in regressors.items():
+            state |= _under(name, regressor.state())
+        return state
+
+    @classmethod
+    def from_state(cls, state: dict[str, np.ndarray]) -> Self:
+        """Return the landmarker that `state()` was taken from."""
+        made = cls.__new__(cls)
+        made.points = state["points"]
+        made._face_crop = _face_crop()
+        made._faces = state["faces/mean"], state["faces/basis"]
+        made._coarse, made._fine = (Regressor.from_state(_within(name, state)) for name in ("coarse", "fine"))
+        made._parts = []
+        while part := _within(f"part {len(made._parts)}", state):
+            width, height = part["size"].tolist()
+            read = Regressor.from_state(_within("read", part))
+            made._parts.append(_Part(part["points"], part["to_crop"], (width, height), read))
+        return made
 
     def __call__(self, frame: np.ndarray) -> tuple[np.ndarray, float]:
         """Return the points `[478, 2]` float32 and the likeness.
@@ -334,6 +383,11 @@ def _parameters(transform: np.ndarray) -> np.ndarray:
 def _from_parameters(values: np.ndarray) -> np.ndarray:
     c, s, x, y = values
     return np.array([[c, -s, x], [s, c, y]])
+
+
+def _face_crop() -> np.ndarray:
+    """Return the transform from the upright face frame to the crop of the face."""
+    return _to_crop(np.zeros(2), 2 * FACE_REACH * np.ones(2), FACE)
 
 
 def _to_crop(centre: np.ndarray, extent: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -74,6 +74,16 @@ def test_it_is_deterministic(drawn: tuple[np.ndarray, np.ndarray]) -> None:
     np.testing.assert_array_equal(first, second)
 
 
+def test_its_state_makes_the_same_landmarker(
+    landmarker: PersonalLandmarks, drawn: tuple[np.ndarray, np.ndarray]
+) -> None:
+    again = PersonalLandmarks.from_state({name: array.copy() for name, array in landmarker.state().items()})
+    for frame in (drawn[0][TRAINING], drawn[0][-1], np.full_like(drawn[0][0], 120)):
+        (first, likeness), (second, other) = landmarker(frame), again(frame)
+        np.testing.assert_array_equal(first, second)
+        assert likeness == other
+
+
 def test_too_few_frames_are_refused(drawn: tuple[np.ndarray, np.ndarray]) -> None:
     frames, points = drawn
     with pytest.raises(InputError, match="10 frames"):
