@@ -255,6 +255,15 @@ class Rendering(Record):
 
 
 @dataclass(frozen=True, eq=False)
+class Judge(Record):
+    """Who reads landmarks of a speaker's true and rendered frames alike."""
+
+    source: str  # personal (learnt from the training frames) or mediapipe
+    enlarge: int  # frames are shown to mediapipe so many times larger
+    learnt: dict[str, np.ndarray] = field(metadata={"tensors": True})  # of a personal one, else empty
+
+
+@dataclass(frozen=True, eq=False)
 class DemoTruth(Record):
     """What is known of the demo speaker because it was computed, for every frame of its video."""
 

@@ -7,26 +7,39 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from pydantic import Field
 
 from models.errors import InputError
-from models.records import TEST, TRAIN, Clip, DemoTruth, Landmarks, Masks, Rendering, Weights
+from models.records import TEST, TRAIN, Clip, DemoTruth, Judge, Landmarks, Masks, Rendering, Weights
 from models.storage import RECORD_FILE
-from tasks.judging import Judge, JudgingParams, open_judge
+from tasks.judging import Reader, open_judge
+from tasks.params import Params
 from tasks.people import mark_of
 from tasks.progress import track
-from tasks.scores import Scores, definitions, device_of
+from tasks.scores import Bar, Scores, definitions, device_of
 from tasks.stage import Context, Stage, main
 
 if TYPE_CHECKING:
     from models.metrics.base import Metric
     from models.storage import FrameStore
 
+
+class EvaluateParams(Params):
+    """Section `evaluate`."""
+
+    mouth_margin_px: int = Field(2, ge=0)  # added to half the side of the mouth box
+    block_seconds: float = Field(1.0, gt=0)  # frames drawn together for an interval
+    draws: int = Field(1000, ge=100)
+    worst: int = Field(6, ge=1, le=24)  # frames a metric shown in the gallery of failures
+    bars: tuple[Bar, ...] = ()  # what a trained head must reach
+
+
 PHASES = ("tg_motion", "tg_face", "tg_mouth", "tg_fuse")
 STAGE = Stage(
     name="evaluate",
     per=("speaker", "extractor"),
-    params=JudgingParams,
-    reads=("ingest", "landmarks", "parse", *PHASES, "render"),
+    params=EvaluateParams,
+    reads=("ingest", "landmarks", "parse", "judge", *PHASES, "render"),
     preview=True,
     metrics=True,
 )
@@ -50,7 +63,7 @@ TILE = 256  # side of an enlarged mouth in a gallery, pixels
 CURVE_POINTS = 200  # of a training curve
 
 
-def run(context: Context[JudgingParams]) -> None:
+def run(context: Context[EvaluateParams]) -> None:
     """Write metrics.json, per_frame.parquet, curves.json and pictures of the worst frames."""
     from models.metrics import all_metrics
 
@@ -71,10 +84,10 @@ def run(context: Context[JudgingParams]) -> None:
     image_metrics = [metric for metric in metrics.values() if metric.compares == "frames"]
     for variant, store in stores.items():
         compare_images(scores, image_metrics, variant, store, clip, positions, frames, regions)
-    with open_judge(context.params, context.speaker(), clip, landmarks, context.places) as judge:
-        known = known_points(context, landmarks)[frames]
-        points = measure_points(judge, clip, landmarks, stores, positions, frames, known)
-        judged_by = judge.name
+    judge = context.read(Judge, "judge")
+    known = known_points(context, landmarks)[frames]
+    with open_judge(judge, context.places) as reader:
+        points = measure_points(reader, clip, landmarks, stores, positions, frames, known)
     compare_points(scores, [m for m in metrics.values() if m.compares == "landmarks"], points)
     scores.add_static(metrics)
     add_system_rows(scores, rendering, weights, len(frames))
@@ -88,7 +101,7 @@ def run(context: Context[JudgingParams]) -> None:
         "split": f"test: {len(frames)} of {len(clip)} frames",
         "seconds": round(len(frames) / clip.fps, 2),
         "size": f"{clip.frames.shape[2]} x {clip.frames.shape[1]}",
-        "judge": judged_by,
+        "judge": judge.source,
         "basis": clip.basis,
         "preset": str(weights["tg_fuse"].config.get("preset", "")),
         "device": device_of(rendering),
@@ -192,7 +205,7 @@ def compare_images(
 
 
 def measure_points(
-    judge: Judge,
+    reader: Reader,
     clip: Clip,
     landmarks: Landmarks,
     stores: dict[str, FrameStore],
@@ -201,15 +214,15 @@ def measure_points(
     known: np.ndarray,
 ) -> dict[str, np.ndarray]:
     """Return the judge's points `[n, 478, 2]` of the truth and of every variant, and the yardsticks beside them."""
-    points = {"truth": judge.measure((clip.frames[t] for t in frames), len(frames), "the truth")}
+    points = {"truth": reader.measure((clip.frames[t] for t in frames), len(frames), "the truth")}
     for variant, store in stores.items():
-        points[variant] = judge.measure((store[k] for k in positions), len(positions), variant)
+        points[variant] = reader.measure((store[k] for k in positions), len(positions), variant)
     points["constant_lips"] = constant_lips(clip, landmarks, points["truth"])
     points["judge"] = known.astype(np.float32)
     return points
 
 
-def known_points(context: Context[JudgingParams], landmarks: Landmarks) -> np.ndarray:
+def known_points(context: Context[EvaluateParams], landmarks: Landmarks) -> np.ndarray:
     """Return the points `[T, 478, 2]` that were computed with the footage, else those of the stage landmarks."""
     folder = context.places.raw_speaker(str(context.keys.speaker)) / "truth"
     if (folder / RECORD_FILE).is_file():
@@ -321,7 +334,7 @@ def write_per_frame(path: Path, scores: Scores, frames: np.ndarray) -> None:
 
 
 def save_worst(
-    context: Context[JudgingParams],
+    context: Context[EvaluateParams],
     metrics: dict[str, Metric],
     scores: Scores,
     clip: Clip,

@@ -5,18 +5,17 @@ from __future__ import annotations
 import numpy as np
 
 from models.errors import InputError
-from models.records import TRAIN, Clip, Landmarks, Rendering
-from tasks.judging import JudgingParams, open_judge
+from models.records import TRAIN, Clip, Judge, Rendering
+from tasks.judging import open_judge
 from tasks.scores import VARIANTS, Scores, device_of
-from tasks.stage import Context, Stage, main
+from tasks.stage import Context, NoParams, Stage, main
 
 STAGE = Stage(
     name="evaluate_drive",
     per=("speaker", "extractor", "drive"),
-    params=JudgingParams,
-    reads=("ingest", "landmarks", "audio_drive", "render_drive"),
+    params=NoParams,
+    reads=("ingest", "judge", "audio_drive", "render_drive"),
     metrics=True,
-    section="evaluate",
 )
 OWN_FRAMES = 400  # training frames of the speaker that are read for comparison
 LARGEST_LAG = 5  # frames by which lips and sound are shifted against each other
@@ -47,13 +46,13 @@ DEFINITIONS = {
 }
 
 
-def run(context: Context[JudgingParams]) -> None:
+def run(context: Context[NoParams]) -> None:
     """Write metrics.json of one drive."""
     from models.metrics.eyes import lid_gap
     from models.metrics.lips import lip_gap
     from tasks.media import read_sound
 
-    clip, landmarks = context.read(Clip, "ingest"), context.read(Landmarks, "landmarks")
+    clip, judge = context.read(Clip, "ingest"), context.read(Judge, "judge")
     rendering, drive = context.read(Rendering, "render_drive"), context.drive()
     path = context.places.raw_drive(str(context.keys.drive)) / drive.source
     sound = read_sound(path, clip.sample_rate)
@@ -63,10 +62,9 @@ def run(context: Context[JudgingParams]) -> None:
     own = own[:OWN_FRAMES]
     if not len(own):
         raise InputError("the clip has no training frames to compare the drive with")
-    with open_judge(context.params, context.speaker(), clip, landmarks, context.places) as judge:
-        points = judge.measure(rendering.full, count, "the drive")
-        own_points = judge.measure((clip.frames[t] for t in own), len(own), "the speaker")
-        judged_by = judge.name
+    with open_judge(judge, context.places) as reader:
+        points = reader.measure(rendering.full, count, "the drive")
+        own_points = reader.measure((clip.frames[t] for t in own), len(own), "the speaker")
 
     scores = Scores(
         {
@@ -113,7 +111,7 @@ def run(context: Context[JudgingParams]) -> None:
         "language": drive.language,
         "gender": drive.gender,
         "basis": drive.basis,
-        "judge": judged_by,
+        "judge": judge.source,
         "size": f"{clip.frames.shape[2]} x {clip.frames.shape[1]}",
         "device": device_of(rendering),
         "own_language": context.speaker().language,

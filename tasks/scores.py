@@ -9,14 +9,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+from pydantic import model_validator
 
 from models.errors import UsageError
 from models.metrics.base import Metric, block_bootstrap
 from models.records import Rendering
-from tasks.judging import Bar
+from tasks.params import Params
 
 STATIC = "static"
 UNHEARING = ("motion_off", "mean_motion", "constant_lips")
@@ -34,6 +35,27 @@ VARIANTS = {
     "speaker": "the speaker's own footage of training, for comparison",
     "wrong_sound": "the same frames against the sound of another moment of the drive",
 }
+
+
+class Bar(Params):
+    """What a trained head must reach: a metric's value, or its difference or ratio against a control."""
+
+    name: str
+    metric: str
+    region: str
+    variant: str = "full"
+    compare: Literal["value", "difference", "ratio"] = "value"
+    against: str = ""  # wrong_audio, static (the strongest of the three that do not hear) or another variant
+    at_least: float | None = None
+    at_most: float | None = None
+
+    @model_validator(mode="after")
+    def _one_limit(self) -> Bar:
+        if (self.at_least is None) == (self.at_most is None):
+            raise ValueError("give either at_least or at_most")
+        if (self.compare == "value") == bool(self.against):
+            raise ValueError("'against' belongs to a difference or a ratio, and only to them")
+        return self
 
 
 @dataclass

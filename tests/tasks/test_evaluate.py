@@ -10,15 +10,16 @@ import numpy as np
 import pandas
 import pytest
 
-from models.errors import InputError, UsageError
-from models.records import Rendering
+from models.errors import InputError, MissingAssetError, UsageError
+from models.records import Judge, Rendering
 from models.storage import FrameStore
-from tasks import evaluate, evaluate_drive
+from tasks import evaluate, evaluate_drive, judge
 from tasks.closure import closure
-from tasks.judging import Bar, JudgingParams
+from tasks.evaluate import EvaluateParams
+from tasks.judge import JudgeParams
 from tasks.media import write_wav
 from tasks.places import Keys, Places
-from tasks.scores import Scores
+from tasks.scores import Bar, Scores
 from tasks.stage import execute
 
 KEYS = Keys("ada", "logmel")
@@ -29,12 +30,14 @@ BARS = (
     Bar(name="gain", metric="PSNR", region="mouth", compare="difference", against="wrong_audio", at_least=0.5),
     Bar(name="nothing", metric="LMD", region="face", compare="ratio", against="another", at_most=0.9),
 )
-PARAMS = JudgingParams(bars=BARS, draws=100, block_seconds=0.4, worst=3)
+PARAMS = EvaluateParams(bars=BARS, draws=100, block_seconds=0.4, worst=3)
 
 
 @pytest.fixture(scope="module")
 def places(tmp_path_factory: pytest.TempPathFactory) -> Places:
-    return evaluated_project.make(tmp_path_factory.mktemp("project"))
+    places = evaluated_project.make(tmp_path_factory.mktemp("project"))
+    execute(judge.STAGE, judge.run, Keys("ada"), places, JudgeParams())
+    return places
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +52,22 @@ def value(content: dict[str, Any], metric: str, region: str, variant: str) -> fl
     ]
     assert len(found) == 1
     return found[0]
+
+
+def test_a_synthetic_speaker_is_judged_by_what_was_learnt_from_its_frames(
+    places: Places, content: dict[str, Any]
+) -> None:
+    assert content["about"]["judge"] == "personal"
+    assert value(content, "LMD", "face", "judge") < 0.5
+    assert Judge.load(places.record("judge", Keys("ada"))).learnt
+
+
+def test_mediapipe_as_judge_is_asked_for_its_model_before_anything_is_rendered(
+    places: Places, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GAUSSTALK_ASSETS", "")
+    with pytest.raises(MissingAssetError, match="face_landmarker"):
+        execute(judge.STAGE, judge.run, Keys("ada"), places, JudgeParams(source="mediapipe"))
 
 
 def test_what_hears_wins_over_every_control(content: dict[str, Any]) -> None:

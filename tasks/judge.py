@@ -1,0 +1,66 @@
+"""Choose who judges a speaker's faces, true and rendered, and let a personal judge learn its face once for all."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+from pydantic import Field
+
+from models.records import TRAIN, Clip, Judge, Landmarks
+from tasks.assets import find_asset
+from tasks.judging import FACE_MODEL
+from tasks.params import Params
+from tasks.progress import track
+from tasks.stage import Context, Stage, main
+
+
+class JudgeParams(Params):
+    """Section `judge`."""
+
+    source: Literal["auto", "mediapipe", "personal"] = "auto"  # auto: personal for synthetic speakers, else mediapipe
+    enlarge: int = Field(2, ge=1, le=4)  # MediaPipe reads small faces better when the frames are enlarged
+
+
+STAGE = Stage(name="judge", per=("speaker",), params=JudgeParams, reads=("ingest", "landmarks"), gives=Judge)
+
+
+def run(context: Context[JudgeParams]) -> Judge:
+    """Give the judge of a speaker.
+
+    Raises:
+        MissingAssetError: MediaPipe is wanted and its model is not on this machine.
+        InputError: a personal judge is wanted and too few training frames have landmarks.
+    """
+    source = context.params.source
+    if source == "auto":
+        source = "personal" if context.speaker().basis == "synthetic" else "mediapipe"
+    learnt: dict[str, np.ndarray] = {}
+    if source == "personal":
+        learnt = learn(context.read(Clip, "ingest"), context.read(Landmarks, "landmarks"))
+    else:
+        find_asset(context.places, FACE_MODEL)  # said now, not after the training
+    return Judge(source, context.params.enlarge, learnt)
+
+
+def learn(clip: Clip, landmarks: Landmarks) -> dict[str, np.ndarray]:
+    """Return what a landmarker learns from the training frames of a clip.
+
+    Raises:
+        InputError: too few of them have landmarks.
+    """
+    from models.landmarks.personal import MAX_FRAMES, PersonalLandmarks
+
+    usable = np.array([t for t in clip.indices(TRAIN) if landmarks.valid[t]], int)
+    if len(usable) > MAX_FRAMES:
+        usable = usable[np.linspace(0, len(usable) - 1, MAX_FRAMES).round().astype(int)]
+    frames = (
+        np.stack([clip.frames[t] for t in track(usable, "learning the face", len(usable))])
+        if len(usable)
+        else np.zeros((0, *clip.frames.shape[1:]), np.uint8)
+    )
+    return PersonalLandmarks(frames, landmarks.points[usable]).state()
+
+
+if __name__ == "__main__":
+    main(STAGE, run)
