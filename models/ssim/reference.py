@@ -10,16 +10,21 @@ from models.ssim import C1, C2, RADIUS, window
 
 
 def _blur(planes: Tensor) -> Tensor:
-    """Window mean of `[P, 1, H, W]`, zero beyond the border."""
-    weights = window(planes.dtype).to(planes.device)
-    planes = F.conv2d(planes, weights.view(1, 1, 1, -1), padding=(0, RADIUS))
-    return F.conv2d(planes, weights.view(1, 1, -1, 1), padding=(RADIUS, 0))
+    """Window mean of `[P, H, W]`, zero beyond the border."""
+    weights, count = window(planes.dtype).to(planes.device), len(planes)
+    # Depth-wise: on a CPU, planes as a batch of one channel each take torch twenty times as long.
+    along, down = (
+        weights.view(1, 1, 1, -1).expand(count, -1, -1, -1),
+        weights.view(1, 1, -1, 1).expand(count, -1, -1, -1),
+    )
+    planes = F.conv2d(planes[None], along, padding=(0, RADIUS), groups=count)
+    return F.conv2d(planes, down, padding=(RADIUS, 0), groups=count)[0]
 
 
 def ssim_map(image: Tensor, target: Tensor) -> Tensor:
     """SSIM of `[B, H, W, C]` images at every pixel; see `models.ssim.ssim_map`."""
     batch, height, width, channels = image.shape
-    x, y = (side.permute(0, 3, 1, 2).reshape(-1, 1, height, width) for side in (image, target))
+    x, y = (side.permute(0, 3, 1, 2).reshape(-1, height, width) for side in (image, target))
     mean_x, mean_y, square_x, square_y, product = _blur(torch.cat((x, y, x * x, y * y, x * y))).chunk(5)
     var_x, var_y = square_x - mean_x * mean_x, square_y - mean_y * mean_y
     covariance = product - mean_x * mean_y
