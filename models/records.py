@@ -104,6 +104,8 @@ def store_path(folder: Path, field_name: str) -> Path:
 class Clip(Record):
     """The footage of one speaker at 25 frames a second, cropped to a square, with 16 kHz mono sound."""
 
+    VERSION: ClassVar[int] = 2
+
     speaker: str
     basis: str  # consent, synthetic or research
     fps: float
@@ -112,6 +114,7 @@ class Clip(Record):
     sound: np.ndarray = array("S", dtype="int16")
     cuts: np.ndarray = array("C", dtype="int32")  # first frame of each new shot
     split: np.ndarray = array("T", dtype="int8")  # TRAIN, VALIDATION or TEST
+    intact: np.ndarray = array("T", dtype="bool")  # whether the frame shows anything; damaged ones stay in their place
     sources: list[dict[str, Any]] = field(
         default_factory=list
     )  # file, sha256, first_frame, frames, original size and rate

@@ -55,7 +55,7 @@ def run(context: Context[IngestParams]) -> Clip:
         if not info.has_sound:
             read_sound(info.path)  # raises, and says why sound is needed
     crops, notes = _crops(infos, speaker, context.places, params.face_margin)
-    statistics, sources, sounds = PictureStatistics(), [], []
+    statistics, sources, sounds, intact = PictureStatistics(), [], [], []
     progress = Progress(f"ingest {name}", max(1, round(sum(info.seconds for info in infos) * FPS)))
 
     def frames() -> Iterator[np.ndarray]:
@@ -71,7 +71,8 @@ def run(context: Context[IngestParams]) -> Clip:
                 raise InputError(f"{info.path}: only one picture", "a head is learnt from motion", "use a video")
             samples = round(reader.count / FPS * SAMPLE_RATE)
             sounds.append(read_sound(info.path, SAMPLE_RATE, reader.origin_s, samples, params.max_seconds))
-            said = [*note, *([reader.note] if reader.note else []), *sorted(reader.remarks)]
+            intact.extend(reader.intact)
+            said = [*note, *([reader.note] if reader.note else []), *sorted(reader.remarks), *_lost(reader.intact)]
             sources.append({"file": file, "sha256": sha256_of(info.path), **_source(info, crop, first, reader, said)})
 
     store = FrameStore.create(store_path(context.output, "frames"), frames(), (size, size, 3))
@@ -93,6 +94,7 @@ def run(context: Context[IngestParams]) -> Clip:
         sound=sound,
         cuts=cuts,
         split=split(len(store), params.test_share, params.validation_share),
+        intact=np.array(intact, bool),
         sources=sources,
         fitness=fitness(statistics, sound, SAMPLE_RATE, FPS, cuts, sources, size),
     )
@@ -137,6 +139,13 @@ def _crops(
         else:
             notes[shape] = ["no face was found in it; its middle was used"]
     return [crops[info.width, info.height] for info in infos], [notes[info.width, info.height] for info in infos]
+
+
+def _lost(intact: list[bool]) -> list[str]:
+    """Say how many pictures of a source show nothing, if any."""
+    if all(intact):
+        return []
+    return [f"{intact.count(False)} pictures are blank or damaged, the first at {intact.index(False) / FPS:.1f} s"]
 
 
 def _source(info: MediaInfo, crop: Crop, first: int, reader: FrameReader, notes: list[str]) -> dict[str, Any]:

@@ -79,6 +79,7 @@ def _from_pictures(clip: Clip, context: Context[LandmarkParams]) -> Landmarks:
                 second_faces.append(t)
             progress.update()
     progress.finish()
+    points[~clip.intact] = np.nan  # a ghost of a face may show on a damaged picture
     valid = np.asarray(np.isfinite(points).all((1, 2)))
     _check_found(clip, valid, params.min_found)
     _check_alone(clip, second_faces, -(-count // SECOND_FACE_EVERY), params.max_second_face)
@@ -103,6 +104,7 @@ def _from_truth(clip: Clip, context: Context[LandmarkParams]) -> Landmarks:
     noise = random.normal(0, context.params.truth_noise_px, truth.landmarks_px.shape)
     points = (truth.landmarks_px - (left, top)) * (clip.frames.shape[1] / side) + noise
     points[:, ~truth.present] = np.nan
+    points[~clip.intact] = np.nan
     valid = np.asarray(np.isfinite(points[:, truth.present]).all((1, 2)))
     nothing = np.empty((len(clip), 0), np.float32)
     quality = {"noise_px": context.params.truth_noise_px}

@@ -37,7 +37,9 @@ def run(context: Context[LayersParams]) -> Layers:
     clip = context.read(Clip, "ingest")
     masks = context.read(Masks, "parse")
     count = len(clip.frames)
-    few = np.unique(np.linspace(0, count - 1, min(count, params.plate_frames)).astype(int))
+    # A frame without a face has no labels that tell room from person.
+    seen = np.flatnonzero(masks.valid)
+    few = seen[np.unique(np.linspace(0, len(seen) - 1, min(len(seen), params.plate_frames)).astype(int))]
     plate = collect_plate(((clip.frames[t], masks.labels[t]) for t in few), params.plate_distance_px)
 
     def layers() -> Iterator[np.ndarray]:
@@ -58,7 +60,7 @@ def run(context: Context[LayersParams]) -> Layers:
 def _preview(context: Context[LayersParams], clip: Clip, masks: Masks, layers: Layers) -> None:
     from tasks.pictures import mark_of_clip, over_checkerboard, save_strip
 
-    seen = np.flatnonzero(masks.valid) if masks.valid.any() else np.arange(len(masks.valid))
+    seen = np.flatnonzero(masks.valid)
     tiles, captions = [layers.plate], ["the room"]
     for t in seen[np.unique(np.linspace(0, len(seen) - 1, 7).astype(int))]:
         behind = np.round(layers.behind(int(t)) * 255).astype(np.uint8)

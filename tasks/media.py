@@ -17,6 +17,7 @@ import av.error
 import numpy as np
 
 from models.errors import InputError
+from tasks.intact import Intact
 from tasks.media_opening import (
     FAULTS,
     FPS,
@@ -55,8 +56,8 @@ class FrameReader:
     """The upright pictures of a video at a constant rate: picture t is the one whose time stamp is nearest to t / fps.
 
     Time 0 is the first picture, wherever the file's clock starts. After the iteration `count` says how many there
-    were, `origin_s` where time 0 lies on the file's clock, `note` whether anything was left out, and `remarks` what
-    is not as it should be with the pictures.
+    were, `intact` which of them show something, `origin_s` where time 0 lies on the file's clock, `note` whether
+    anything was left out, and `remarks` what is not as it should be with the pictures.
 
     Args:
         path: any video.
@@ -84,6 +85,7 @@ class FrameReader:
             raise too_long(path, self.info.seconds, max_seconds)
         self.count, self.source_count, self.origin_s, self.note = 0, 0, 0.0, ""
         self._packets_end_s = 0.0
+        self.intact: list[bool] = []
         self.remarks: set[str] = set()
 
     def __iter__(self) -> Iterator[np.ndarray]:
@@ -93,13 +95,15 @@ class FrameReader:
             InputError: the file breaks, changes its size, or its clock jumps; the message says at which second.
         """
         self.count, self.source_count, self.note, self._packets_end_s = 0, 0, "", 0.0
-        held: tuple[float, av.VideoFrame] | None = None
+        self.intact = []
+        held: tuple[float, av.VideoFrame, bool] | None = None
+        intact = Intact()
         interval = 1.0 / max(1.0, self.info.frame_rate)
         for time, frame in self._timed(interval):
             if held is not None:
-                yield from self._until((held[0] + time) / 2, held[1])
+                yield from self._until((held[0] + time) / 2, *held[1:])
                 interval = time - held[0]
-            held = (time, frame)
+            held = (time, frame, intact.check(frame.to_ndarray(format="gray"), frame.key_frame))
             if time > self.max_seconds:
                 raise too_long(self.path, time, self.max_seconds)
         if held is None:
@@ -109,15 +113,16 @@ class FrameReader:
         last = held[1]
         stays = float(last.duration * last.time_base) if last.duration and last.time_base else interval
         end = held[0] + (stays if 0 < stays <= MAX_GAP_S else interval)
-        yield from self._until((math.floor(end * self.fps + 0.5) - 0.5) / self.fps, last)
+        yield from self._until((math.floor(end * self.fps + 0.5) - 0.5) / self.fps, last, held[2])
 
-    def _until(self, limit_s: float, frame: av.VideoFrame) -> Iterator[np.ndarray]:
+    def _until(self, limit_s: float, frame: av.VideoFrame, intact: bool) -> Iterator[np.ndarray]:
         """Yield `frame` for every instant before `limit_s`."""
         image: np.ndarray | None = None
         while (self.count / self.fps + 1e-6 < limit_s) or self.count == 0:
             if image is None:
                 image = picture_of(frame, self.info, self.exact)
             self.count += 1
+            self.intact.append(intact)
             yield image
 
     def _timed(self, interval: float) -> Iterator[tuple[float, av.VideoFrame]]:

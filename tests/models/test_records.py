@@ -27,6 +27,7 @@ def make_clip(folder: Path, frames: int = 5) -> Clip:
         sound=rng.integers(-99, 99, 640 * frames).astype(np.int16),
         cuts=np.array([2], np.int32),
         split=np.array([0] * (frames - 2) + [1, 2], np.int8),
+        intact=np.ones(frames, bool),
         sources=[{"file": "a.mp4", "frames": frames}],
     )
 

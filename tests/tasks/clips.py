@@ -87,3 +87,29 @@ def turn_upright_flag(path: Path) -> None:
     values = [0, 0x10000, 0, -0x10000, 0, 0, 0, 0, 0x40000000]
     data[matrix : matrix + 36] = b"".join(value.to_bytes(4, "big", signed=True) for value in values)
     path.write_bytes(bytes(data))
+
+
+def lose_first_key_frame(path: Path) -> Path:
+    """Put a grey key frame in the place of the first one, as some recorders do: no decoder complains about it."""
+    grey = path.with_name("grey" + path.suffix)
+    with av.open(str(path)) as source:
+        size = source.streams.video[0].width, source.streams.video[0].height
+    make_clip(grey, 0.2, size=size, pictures=[np.full((size[1], size[0], 3), 128, np.uint8)] * 5)
+    with av.open(str(grey)) as lost:
+        key = next(lost.demux(video=0))
+    grey.unlink()
+    whole = path.with_name("whole" + path.suffix)
+    path.rename(whole)
+    with av.open(str(whole)) as source, av.open(str(path), "w") as target:
+        streams = [target.add_stream_from_template(stream) for stream in source.streams]
+        first = True
+        for packet in source.demux():
+            if packet.dts is None:
+                continue
+            into = streams[packet.stream_index]
+            if into.type == "video" and first:
+                key.pts, key.dts, key.time_base, packet, first = packet.pts, packet.dts, packet.time_base, key, False
+            packet.stream = into
+            target.mux(packet)
+    whole.unlink()
+    return path

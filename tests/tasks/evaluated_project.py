@@ -47,7 +47,8 @@ def make(root: Path) -> Places:
     sound = (np.repeat(mouth, 640) * 900 * np.sin(np.arange(count * 640) / 5)).astype(np.int16)
 
     folder = places.record("ingest", Keys("ada"))
-    clip = Clip("ada", "synthetic", 25.0, 16000, store(folder, "frames", frames), sound, np.zeros(0, np.int32), split)
+    clip = Clip("ada", "synthetic", 25.0, 16000, store(folder, "frames", frames), sound, np.zeros(0, np.int32), split,
+                np.ones(count, bool))  # fmt: skip
     clip.save(folder)
     folder = places.record("landmarks", Keys("ada"))
     present = ~np.isnan(points[0, :, 0])

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from clips import clicks, make_clip, read_stamp, stamped, turn_upright_flag
+from clips import clicks, lose_first_key_frame, make_clip, read_stamp, stamped, turn_upright_flag
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -87,6 +87,26 @@ def test_a_hard_cut_is_listed_and_motion_is_not(places: Places) -> None:
     make_clip(places.raw_speaker("ada") / "a.mp4", pictures=pictures, codec="libx264")
     describe(places, "a.mp4")
     assert ingested(places).cuts.tolist() == [31]
+
+
+def test_pictures_that_show_nothing_keep_their_place_and_are_marked(places: Places) -> None:
+    room = np.random.default_rng(0).integers(0, 256, (8, 8, 3)).astype(np.uint8).repeat(8, 0).repeat(8, 1)
+    pictures = []
+    for t in range(75):
+        picture = room.copy()
+        picture[20:40, 10 + t // 3 : 30 + t // 3] = 200
+        pictures.append(picture)
+    lose_first_key_frame(make_clip(places.raw_speaker("ada") / "a.mkv", pictures=pictures))
+    pictures[30:32] = [np.zeros((64, 64, 3), np.uint8)] * 2  # a pause: what comes after it is whole
+    make_clip(places.raw_speaker("ada") / "b.mp4", pictures=pictures, codec="libx264")
+    describe(places, "a.mkv", "b.mp4")
+    clip = ingested(places)
+    assert len(clip) == 150
+    # mpeg4 has a key frame every 12 pictures
+    assert np.flatnonzero(~clip.intact).tolist() == [*range(12), 75 + 30, 75 + 31]
+    verdicts = " ".join(clip.fitness["verdicts"])
+    assert "a.mkv: 12 pictures are blank or damaged, the first at 0.0 s" in verdicts
+    assert "b.mp4: 2 pictures are blank or damaged, the first at 1.2 s" in verdicts
 
 
 def test_a_sideways_phone_video_of_known_landmarks_is_cropped_to_its_middle(places: Places) -> None:

@@ -139,6 +139,7 @@ def make_project(root):
         sound=(3000 * rng.normal(size=FRAMES * 640) * np.repeat(JAW, 640)).astype(np.int16),
         cuts=np.zeros(0, np.int32),
         split=split,
+        intact=np.ones(FRAMES, bool),
         sources=[{"crop": [0, 0, SIZE]}],
         fitness={"silence_share": 0.1, "verdicts": ["only 1 s"]},
     ).save(ingest)

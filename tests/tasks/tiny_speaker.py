@@ -85,7 +85,7 @@ def make_speaker(root: Path) -> Places:
 
     picture = (SIZE, SIZE)
     save("ingest", lambda f: Clip("egg", "synthetic", 25.0, 16000, store(f, "frames", frames, (*picture, 3)), sound,
-                                  np.array([20], np.int32), split))  # fmt: skip
+                                  np.array([20], np.int32), split, np.ones(FRAMES, bool)))  # fmt: skip
     save("landmarks", lambda f: Landmarks("tiny", points, np.ones(478, bool), valid, np.zeros((FRAMES, 0), np.float32)))
     save("parse", lambda f: Masks("tiny", store(f, "labels", maps, picture), valid))
     save("layers", lambda f: Layers(store(f, "torso", [torso] * FRAMES, (*picture, 4)), frames[0] * 0 + 200))
