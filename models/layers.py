@@ -151,8 +151,12 @@ def _continue_up(
     colour = np.mean(
         [np.where(clean[y, column][:, None], colours[y, column], colours[top, column]) for y in depth], axis=0
     )
-    reach = np.where(labels[top, column] == NECK, neck_rows, cloth_rows).astype(np.float32)
-    reach = cv2.GaussianBlur(reach[None], (0, 0), side / 2)[0]
+    neck = (labels[top, column] == NECK) & under_head
+    # A neck is broad; a narrow piece of that label beside it is a shadow on the collar.
+    neck = cv2.morphologyEx(neck[None].astype(np.uint8), cv2.MORPH_OPEN, np.ones((1, 3 * side), np.uint8))[0] > 0
+    reach = np.where(neck, neck_rows, cloth_rows).astype(np.float32)
+    # The neck's outline falls off softly; cloth beside it does not rise for that.
+    reach = np.minimum(reach, cv2.GaussianBlur(reach[None], (0, 0), side / 2)[0])
     climb = top[None] - np.arange(height)[:, None]
     holds = under_head[None] & (climb > 0) & (climb <= reach[None]) & around
     return (colour[None] * (DARKER ** np.maximum(climb, 0))[..., None]).astype(np.float32), holds

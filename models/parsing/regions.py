@@ -19,6 +19,7 @@ Array = np.ndarray
 PARTS = (L.SKIN, L.HAIR, L.NECK, L.CLOTH)  # what colours decide between
 NEVER = 100.0
 EAR_LOBE = 0.1  # IOD: how far it hangs below the line through the jaw landmarks under the ears
+FINGER = 0.12  # IOD
 PERSON = 0.6  # probability from which on a pixel is the person's; at 0.5 a rim of the room stays around hair
 
 
@@ -203,9 +204,29 @@ def _connect(result: Array, is_person: Array, oval: Array, scores: Array, face: 
     # Hair comes after whatever may turn into hair, and nothing after it may.
     crown = ~oval & (down < 0) & is_person
     _demote(result, is_person, L.HAIR, crown, scores, (L.SKIN, L.NECK, L.CLOTH))
+    _drop_strands(result, is_person, scores, face)
     under_chin = (np.abs(across) < 0.5) & (down < face.chin + 0.3)
     _demote(result, is_person, L.NECK, under_chin, scores, (L.CLOTH,))
     _demote(result, is_person, L.CLOTH, np.ones_like(oval), scores, (L.NECK,), (0.25 * face.iod) ** 2)
+
+
+def _drop_strands(result: Array, is_person: Array, scores: Array, face: FaceFrame) -> None:
+    """Give what is thinner than a finger beside the face, or hangs on nothing else, to hair or skin.
+
+    No neck and no collar is like that. Strands and the soft rim of the face have the colours of a shaded neck; in the
+    torso's layer they would stay behind when the head moves.
+    """
+    _, down = face.coordinates(*result.shape)
+    torso = (((result == L.NECK) | (result == L.CLOTH)) & is_person).astype(np.uint8)
+    finger = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (round(FINGER * face.iod) | 1,) * 2)
+    broad = cv2.dilate(cv2.morphologyEx(torso, cv2.MORPH_OPEN, finger), np.ones((3, 3), np.uint8))
+    _, pieces = cv2.connectedComponents(torso & broad, connectivity=4)
+    hanging = np.isin(pieces, np.unique(pieces[(torso & broad > 0) & (down > face.chin)]))
+    # Further down, thin is an edge of a collar.
+    strands = (torso > 0) & ((broad == 0) | ~hanging) & (down < face.chin + 0.3)
+    by_hair = cv2.dilate((result == L.HAIR).astype(np.uint8), finger) > 0
+    like_hair = scores[..., PARTS.index(L.HAIR)] > scores[..., PARTS.index(L.SKIN)]
+    result[strands] = np.where(by_hair & like_hair, L.HAIR, L.SKIN)[strands]
 
 
 def _demote(

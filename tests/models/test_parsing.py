@@ -117,6 +117,24 @@ def test_colour_parser_finds_each_part_of_a_drawn_person(clip, found, group, lea
     assert score > least
 
 
+def test_no_thin_piece_of_neck_climbs_along_the_face(clip):
+    frames, points = [c[0].copy() for c in clip], [c[2] for c in clip]
+    for frame, (_, true, p) in zip(frames, clip, strict=True):
+        # A shaded rim of three pixels beside the cheek, and a curl under the ear, both in the colour of the neck.
+        x, y = p[list(OVAL)].mean(0)
+        rows, columns = np.mgrid[:SIZE, :SIZE] + 0.5
+        rim = ((columns - x) / 31) ** 2 + ((rows - y) / 38) ** 2 < 1
+        curl = (np.abs(columns - x + 36) < 4) & (np.abs(rows - y - 12) < 4)
+        frame[((rim & (rows > y + 4) & (rows < y + 30)) | curl) & (true == L.BACKGROUND)] = COLOURS[L.NECK]
+    segmenter = ColourSegmenter(frames[:4], points[:4])
+    people = [segmenter.probability(f, p) for f, p in zip(frames, points, strict=True)]
+    appearance = learn(frames, people, points)
+    for frame, person, p in zip(frames, people, points, strict=True):
+        labels = label_frame(frame, person, p, appearance)
+        y = p[list(OVAL)].mean(0)[1]
+        assert not (labels == L.NECK)[: int(y + 22)].any()
+
+
 def test_a_frame_without_a_face_has_a_person_but_no_features(clip):
     frames, points = [c[0] for c in clip], [c[2] for c in clip]
     segmenter = ColourSegmenter(frames[:4], points[:4])
