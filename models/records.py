@@ -264,6 +264,8 @@ class Judge(Record):
     source: str  # personal (learnt from the training frames) or mediapipe
     enlarge: int  # frames are shown to mediapipe so many times larger
     learnt: dict[str, np.ndarray] = field(metadata={"tensors": True})  # of a personal one, else empty
+    own: np.ndarray = array("n", dtype="int32")  # training frames of the clip, neighbours, to hold other speech against
+    own_points: np.ndarray = array("n", 478, 2)  # read from them, in pixels; NaN where no face is found
 
 
 @dataclass(frozen=True, eq=False)

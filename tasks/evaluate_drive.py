@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from models.errors import InputError
-from models.records import TRAIN, Clip, Judge, Rendering
+from models.records import Clip, Judge, Rendering
 from tasks.judging import open_judge
 from tasks.scores import VARIANTS, Scores, device_of
 from tasks.stage import Context, NoParams, Stage, main
@@ -17,7 +17,6 @@ STAGE = Stage(
     reads=("ingest", "judge", "audio_drive", "render_drive"),
     metrics=True,
 )
-OWN_FRAMES = 400  # training frames of the speaker that are read for comparison
 LARGEST_LAG = 5  # frames by which lips and sound are shifted against each other
 ENVELOPE_S = 0.08  # window of the sound's loudness
 CLOSED, BLINK = 0.1, 0.5  # of the speaker's wide open lips, of the speaker's open eyes
@@ -57,14 +56,10 @@ def run(context: Context[NoParams]) -> None:
     path = context.places.raw_drive(str(context.keys.drive)) / drive.source
     sound = read_sound(path, clip.sample_rate)
     count = len(rendering.full)
-    own = clip.indices(TRAIN)
-    # Neighbouring frames, so that blinks and head motion can be told.
-    own = own[:OWN_FRAMES]
-    if not len(own):
+    if not len(judge.own):
         raise InputError("the clip has no training frames to compare the drive with")
     with open_judge(judge, context.places) as reader:
         points = reader.measure(rendering.full, count, "the drive")
-        own_points = reader.measure((clip.frames[t] for t in own), len(own), "the speaker")
 
     scores = Scores(
         {
@@ -79,10 +74,10 @@ def run(context: Context[NoParams]) -> None:
     def add(metric: str, value: float, variant: str = "full", why: str = "") -> None:
         scores.add(metric, value, *UNITS[metric], "face", variant, why)
 
-    lips, own_lips = lip_gap(points), lip_gap(own_points)
-    lids, own_lids = lid_gap(points), lid_gap(own_points)
+    lips, own_lips = lip_gap(points), lip_gap(judge.own_points)
+    lids, own_lids = lid_gap(points), lid_gap(judge.own_points)
     loud = loudness(sound, clip.sample_rate, clip.fps, count)
-    own_loud = loudness(clip.sound, clip.sample_rate, clip.fps, len(clip))[own]
+    own_loud = loudness(clip.sound, clip.sample_rate, clip.fps, len(clip))[judge.own]
     silent = "the lips or the sound do not change"
     for variant, gap, heard in (
         ("full", lips, loud),
@@ -93,7 +88,7 @@ def run(context: Context[NoParams]) -> None:
         add("r_sound", r, variant, silent)
         add("sound_lag", lag, variant, silent)
     wide, open_eye, spread = np.nanpercentile(own_lips, 95), np.nanmedian(own_lids), np.nanstd(own_lips)
-    for variant, gap, lid, where in (("full", lips, lids, points), ("speaker", own_lips, own_lids, own_points)):
+    for variant, gap, lid, where in (("full", lips, lids, points), ("speaker", own_lips, own_lids, judge.own_points)):
         seen = ~np.isnan(gap)
         unseen = "no face was found"
         add("closed_share", 100 * float((gap[seen] < CLOSED * wide).mean()) if seen.any() else np.nan, variant, unseen)

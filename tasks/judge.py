@@ -1,18 +1,25 @@
-"""Choose who judges a speaker's faces, true and rendered, and let a personal judge learn its face once for all."""
+"""Choose who judges a speaker's faces, true and rendered, once for all that evaluates.
+
+A personal judge learns the face here, and either kind reads some frames of the speaker's own, because that is the same
+work for every drive.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Literal
 
 import numpy as np
 from pydantic import Field
 
+from models.heads.mediapipe_points import LANDMARK_COUNT
 from models.records import TRAIN, Clip, Judge, Landmarks
-from tasks.assets import find_asset
-from tasks.judging import FACE_MODEL
+from tasks.judging import open_judge
 from tasks.params import Params
 from tasks.progress import track
 from tasks.stage import Context, Stage, main
+
+OWN_FRAMES = 400  # read of the speaker's own
 
 
 class JudgeParams(Params):
@@ -32,15 +39,18 @@ def run(context: Context[JudgeParams]) -> Judge:
         MissingAssetError: MediaPipe is wanted and its model is not on this machine.
         InputError: a personal judge is wanted and too few training frames have landmarks.
     """
+    clip, landmarks = context.read(Clip, "ingest"), context.read(Landmarks, "landmarks")
     source = context.params.source
     if source == "auto":
         source = "personal" if context.speaker().basis == "synthetic" else "mediapipe"
-    learnt: dict[str, np.ndarray] = {}
-    if source == "personal":
-        learnt = learn(context.read(Clip, "ingest"), context.read(Landmarks, "landmarks"))
-    else:
-        find_asset(context.places, FACE_MODEL)  # said now, not after the training
-    return Judge(source, context.params.enlarge, learnt)
+    learnt = learn(clip, landmarks) if source == "personal" else {}
+    # Neighbouring frames, so that blinks and head motion can be told.
+    own = clip.indices(TRAIN)[:OWN_FRAMES].astype(np.int32)
+    unread = np.full((len(own), LANDMARK_COUNT, 2), np.nan, np.float32)
+    judge = Judge(source, context.params.enlarge, learnt, own, unread)
+    with open_judge(judge, context.places) as reader:
+        points = reader.measure((clip.frames[t] for t in own), len(own), "the speaker")
+    return dataclasses.replace(judge, own_points=points)
 
 
 def learn(clip: Clip, landmarks: Landmarks) -> dict[str, np.ndarray]:

@@ -8,12 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from models.heads.mediapipe_points import LANDMARK_COUNT
 from models.records import Judge
 from tasks.assets import find_asset
 from tasks.places import Places
 from tasks.progress import track
-
-FACE_MODEL = "face_landmarker"  # the asset that mediapipe needs
 
 
 @dataclass(frozen=True)
@@ -24,7 +23,8 @@ class Reader:
 
     def measure(self, frames: Iterable[np.ndarray], count: int, label: str) -> np.ndarray:
         """Return the points `[count, 478, 2]` float32 of RGB uint8 frames."""
-        return np.stack([self.find(frame) for frame in track(frames, f"judging {label}", count)]).astype(np.float32)
+        points = [self.find(frame) for frame in track(frames, f"judging {label}", count)]
+        return np.array(points, np.float32).reshape(-1, LANDMARK_COUNT, 2)
 
 
 @contextmanager
@@ -42,11 +42,11 @@ def open_judge(judge: Judge, places: Places) -> Iterator[Reader]:
         return
     from models.landmarks.mediapipe import face_finder
 
-    with face_finder(find_asset(places, FACE_MODEL)) as finder:
+    with face_finder(find_asset(places, "face_landmarker")) as finder:
 
         def find(frame: np.ndarray) -> np.ndarray:
             faces = finder.find(_enlarged(frame, judge.enlarge))
-            return faces[0].points / judge.enlarge if faces else np.full((478, 2), np.nan, np.float32)
+            return faces[0].points / judge.enlarge if faces else np.full((LANDMARK_COUNT, 2), np.nan, np.float32)
 
         yield Reader(find)
 
