@@ -15,6 +15,7 @@ Array = np.ndarray
 
 KEPT = 5  # frames a pixel of which the plate is the median
 CLEAR_PX = 2  # torso pixels so close to the head hold some of its colour
+SAME_ROOM = 10  # levels that the middle pixel of two plates of one room may differ by, in any channel
 DARKER = 0.98  # a row, going up under the chin
 
 
@@ -60,6 +61,15 @@ def collect_plate(frames: Iterable[tuple[Array, Array]], least_distance: float) 
     picture = np.zeros(colours.shape[1:], np.float32)
     picture[seen] = np.nanmedian(values[:, seen], axis=0)
     return Plate(np.round(fill_smoothly(picture, seen)).astype(np.uint8), seen)
+
+
+def same_room(one: Plate, other: Plate) -> bool:
+    """Return whether two plates show one room in one light, as far as both show any."""
+    both = one.seen & other.seen
+    if not both.any():
+        return True
+    difference = np.abs(one.colours[both].astype(np.int16) - other.colours[both].astype(np.int16))
+    return bool((np.median(difference, axis=0) <= SAME_ROOM).all())
 
 
 def fill_smoothly(picture: Array, known: Array) -> Array:

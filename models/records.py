@@ -154,17 +154,20 @@ class Masks(Record):
 
 @dataclass(frozen=True, eq=False)
 class Layers(Record):
-    """What is behind the head: the plate of the room, and torso and neck with what the head hides painted in."""
+    """What is behind the head: plates of the rooms, and torso and neck with what the head hides painted in."""
+
+    VERSION: ClassVar[int] = 2
 
     torso: FrameStore  # [T, H, W, 4] uint8, straight alpha
-    plate: np.ndarray = array("H", "W", 3, dtype="uint8")
+    plates: np.ndarray = array("P", "H", "W", 3, dtype="uint8")
+    plate_of: np.ndarray = array("T", dtype="int32")  # which of the plates is behind a frame
     quality: dict[str, Any] = field(default_factory=dict)
 
     def behind(self, frame: int) -> np.ndarray:
         """Return torso over plate `[H, W, 3]` float32 in 0..1 of one frame."""
         torso = self.torso[frame].astype(np.float32) / 255
         alpha = torso[..., 3:]
-        return torso[..., :3] * alpha + self.plate.astype(np.float32) / 255 * (1 - alpha)
+        return torso[..., :3] * alpha + self.plates[self.plate_of[frame]].astype(np.float32) / 255 * (1 - alpha)
 
 
 @dataclass(frozen=True, eq=False)

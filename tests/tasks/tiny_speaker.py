@@ -88,7 +88,8 @@ def make_speaker(root: Path) -> Places:
                                   np.array([20], np.int32), split, np.ones(FRAMES, bool)))  # fmt: skip
     save("landmarks", lambda f: Landmarks("tiny", points, np.ones(478, bool), valid, np.zeros((FRAMES, 0), np.float32)))
     save("parse", lambda f: Masks("tiny", store(f, "labels", maps, picture), valid))
-    save("layers", lambda f: Layers(store(f, "torso", [torso] * FRAMES, (*picture, 4)), frames[0] * 0 + 200))
+    save("layers", lambda f: Layers(store(f, "torso", [torso] * FRAMES, (*picture, 4)), frames[0][None] * 0 + 200,
+                                  np.zeros(FRAMES, np.int32)))  # fmt: skip
     save("track", lambda f: HeadTrack("tiny", SIZE, SIZE, intrinsics, poses, valid, np.zeros(1, np.float32),
                                       np.zeros((FRAMES, 1), np.float32), np.arange(478, dtype=np.int32), rest,
                                       np.zeros(FRAMES, np.float32), cuts=[20]))  # fmt: skip
