@@ -1,25 +1,28 @@
 """Keeps the code that every stage of dvc.yaml depends on in step with what the stage imports.
 
-Edits the text between a line `# code` and the end of the list, so that everything written by hand stays as it is.
+Edits the text between a line `# code` and the bracket that ends the list, so that everything written by hand stays.
 """
 
 from __future__ import annotations
 
 import os
 import re
+import textwrap
 from pathlib import Path
 
 from models.errors import UsageError
-from tasks.closure import closure
+from tasks.closure import closure, folded
 from tasks.places import Places
 
 MARK = "# code"
 STAGE = re.compile(r"^  ([a-z0-9_]+):\s*$")
-DEPS = re.compile(r"^(\s+)deps:\s*(\[\s*\])?\s*$")
+DEPS = re.compile(r"^(\s+)deps: \[\s*(\])?\s*$")
+COMMENT = re.compile(r"\s*(^|\s)#.*|\s+$")
+WIDTH = 120
 
 
 def code_of(root: Path, stage: str) -> list[str]:
-    """Return the files that the stage's module reaches, as dvc.yaml writes them.
+    """Return the files and packages that the stage's module reaches, as dvc.yaml writes them.
 
     Raises:
         UsageError: the stage has no module.
@@ -29,14 +32,14 @@ def code_of(root: Path, stage: str) -> list[str]:
         raise UsageError(
             f"stage {stage!r} of dvc.yaml has no tasks/{stage}.py", "stage, file and params section share one name"
         )
-    return [file.relative_to(root).as_posix() for file in closure(path, root)]
+    return [file.relative_to(root).as_posix() for file in folded(closure(path, root), root)]
 
 
 def with_code(text: str, root: Path) -> str:
     """Return the text of dvc.yaml with every stage's code as its module imports it now.
 
     Raises:
-        UsageError: a stage has no module or no `deps:` list.
+        UsageError: a stage has no module or no list `deps: [...]`.
     """
     lines = text.splitlines()
     starts = [(number, match.group(1)) for number, line in enumerate(lines) if (match := STAGE.match(line))]
@@ -48,25 +51,38 @@ def with_code(text: str, root: Path) -> str:
 
 
 def _stage_with_code(stage: str, lines: list[str], code: list[str]) -> list[str]:
-    found = [(number, match.group(1)) for number, line in enumerate(lines) if (match := DEPS.match(line))]
-    if not found:
-        raise UsageError(f"dvc.yaml: stage {stage!r} has no list 'deps:' that stands alone on its line")
-    number, indent = found[0]
-    end = number + 1
-    while end < len(lines) and re.match(rf"{indent}(- |{MARK})", lines[end]):
-        end += 1
-    own = lines[number + 1 : end]
-    marked = f"{indent}{MARK}"
-    if marked in own:
-        own = own[: own.index(marked)]
+    start, end, indent = _find_list(stage, lines)
+    own = lines[start + 1 : end]
+    mark = f"{indent}  {MARK}"
+    if mark in own:
+        own = own[: own.index(mark)]
+    for line in own:
+        if COMMENT.sub("", line) and not COMMENT.sub("", line).endswith(","):
+            raise UsageError(f"dvc.yaml: no comma ends {line.strip()!r}", f"in the list deps of stage {stage!r}")
+    listed = textwrap.wrap(f"{', '.join(code)},", WIDTH - len(indent) - 2, break_on_hyphens=False)
     return [
-        *lines[:number],
-        f"{indent}deps:",
+        *lines[:start],
+        f"{indent}deps: [",
         *own,
-        marked,
-        *(f"{indent}- {file}" for file in code),
-        *lines[end:],
+        mark,
+        *(f"{indent}  {line}" for line in listed),
+        f"{indent}]",
+        *lines[end + 1 :],
     ]
+
+
+def _find_list(stage: str, lines: list[str]) -> tuple[int, int, str]:
+    """Return the positions of the first and last line of the stage's list `deps`, and how far it is indented."""
+    for start, line in enumerate(lines):
+        if match := DEPS.match(line):
+            if match.group(2):
+                return start, start, match.group(1)
+            if f"{match.group(1)}]" in lines[start:]:
+                return start, lines.index(f"{match.group(1)}]", start), match.group(1)
+    raise UsageError(
+        f"dvc.yaml: stage {stage!r} has no list 'deps: [' with an item a line and ']' alone on the last",
+        fix="write 'deps: []' where nothing but code is needed",
+    )
 
 
 def check(places: Places) -> list[str]:

@@ -23,10 +23,12 @@ stages:
     foreach: ${speakers}
     do:
       cmd: python -m tasks.two
-      deps:
-      - data/${item}   # kept
-      # code
-      - models/gone.py
+      deps: [
+        "data/${item}",   # kept
+        # kept, too
+        # code
+        models/gone.py,
+      ]
       outs:
       - b
 """
@@ -36,14 +38,16 @@ stages:
 def places(tmp_path: Path) -> Places:
     files = {
         "tasks/one.py": "import models.x\n",
-        "tasks/two.py": "def run():\n    from models import y\n",
+        "tasks/two.py": "def run():\n    from models import y\n    from models.most import a, b\n",
         "models/x.py": "import numpy\n",
-        "models/y.py": "from models.x import z\n",
+        "models/y.py": "from models.x import z\nimport models.few.a\n",
         "models/__init__.py": '"""Nothing."""\n',
+        **{f"models/{folder}/{name}.py": "" for folder in ("few", "most") for name in ("__init__", "a", "b", "c")},
+        "models/few/inner/__init__.py": "import models.few.inner\n",
         "dvc.yaml": TEXT,
     }
     for name, text in files.items():
-        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
     return Places(tmp_path)
 
@@ -52,10 +56,41 @@ def test_the_code_of_every_stage_is_written_and_the_rest_stays(places: Places) -
     assert dag.check(places) == ["one", "two"]
     assert dag.write(places) == ["one", "two"]
     assert (places.root / "dvc.yaml").read_text() == TEXT.replace(
-        "    deps: []\n", "    deps:\n    # code\n    - models/x.py\n    - tasks/one.py\n"
-    ).replace("      - models/gone.py\n", "      - models/x.py\n      - models/y.py\n      - tasks/two.py\n")
+        "    deps: []\n", "    deps: [\n      # code\n      models/x.py, tasks/one.py,\n    ]\n"
+    ).replace(
+        "        models/gone.py,\n",
+        "        models/few/a.py, models/most, models/x.py, models/y.py, tasks/two.py,\n",
+    )
     assert dag.check(places) == []
     assert dag.write(places) == []
+
+
+def test_long_lists_are_broken_into_lines_of_the_same_width(places: Places) -> None:
+    names = [f"models/with_a_long_name_{k}.py" for k in range(9)]
+    for name in names:
+        (places.root / name).write_text("")
+    imports = "".join(f"import {name[:-3].replace('/', '.')}\n" for name in names)
+    (places.root / "tasks" / "one.py").write_text(imports)
+    imported_modules.cache_clear()  # no file changes while a process runs, but here one does
+    dag.write(places)
+    text = (places.root / "dvc.yaml").read_text()
+    assert max(map(len, text.splitlines())) <= 120
+    assert yaml.safe_load(text)["stages"]["one"]["deps"] == [*names, "tasks/one.py"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("deps: []", "deps:\n    - a", "no list"),
+        ("      ]\n", "", "no list"),
+        ('"data/${item}",', '"data/${item}"', "no comma"),
+    ],
+    ids=["another style", "never ends", "comma forgotten"],
+)
+def test_a_list_that_cannot_be_edited_is_refused(places: Places, old: str, new: str, message: str) -> None:
+    (places.root / "dvc.yaml").write_text(TEXT.replace(old, new))
+    with pytest.raises(UsageError, match=message):
+        dag.write(places)
 
 
 def test_a_new_import_is_noticed(places: Places) -> None:
