@@ -24,6 +24,7 @@ from models.gaussians.field import GaussianField
 from models.gaussians.rasterize import Raster, rasterize
 from models.gaussians.spherical_harmonics import evaluate_sh
 from models.methods.talking_gaussian_phases import FacePhase, MotionPhase, MouthPhase, StillPhase
+from models.perceptron import Perceptron, perceive
 
 ACTION_UNITS = ("AU01", "AU04", "AU05", "AU06", "AU07", "AU45")
 EXPRESSION_SIZE = len(ACTION_UNITS) + 4  # and gaze down, up, right, left
@@ -63,15 +64,6 @@ class Config:
 
 
 # --------------------------------------------------------------------------------------------------- networks
-
-
-def perceptron(*sizes: int) -> nn.Sequential:
-    """Return linear layers without bias, ReLU between them."""
-    layers: list[nn.Module] = []
-    for index, (inputs, outputs) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
-        layers += [nn.ReLU()] if index else []
-        layers.append(nn.Linear(inputs, outputs, bias=False))
-    return nn.Sequential(*layers)
 
 
 class AudioEncoder(nn.Module):
@@ -148,9 +140,18 @@ class Deformation(NamedTuple):
 class FacePoints(NamedTuple):
     """What the face's motion field knows of points before it hears anything."""
 
-    grid: Tensor  # [N, 36]
-    audio_attention: Tensor  # [N, 32]
-    expression_attention: Tensor  # [N, E]
+    features: Tensor
+    """`[36 + 32 + E, N]`: of the grid, then how much each number of the sound's code and of the expression matters."""
+
+    @property
+    def audio_attention(self) -> Tensor:
+        """How much each number of the sound's code matters at each point, `[N, 32]`."""
+        return self.features[-EXPRESSION_SIZE - AUDIO_CODE : -EXPRESSION_SIZE].t()
+
+    @property
+    def expression_attention(self) -> Tensor:
+        """How much each action unit and gaze direction matters at each point, `[N, E]`."""
+        return self.features[-EXPRESSION_SIZE:].t()
 
     def maps(self) -> Tensor:
         """Return how much sound and expression matter at each point, `[N, 2]`."""
@@ -166,19 +167,20 @@ class FaceMotion(nn.Module):
         self.audio = AudioEncoder(config.audio_size)
         self.planes = TriPlane(config.face_grid, config, generator)
         size = self.planes.grid.output_size
-        self.audio_attention = perceptron(size, 32, AUDIO_CODE)
-        self.expression_attention = perceptron(size, 16, EXPRESSION_SIZE)
-        self.units = perceptron(MIXED_UNITS, 16, MIXED_UNITS)
-        self.decoder = perceptron(size + AUDIO_CODE + EXPRESSION_SIZE, 64, 64, 3 + 4 + 3)
+        self.audio_attention = Perceptron(size, 32, AUDIO_CODE)
+        self.expression_attention = Perceptron(size, 16, EXPRESSION_SIZE)
+        self.units = Perceptron(MIXED_UNITS, 16, MIXED_UNITS)
+        self.decoder = Perceptron(size + AUDIO_CODE + EXPRESSION_SIZE, 64, 64, 3 + 4 + 3)
         self.expression_scale: Tensor  # [E] what the inputs are divided by
         self.register_buffer("expression_scale", torch.ones(EXPRESSION_SIZE))
 
     def look_up(self, points: Tensor) -> FacePoints:
         """Prepare `[N, 3]` points; the result serves for all frames as long as nothing is trained."""
-        grid = self.planes(points)
+        grid = self.planes(points).t()
         # Each starts at 1: where the released network, which starts at 0, happens to begin below, its ReLU lets no
         # gradient through, and lids that do not listen to the blink at first never will.
-        return FacePoints(grid, self.audio_attention(grid), torch.relu(1 + self.expression_attention(grid)))
+        seen = torch.relu(1 + self.expression_attention(grid))
+        return FacePoints(torch.cat([grid, self.audio_attention(grid), seen]))
 
     def forward(self, points: FacePoints, audio: Tensor, expression: Tensor) -> Deformation:
         """Deform points for a batch of frames.
@@ -189,10 +191,13 @@ class FaceMotion(nn.Module):
             expression: `[B, E]` action units and gaze as the record has them.
         """
         code, units = self.audio(audio), expression / self.expression_scale
-        units = torch.cat([self.units(units[:, :MIXED_UNITS]), units[:, MIXED_UNITS:]], 1)
-        heard, seen = points.audio_attention * code[:, None], points.expression_attention * units[:, None]
-        out = self.decoder(torch.cat([points.grid.expand(len(code), -1, -1), heard, seen], -1))
-        return Deformation(out[..., :3] * self.config.motion_m, out[..., 3:7], out[..., 7:])
+        units = torch.cat([self.units(units[:, :MIXED_UNITS].t()).t(), units[:, MIXED_UNITS:]], 1)
+        first, *rest = self.decoder.weights
+        # Attention times code and units is what the decoder sees: here they are factors of its first layer.
+        factors = torch.cat([code.new_ones(len(code), first.shape[1] - AUDIO_CODE - EXPRESSION_SIZE), code, units], 1)
+        out = perceive(points.features, first * factors[:, None], None, *rest)
+        means, quats, raw_scales = out.split([3, 4, 3], 1)
+        return Deformation(means.mT * self.config.motion_m, quats.mT, raw_scales.mT)
 
 
 class MouthMotion(nn.Module):
@@ -202,20 +207,21 @@ class MouthMotion(nn.Module):
         super().__init__()
         self.audio = AudioEncoder(config.audio_size)
         self.planes = TriPlane(config.mouth_grid, config, generator)
-        self.decoder = perceptron(self.planes.grid.output_size + AUDIO_CODE, 32, 32, 3)
+        self.decoder = Perceptron(self.planes.grid.output_size + AUDIO_CODE, 32, 32, 3)
         self.reach: Tensor  # [3] metres
         self.register_buffer("reach", torch.tensor(config.mouth_directions) * config.motion_m)
 
     def look_up(self, points: Tensor) -> Tensor:
-        """Prepare `[N, 3]` points: their grid features."""
-        return self.planes(points)
+        """Prepare `[N, 3]` points: their grid features `[36, N]`."""
+        return self.planes(points).t()
 
     def forward(self, points: Tensor, audio: Tensor, expression: Tensor | None = None) -> Deformation:
         """Deform points for a batch of frames; the expression is not used (the face's signature)."""
         code = self.audio(audio)
-        batch, count = len(code), len(points)
-        inputs = torch.cat([points.expand(batch, -1, -1), code[:, None].expand(-1, count, -1)], -1)
-        return Deformation(self.decoder(inputs) * self.reach)
+        first, *rest = self.decoder.weights
+        of_grid, of_code = first.split([len(points), AUDIO_CODE], 1)
+        out = perceive(points, of_grid.expand(len(code), -1, -1), code @ of_code.t(), *rest).mT
+        return Deformation(out * self.reach)
 
 
 # ---------------------------------------------------------------------------------------------------- drawing

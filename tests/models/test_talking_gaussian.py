@@ -90,7 +90,6 @@ def test_every_unit_can_move_every_region_at_first():
     # With the released start, half of all regions cannot learn to listen to a unit: a dead ReLU.
     motion = face_motion()
     points = motion.look_up(field(200).means)
-    points.expression_attention.retain_grad()
     motion(points, torch.randn(1, 8, 6, 16), torch.ones(1, EXPRESSION_SIZE)).means.square().sum().backward()
     last = motion.expression_attention[-1].weight.grad
     assert (points.expression_attention > 0).all()
