@@ -10,9 +10,8 @@ import numpy as np
 from pydantic import Field
 
 from models.errors import InputError
-from models.records import TEST, TRAIN, Clip, DemoTruth, Judge, Landmarks, Masks, Rendering, Weights
-from models.storage import RECORD_FILE
-from tasks.judging import Reader, open_judge
+from models.records import TEST, TRAIN, Clip, Judge, Landmarks, Masks, Rendering, Weights
+from tasks.judging import Reader, known_points, open_judge
 from tasks.params import Params
 from tasks.people import mark_of
 from tasks.progress import track
@@ -85,7 +84,7 @@ def run(context: Context[EvaluateParams]) -> None:
     for variant, store in stores.items():
         compare_images(scores, image_metrics, variant, store, clip, positions, frames, regions)
     judge = context.read(Judge, "judge")
-    known = known_points(context, landmarks)[frames]
+    known = known_points(clip, landmarks, context.places)[frames]
     with open_judge(judge, context.places) as reader:
         points = measure_points(reader, clip, landmarks, stores, positions, frames, known)
     compare_points(scores, [m for m in metrics.values() if m.compares == "landmarks"], points)
@@ -218,18 +217,8 @@ def measure_points(
     for variant, store in stores.items():
         points[variant] = reader.measure((store[k] for k in positions), len(positions), variant)
     points["constant_lips"] = constant_lips(clip, landmarks, points["truth"])
-    points["judge"] = known.astype(np.float32)
+    points["judge"] = known
     return points
-
-
-def known_points(context: Context[EvaluateParams], landmarks: Landmarks) -> np.ndarray:
-    """Return the points `[T, 478, 2]` that were computed with the footage, else those of the stage landmarks."""
-    folder = context.places.raw_speaker(str(context.keys.speaker)) / "truth"
-    if (folder / RECORD_FILE).is_file():
-        truth = DemoTruth.load(folder)
-        if truth.landmarks_px.shape == landmarks.points.shape:
-            return truth.landmarks_px
-    return np.where(landmarks.valid[:, None, None], landmarks.points, np.nan)
 
 
 def constant_lips(clip: Clip, landmarks: Landmarks, true: np.ndarray) -> np.ndarray:

@@ -14,7 +14,7 @@ from pydantic import Field
 
 from models.heads.mediapipe_points import LANDMARK_COUNT
 from models.records import TRAIN, Clip, Judge, Landmarks
-from tasks.judging import open_judge
+from tasks.judging import known_points, open_judge
 from tasks.params import Params
 from tasks.progress import track
 from tasks.stage import Context, Stage, main
@@ -43,7 +43,7 @@ def run(context: Context[JudgeParams]) -> Judge:
     source = context.params.source
     if source == "auto":
         source = "personal" if context.speaker().basis == "synthetic" else "mediapipe"
-    learnt = learn(clip, landmarks) if source == "personal" else {}
+    learnt = learn(clip, known_points(clip, landmarks, context.places)) if source == "personal" else {}
     # Neighbouring frames, so that blinks and head motion can be told.
     own = clip.indices(TRAIN)[:OWN_FRAMES].astype(np.int32)
     unread = np.full((len(own), LANDMARK_COUNT, 2), np.nan, np.float32)
@@ -53,15 +53,15 @@ def run(context: Context[JudgeParams]) -> Judge:
     return dataclasses.replace(judge, own_points=points)
 
 
-def learn(clip: Clip, landmarks: Landmarks) -> dict[str, np.ndarray]:
-    """Return what a landmarker learns from the training frames of a clip.
+def learn(clip: Clip, points: np.ndarray) -> dict[str, np.ndarray]:
+    """Return what a landmarker learns from the training frames of a clip and their points `[T, 478, 2]`, pixels.
 
     Raises:
         InputError: too few of them have landmarks.
     """
     from models.landmarks.personal import MAX_FRAMES, PersonalLandmarks
 
-    usable = np.array([t for t in clip.indices(TRAIN) if landmarks.valid[t]], int)
+    usable = np.array([t for t in clip.indices(TRAIN) if np.isfinite(points[t]).any()], int)
     if len(usable) > MAX_FRAMES:
         usable = usable[np.linspace(0, len(usable) - 1, MAX_FRAMES).round().astype(int)]
     frames = (
@@ -69,7 +69,7 @@ def learn(clip: Clip, landmarks: Landmarks) -> dict[str, np.ndarray]:
         if len(usable)
         else np.zeros((0, *clip.frames.shape[1:]), np.uint8)
     )
-    return PersonalLandmarks(frames, landmarks.points[usable]).state()
+    return PersonalLandmarks(frames, points[usable]).state()
 
 
 if __name__ == "__main__":

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from models.heads.mediapipe_points import LANDMARK_COUNT
-from models.records import Judge
+from models.records import Clip, DemoTruth, Judge, Landmarks
+from models.storage import RECORD_FILE
 from tasks.assets import find_asset
 from tasks.places import Places
 from tasks.progress import track
@@ -58,3 +59,19 @@ def _enlarged(frame: np.ndarray, factor: int) -> np.ndarray:
         return frame
     height, width = frame.shape[:2]
     return cv2.resize(frame, (width * factor, height * factor), interpolation=cv2.INTER_CUBIC)
+
+
+def known_points(clip: Clip, landmarks: Landmarks, places: Places) -> np.ndarray:
+    """Return the points `[T, 478, 2]` of a clip, pixels, as well as they are known; NaN where they are not.
+
+    Those of a synthetic speaker were computed with the footage. They serve to measure: to learn the judge from and to
+    tell its error. Of any other speaker they are what the stage landmarks found.
+    """
+    folder = places.raw_speaker(clip.speaker) / "truth"
+    if (folder / RECORD_FILE).is_file():
+        truth = DemoTruth.load(folder)
+        if truth.landmarks_px.shape == landmarks.points.shape:
+            left, top, side = clip.sources[0]["crop"]
+            scale = clip.frames.shape[1] / side
+            return ((truth.landmarks_px - (left, top)) * scale).astype(np.float32)
+    return np.where(landmarks.valid[:, None, None], landmarks.points, np.nan).astype(np.float32)

@@ -11,12 +11,13 @@ import pandas
 import pytest
 
 from models.errors import InputError, MissingAssetError, UsageError
-from models.records import Judge, Rendering
+from models.records import Clip, DemoTruth, Judge, Landmarks, Rendering, store_path
 from models.storage import FrameStore
 from tasks import evaluate, evaluate_drive, judge
 from tasks.closure import closure
 from tasks.evaluate import EvaluateParams
 from tasks.judge import JudgeParams
+from tasks.judging import known_points
 from tasks.media import write_wav
 from tasks.places import Keys, Places
 from tasks.scores import Bar, Scores
@@ -60,6 +61,37 @@ def test_a_synthetic_speaker_is_judged_by_what_was_learnt_from_its_frames(
     assert content["about"]["judge"] == "personal"
     assert value(content, "LMD", "face", "judge") < 0.5
     assert Judge.load(places.record("judge", Keys("ada"))).learnt
+
+
+def test_what_is_known_of_a_synthetic_face_comes_before_what_was_found_in_it(places: Places, tmp_path: Path) -> None:
+    clip = Clip.load(places.record("ingest", Keys("ada")))
+    found = Landmarks.load(places.record("landmarks", Keys("ada")))
+    found.valid[3] = False
+    elsewhere = Places(tmp_path)
+    points = known_points(clip, found, elsewhere)
+    assert np.isnan(points[3]).all()
+    np.testing.assert_array_equal(points[4], found.points[4])
+
+    # The clip is a square of a source in which its corner lies at (10, 4) and it is twice as large.
+    size, count = clip.frames.shape[1], len(clip)
+    clip.sources[:] = [{"crop": [10, 4, 2 * size]}]
+    folder = elsewhere.raw_speaker("ada") / "truth"
+    nothing = np.zeros((count, 0), np.float32)
+    DemoTruth(
+        width=2 * size,
+        height=2 * size,
+        labels=FrameStore.create(store_path(folder, "labels"), np.zeros((count, 8, 8), np.uint8), (8, 8)),
+        intrinsics=np.eye(3, dtype=np.float32),
+        world_to_camera=np.tile(np.eye(4, dtype=np.float32), (count, 1, 1)),
+        expression=nothing,
+        landmarks_px=2 * found.points + np.array([10, 4], np.float32),
+        landmarks_m=np.zeros((count, 478, 3), np.float32),
+        present=found.present,
+        action_units=nothing,
+        gaze=np.zeros((count, 4), np.float32),
+    ).save(folder)
+    found.points[:] += 5
+    np.testing.assert_allclose(known_points(clip, found, elsewhere), found.points - 5, atol=1e-4)
 
 
 def test_mediapipe_as_judge_is_asked_for_its_model_before_anything_is_rendered(
