@@ -49,6 +49,9 @@ def run(context: Context[DemoParams]) -> None:
     Raises:
         MissingAssetError: the package with the voices is not installed.
     """
+    from tasks.kernels import watch
+
+    watch()
     from models.demo.animation import animate
     from models.demo.render import Actor
 

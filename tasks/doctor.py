@@ -20,6 +20,7 @@ from typing import Any, Literal
 from models.errors import GausstalkError, UsageError
 from tasks import dag
 from tasks.assets import candidates, read_assets
+from tasks.kernels import cache_folder
 from tasks.params import Params, read_yaml, validate
 from tasks.people import load_drive, load_speaker
 from tasks.places import Places
@@ -144,6 +145,13 @@ def _machine(places: Places) -> Iterator[Finding]:
         "ok" if enough else "warn",
         f"{disk.free / GIB:.1f} GiB free",
         "" if enough else f"a speaker needs about {LEAST_DISK_GIB:.0f} GiB; `dvc gc -w` drops old results",
+    )
+    kept = cache_folder()
+    yield Finding(
+        "kernels",
+        "ok" if kept else "warn",
+        f"compiled once, kept in {kept}" if kept else "compiled anew by every process: no folder to keep them in",
+        "" if kept else "set NUMBA_CACHE_DIR to a folder that can be written to",
     )
     found = ctypes.util.find_library("gomp") or ctypes.util.find_library("omp")
     yield Finding("openmp", "ok", found or "none; Numba then uses its own threads")

@@ -65,7 +65,9 @@ CURVE_POINTS = 200  # of a training curve
 def run(context: Context[EvaluateParams]) -> None:
     """Write metrics.json, per_frame.parquet, curves.json and pictures of the worst frames."""
     from models.metrics import all_metrics
+    from tasks.kernels import watch
 
+    watch()
     clip = context.read(Clip, "ingest")
     rendering = context.read(Rendering, "render")
     landmarks = context.read(Landmarks, "landmarks")

@@ -44,10 +44,12 @@ def say(
         ConsentError: there is no valid basis for using this person's likeness.
         InputError: the head is not trained, or the recording is missing, damaged or too short.
     """
+    from tasks.kernels import watch
     from tasks.media import read_sound
     from tasks.progress import Progress
     from tasks.talking_head import Scene, TalkingHead, back_and_forth, speak
 
+    watch()
     person = load_speaker(places, speaker)
     head, scene = TalkingHead.load(places, speaker, extractor, device), Scene.load(places, speaker)
     clip = scene.clip

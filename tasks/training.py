@@ -27,6 +27,7 @@ from models.gaussians.rasterize import Raster
 from models.methods.talking_gaussian import FaceMotion, MouthMotion
 from models.methods.talking_gaussian_phases import Rates
 from models.storage import load_arrays, save_arrays
+from tasks.kernels import watch
 from tasks.progress import Progress
 from tasks.stage import Context
 from tasks.tracking import live_curves
@@ -309,6 +310,7 @@ def prepare(context: Context[Any]) -> str:
     """
     import numba
 
+    watch()
     torch.set_num_threads(1)  # tasks.stage.limit_threads says why
     numba.set_num_threads(min(context.threads, numba.config.NUMBA_NUM_THREADS))
     device = os.environ.get("GAUSSTALK_DEVICE", "cpu")
