@@ -46,6 +46,14 @@ class BasisName(StrEnum):
     research = "research"
 
 
+class Device(StrEnum):
+    """What computes."""
+
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+
+
 Json = Annotated[bool, typer.Option("--json", help="Write JSON, and nothing else, to stdout.")]
 Replace = Annotated[bool, typer.Option("--replace", help="Put the files in the place of those of this name.")]
 Language = Annotated[str, typer.Option(help="Language that is spoken, as in ISO 639-1: en, de, zh.")]
@@ -260,6 +268,47 @@ def doctor(json: Json = False) -> None:
         console.show_rows(rows, ["state", "check", "found", "fix"])
     if failed:
         raise typer.Exit(MachineError.exit_code)
+
+
+@app.command()
+def bench(
+    part: Annotated[str, typer.Argument(help="raster, grid, ssim, iteration, render or all.")] = "all",
+    head: Annotated[str, typer.Option(help="Render this speaker's trained head, too.")] = "",
+    extractor: Annotated[str, typer.Option(help="Which of that speaker's heads.")] = "logmel",
+    device: Annotated[Device, typer.Option(help="auto: CUDA where there is one.")] = Device.auto,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder to write into; none: .work/bench.")] = None,
+    check: Annotated[bool, typer.Option("--check", help="Fail when a bar does not hold.")] = False,
+    json: Json = False,
+) -> None:
+    """Measure how much faster the fast kernels are than plain torch on this machine (a few minutes)."""
+    from tasks.stage import limit_threads
+
+    places = project()
+    limit_threads()
+    from tasks.bench.run import bench as measure
+
+    result = measure(places, part, wanted=device.value, speaker=head, extractor=extractor, folder=out)
+    _show_bench(result, json)
+    if check and any(bar["state"] == "fail" for bar in result["bars"]):
+        raise typer.Exit(GausstalkError.exit_code)
+
+
+def _show_bench(result: Any, json: bool) -> None:
+    from flows import console
+    from tasks.bench import tables
+
+    if json:
+        console.show_json(result)
+        return
+    for rows, heads in (
+        (tables.figure_rows(result), tables.FIGURE_HEADS),
+        (tables.bar_rows(result), tables.BAR_HEADS),
+        (tables.profile_rows(result), tables.PROFILE_HEADS),
+    ):
+        if rows:
+            console.show_rows(rows, heads)
+            console.say("")
+    console.say("\n".join([*tables.lines(result), *(f"wrote {path}" for path in result["files"].values())]))
 
 
 @app.command()

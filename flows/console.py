@@ -12,7 +12,8 @@ from rich.table import Table
 
 from tasks.progress import clock
 
-STATES = {"ok": "green", "warn": "yellow", "fail": "red", "done": "green", "cached": "dim", "failed": "red"}
+STATES = {"ok": "green", "pass": "green", "warn": "yellow", "fail": "red"}
+STATES |= {"done": "green", "cached": "dim", "failed": "red"}
 
 
 def show_json(content: Any) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-VERBS = "add-speaker add-drive run say ui fetch doctor report metrics publish dag".split()
+VERBS = "add-speaker add-drive run say ui fetch doctor bench report metrics publish dag".split()
 
 
 def call(folder: Path, *words: str, python: list[str] | None = None) -> "subprocess.CompletedProcess[str]":
@@ -61,6 +61,8 @@ def test_no_words_show_the_help(tmp_path: Path) -> None:
         (["fetch"], 2, "no asset named"),
         (["fetch", "wieghts"], 2, "no asset 'wieghts'"),
         (["add-speaker", "../x", "a.mp4", "--consent", "c.yaml"], 2, "cannot name a speaker"),
+        (["bench", "rastr"], 2, "no part 'rastr' of the bench"),
+        (["bench", "grid", "--head", "ann"], 2, "part grid renders no head"),
         (["dag", "--check", "--write"], 2, "exclude each other"),
     ],
 )
