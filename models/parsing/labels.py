@@ -16,14 +16,17 @@ HAIR = 8
 NECK = 9
 CLOTH = 10
 OTHER = 11  # hat, earring and other things on the head
+SHARED_TEETH = 12  # teeth that count as face as well; only where the masks are composed as the original does
 
 NAMES = (
     *("background", "skin", "brows", "eyes", "glasses", "lips", "teeth", "mouth", "hair", "neck", "cloth", "other"),
+    "shared teeth",
 )
 COUNT = len(NAMES)
 
-HEAD = (SKIN, BROWS, EYES, GLASSES, LIPS, HAIR, OTHER)
-INSIDE_MOUTH = (TEETH, MOUTH)
+FACE = (SKIN, BROWS, EYES, GLASSES, LIPS, OTHER)  # what the papers draw blue
+HEAD = (*FACE, HAIR, SHARED_TEETH)
+INSIDE_MOUTH = (TEETH, MOUTH, SHARED_TEETH)
 TORSO = (NECK, CLOTH)
 
 # Neighbouring regions have clearly different colours.
@@ -31,6 +34,7 @@ COLOURS = np.array(
     [
         *([0, 0, 0], [235, 175, 140], [110, 70, 30], [60, 160, 255], [120, 255, 255], [235, 60, 90]),
         *([255, 255, 255], [120, 0, 40], [150, 90, 200], [240, 200, 60], [60, 150, 90], [255, 120, 0]),
+        [190, 230, 255],
     ],
     np.uint8,
 )
