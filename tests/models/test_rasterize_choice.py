@@ -8,7 +8,7 @@ import pytest
 import torch
 from raster_scene import HEIGHT, WIDTH, draw, make_camera, make_scene
 
-from models.gaussians.rasterize import choose_backend, reference
+from models.gaussians.rasterize import choose_backend, gsplat, reference
 
 
 def test_auto_takes_the_kernels_for_float32_on_the_cpu():
@@ -49,6 +49,7 @@ def test_a_wrong_camera_or_background_is_named():
 
 def fake_rasterization(means, quats, scales, opacities, colors, viewmats, Ks, width, height, **options):
     assert options["packed"] is False
+    assert all(part.isfinite().all() for part in (means, quats, scales, opacities))
     assert options["render_mode"] == "RGB+D"
     means2d = torch.zeros(len(viewmats), len(means), 2, requires_grad=True) + 0
     rasters = [
@@ -62,40 +63,49 @@ def fake_rasterization(means, quats, scales, opacities, colors, viewmats, Ks, wi
     return torch.cat((image, depth[..., None]), -1), alpha[..., None], meta
 
 
+def install(monkeypatch, version, kernels):
+    """Put a stand-in for gsplat in place, and a CUDA device."""
+    package = SimpleNamespace(__version__=version, rasterization=fake_rasterization)
+    monkeypatch.setitem(sys.modules, "gsplat", package)
+    monkeypatch.setitem(sys.modules, "gsplat.cuda", SimpleNamespace())
+    monkeypatch.setitem(sys.modules, "gsplat.cuda._backend", SimpleNamespace(_C=object() if kernels else None))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+
+
 @pytest.mark.parametrize("batched", [False, True])
 def test_gsplat_adapter_speaks_our_signature(monkeypatch, batched):
-    from models.gaussians.rasterize import gsplat as adapter
-
-    monkeypatch.setitem(sys.modules, "gsplat", SimpleNamespace(__version__="1.5.3", rasterization=fake_rasterization))
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    install(monkeypatch, "1.5.3", kernels=True)
     view, intrinsics = make_camera()
     if batched:
         view, intrinsics = torch.stack((view, view)), torch.stack((intrinsics, intrinsics))
     rasters = []
-    for rasterizer in (adapter, reference):
+    for rasterizer in (gsplat, reference):
         scene = make_scene(2, 30, channels=4)
+        with torch.no_grad():
+            scene["means"][3, 1], scene["scales"][5, 0] = float("nan"), float("inf")
         raster = rasterizer.rasterize(*scene.values(), view, intrinsics, WIDTH, HEIGHT, torch.full((4,), 0.3))
         (raster.image.square().sum() + raster.alpha.sum()).backward()
         rasters.append(raster)
     for name in ("image", "alpha", "depth", "radii"):
         assert torch.equal(getattr(rasters[0], name), getattr(rasters[1], name)), name
     assert rasters[0].means2d.grad.any()
+    assert torch.equal(rasters[0].means2d.grad.isfinite(), torch.ones_like(rasters[0].means2d, dtype=torch.bool))
     torch.testing.assert_close(rasters[0].means2d.grad, rasters[1].means2d.grad)
 
 
 def test_gsplat_says_what_is_missing(monkeypatch):
-    from models.gaussians.rasterize import gsplat as adapter
-
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(RuntimeError, match="CUDA device"):
-        adapter._gsplat()
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+        gsplat._gsplat()
+    install(monkeypatch, "0.1.11", kernels=True)
+    with pytest.raises(RuntimeError, match=r"gsplat 0\.1\.11"):
+        gsplat._gsplat()
+    install(monkeypatch, "1.5.3", kernels=False)
+    with pytest.raises(RuntimeError, match="without its CUDA kernels"):
+        gsplat._gsplat()
     monkeypatch.setitem(sys.modules, "gsplat", None)
     with pytest.raises(RuntimeError, match="needs the package gsplat"):
-        adapter._gsplat()
-    monkeypatch.setitem(sys.modules, "gsplat", SimpleNamespace(__version__="0.1.11"))
-    with pytest.raises(RuntimeError, match=r"gsplat 0\.1\.11"):
-        adapter._gsplat()
+        gsplat._gsplat()
 
 
 def test_importing_the_package_does_not_import_numba():

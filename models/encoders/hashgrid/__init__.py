@@ -95,7 +95,7 @@ class HashGrid:
         layout, offset = [], 0
         for level in range(self.levels):
             if self.convention == "tcnn":
-                exponent = np.float32(level) * np.float32(math.log2(self.growth))
+                exponent = np.float32(level) * np.log2(np.float32(self.growth))
                 scale = float(np.exp2(exponent, dtype=np.float32) * np.float32(self.base_resolution) - np.float32(1))
                 resolution = math.ceil(scale) + 1
             else:

@@ -43,11 +43,12 @@ def _encoding(grid: HashGrid) -> torch.nn.Module:
         raise RuntimeError("the tcnn grid encoder needs a CUDA device and torch sees none; use backend='cpu'")
     try:
         import tinycudann  # pyright: ignore[reportMissingImports]  # in no registry
-    except ImportError as error:
+    except (ImportError, OSError) as error:  # an OSError where it is built for other GPUs than this one
         raise RuntimeError(
-            "the tcnn grid encoder needs tiny-cuda-nn, which is in no package registry: build it from "
-            "https://github.com/NVlabs/tiny-cuda-nn, or use backend='reference'"
+            "the tcnn grid encoder needs tiny-cuda-nn built for this GPU; it is in no package registry: build it from "
+            f"https://github.com/NVlabs/tiny-cuda-nn, or use backend='reference' ({error})"
         ) from error
+    # Without a type it would take half precision, in which small steps of training are lost.
     encoding = tinycudann.Encoding(n_input_dims=2, encoding_config=configuration, dtype=torch.float32)
     _, rows, features = grid.table_shape
     if encoding.params.numel() != rows * features:

@@ -6,6 +6,7 @@ holds no pixel centre; and pixels on the edge of the alpha thresholds may flip, 
 
 from __future__ import annotations
 
+import importlib
 from types import ModuleType
 
 import torch
@@ -26,6 +27,11 @@ def _gsplat() -> ModuleType:
         ) from error
     if not gsplat.__version__.startswith("1.5."):
         raise RuntimeError(f"gsplat {gsplat.__version__} is installed, but this adapter is written for gsplat 1.5")
+    if importlib.import_module("gsplat.cuda._backend")._C is None:
+        raise RuntimeError(
+            "gsplat is installed without its CUDA kernels and finds no CUDA toolkit to build them: install a wheel of "
+            "gsplat that is built for this version of torch and CUDA, or the toolkit, or use backend='reference'"
+        )
     return gsplat
 
 
@@ -44,6 +50,12 @@ def rasterize(
     """Draw Gaussians; see `models.gaussians.rasterize.rasterize`."""
     batch = world_to_camera.shape[:-2]
     views, cameras = world_to_camera.reshape(-1, 4, 4), intrinsics.reshape(-1, 3, 3)
+    # gsplat's comparisons let NaN through. Without opacity a Gaussian is left out, and a select passes no gradient.
+    finite = torch.cat((means, quats, scales, opacities[:, None]), 1).isfinite().all(1)
+    opacities = torch.where(finite, opacities, torch.zeros_like(opacities))
+    means, quats, scales = (
+        torch.where(finite[:, None], part, torch.ones_like(part)) for part in (means, quats, scales)
+    )
     # Not packed: packed results lack the rows of Gaussians out of sight.
     blended, alpha, meta = _gsplat().rasterization(
         means, quats, scales, opacities, features, views, cameras, width, height, near_plane=NEAR_PLANE, eps2d=BLUR,
