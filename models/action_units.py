@@ -14,7 +14,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
 from models.errors import UsageError
-from models.heads.mediapipe_points import EYE_OUTER_LEFT, EYE_OUTER_RIGHT, LIP_PAIRS
+from models.heads.mediapipe_points import EYE_OUTER_LEFT, EYE_OUTER_RIGHT, IRISES, LIP_PAIRS
 
 Array = np.ndarray
 
@@ -66,7 +66,6 @@ LOWER_LIP_EDGE = (84, 17, 314)
 UPPER_LIP_INSIDE = (82, 13, 312)
 LOWER_LIP_INSIDE = (87, 14, 317)
 CHIN = (148, 152, 377, 175)
-IRIS = ((468, 469, 470, 471, 472), (473, 474, 475, 476, 477))
 
 CORNER_ON_JAW = 0.6  # of the chin's drop that the corners of the mouth follow without any smile
 EYE_WIDTH_PER_GAZE = 0.25  # of its width an iris moves for a gaze of 1, which is 30 degrees
@@ -234,7 +233,7 @@ def _closure(faces: Array, frames: Array) -> Array | None:
 def _iris_gaze(faces: Array, closure: Array | None, frames: Array) -> Array:
     """Return gaze `[T, 4]` from where the irises stand between the eye corners; zero when they are absent."""
     offsets: list[Array] = []
-    for corners, iris in zip(EYE_CORNERS, IRIS, strict=True):
+    for corners, iris in zip(EYE_CORNERS, IRISES, strict=True):
         width = np.linalg.norm(faces[:, corners[0]] - faces[:, corners[1]], axis=1)
         middle = faces[:, list(corners)].mean(axis=1)
         offsets.append((faces[:, list(iris)].mean(axis=1) - middle) / (EYE_WIDTH_PER_GAZE * width)[:, None])

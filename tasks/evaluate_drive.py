@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from models.errors import InputError
+from models.heads.mediapipe_points import EYE_OUTER_LEFT, EYE_OUTER_RIGHT
 from models.records import Clip, Judge, Rendering
 from tasks.judging import open_judge
 from tasks.scores import VARIANTS, Scores, device_of
@@ -152,7 +153,7 @@ def blinks(lids: np.ndarray, threshold: float) -> int:
 
 def head_motion(points: np.ndarray) -> float:
     """Return the mean shift of the point between the outer eye corners, percent of their distance a frame."""
-    right, left = points[:, 33].astype(np.float64), points[:, 263].astype(np.float64)
+    right, left = points[:, EYE_OUTER_RIGHT].astype(np.float64), points[:, EYE_OUTER_LEFT].astype(np.float64)
     step = np.linalg.norm(np.diff((right + left) / 2, axis=0), axis=-1)
     step = step[~np.isnan(step)]
     distance = np.linalg.norm(right - left, axis=-1)

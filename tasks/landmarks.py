@@ -11,7 +11,7 @@ import numpy as np
 from pydantic import Field
 
 from models.errors import InputError
-from models.heads.mediapipe_points import CURVES, EYE_OUTER_LEFT, EYE_OUTER_RIGHT, OVAL
+from models.heads.mediapipe_points import BROW_RINGS, CURVES, EYE_OUTER_LEFT, EYE_OUTER_RIGHT, LANDMARK_COUNT, OVAL
 from models.records import Clip, DemoTruth, Landmarks
 from tasks.assets import find_asset
 from tasks.params import Params
@@ -20,10 +20,8 @@ from tasks.progress import Progress
 from tasks.sources import clip_pictures
 from tasks.stage import Context, Stage, main
 
-POINTS = 478
 SECOND_FACE_EVERY = 12  # frames: about twice a second
 SAME_FACE = 0.5  # of the eye distance: detections nearer than this are one face
-BROWS = ((70, 63, 105, 66, 107, 55, 65, 52, 53, 46), (300, 293, 334, 296, 336, 285, 295, 282, 283, 276))
 
 
 class LandmarkParams(Params):
@@ -60,7 +58,7 @@ def _from_pictures(clip: Clip, context: Context[LandmarkParams]) -> Landmarks:
 
     params, model, count = context.params, find_asset(context.places, "face_landmarker"), len(clip)
     size, shots = clip.frames.shape[1], set(clip.cuts.tolist())
-    points = np.full((count, POINTS, 2), np.nan, np.float32)
+    points = np.full((count, LANDMARK_COUNT, 2), np.nan, np.float32)
     scores: list[np.ndarray | None] = [None] * count
     names: list[str] = []
     second_faces: list[int] = []
@@ -87,7 +85,7 @@ def _from_pictures(clip: Clip, context: Context[LandmarkParams]) -> Landmarks:
     for t in np.flatnonzero(valid):
         blendshapes[t] = scores[t]
     quality = {"second_face_frames": second_faces, "size": min(params.size, *(s["crop"][2] for s in clip.sources))}
-    return _landmarks("mediapipe", clip, points, np.ones(POINTS, bool), valid, blendshapes, names, quality)
+    return _landmarks("mediapipe", clip, points, np.ones(LANDMARK_COUNT, bool), valid, blendshapes, names, quality)
 
 
 def _from_truth(clip: Clip, context: Context[LandmarkParams]) -> Landmarks:
@@ -206,7 +204,7 @@ def draw(image: np.ndarray, points: np.ndarray) -> np.ndarray:
     import cv2
 
     large = cv2.resize(image, None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC)
-    lines = [((90, 200, 90), OVAL, True), *(((230, 170, 60), brow, True) for brow in BROWS)]
+    lines = [((90, 200, 90), OVAL, True), *(((230, 170, 60), brow, True) for brow in BROW_RINGS)]
     lines += [((240, 90, 90) if name.startswith("lip") else (80, 190, 255), c, False) for name, c in CURVES.items()]
     for colour, curve, closed in lines:
         line = points[list(curve)]

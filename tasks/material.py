@@ -12,7 +12,7 @@ from torch import Tensor
 
 from models.errors import InputError
 from models.gaussians.placing import face_points, head_center, mouth_points, pick_colors
-from models.heads.mediapipe_points import CURVES, LIP_PAIRS, OVAL
+from models.heads.mediapipe_points import EYE_RINGS, LIP_PAIRS, LIP_POINTS, OVAL
 from models.methods.talking_gaussian import ACTION_UNITS, NEIGHBOURS, Camera, LandmarkBatch
 from models.parsing import labels
 from models.records import (
@@ -28,10 +28,7 @@ from models.records import (
 )
 from tasks.stage import Context
 
-LIP_POINTS, LID_POINTS = (
-    sorted({point for name, curve in CURVES.items() if name.startswith(prefix) for point in curve})
-    for prefix in ("lip", "eye")
-)
+LID_POINTS = (*EYE_RINGS[0], *EYE_RINGS[1])
 BOX_MARGIN_PX = 2  # around the lips' landmarks, at 256 pixels
 CROP_MARGIN = 1.4  # of the mouth's crop over the largest lips' box
 HEAD_MARGIN_PX = 10  # around the largest head, at 256 pixels

@@ -15,8 +15,9 @@ from scipy.spatial import Delaunay, cKDTree
 from models.demo.expression import INDEX, NAMES, Expression, close_lips
 from models.demo.fields import Array
 from models.demo.identity import GENERIC, Identity
-from models.demo.landmarks import INNER_LIPS, LEFT_EYE, RIGHT_EYE, hit, rays
+from models.demo.landmarks import hit, rays
 from models.demo.shape import head_distance
+from models.heads.mediapipe_points import EYE_RINGS, LIP_RING_INNER
 from models.heads.model import HeadModel
 
 # What one standard deviation of each identity number is.
@@ -85,7 +86,7 @@ def _surface(who: Identity, index: Array, marks: Array) -> tuple[Array, Array]:
     points = points[~below_jaw]
     slot = {int(i): n for n, i in enumerate(index)}
     flat_marks = _unroll(marks)
-    holes = [flat_marks[[slot[i] for i in ring]] for ring in (RIGHT_EYE, LEFT_EYE, INNER_LIPS)]
+    holes = [flat_marks[[slot[i] for i in ring]] for ring in (*EYE_RINGS, LIP_RING_INNER)]
     flat = _unroll(points)
     near, _ = cKDTree(marks).query(points)
     free = (near > 0.55 * _SPACING) & ~np.any([_inside(flat, ring) for ring in holes], axis=0)

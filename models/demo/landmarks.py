@@ -20,25 +20,15 @@ from models.demo.shape import (
     upper_lid,
     upper_vermilion,
 )
-
-COUNT = 478
-
-# Rings from the outer corner along the upper lid to the inner corner and back along the lower lid.
-RIGHT_EYE = (33, 246, 161, 160, 159, 158, 157, 173, 133, 155, 154, 153, 145, 144, 163, 7)
-LEFT_EYE = (263, 466, 388, 387, 386, 385, 384, 398, 362, 382, 381, 380, 374, 373, 390, 249)
-# Rings from the right corner along the upper lip to the left corner and back along the lower lip.
-OUTER_LIPS = (61, 185, 40, 39, 37, 0, 267, 269, 270, 409, 291, 375, 321, 405, 314, 17, 84, 181, 91, 146)
-INNER_LIPS = (78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308, 324, 318, 402, 317, 14, 87, 178, 88, 95)
-# Upper border from the outer to the inner end, then the lower border likewise.
-RIGHT_BROW = (70, 63, 105, 66, 107, 46, 53, 52, 65, 55)
-LEFT_BROW = (300, 293, 334, 296, 336, 276, 283, 282, 295, 285)
-# From the top of the forehead by the subject's left side to the chin and back by the right side.
-FACE_OVAL = (
-    10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377,
-    152, 148, 176, 149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109,
-)  # fmt: skip
-RIGHT_IRIS = (468, 469, 470, 471, 472)  # centre, then image right, top, left, bottom
-LEFT_IRIS = (473, 474, 475, 476, 477)
+from models.heads.mediapipe_points import (
+    BROW_RINGS,
+    EYE_RINGS,
+    IRISES,
+    LANDMARK_COUNT,
+    LIP_RING_INNER,
+    LIP_RING_OUTER,
+    OVAL,
+)
 
 # Where MediaPipe's points lie on curves, as parts of the mouth's half width, the aperture's and the brow's length.
 # These and the tables below were measured once with MediaPipe on frontal frames of these heads and made symmetric.
@@ -46,9 +36,9 @@ _OUTER_LIP_SHARE = (1.0, 0.91, 0.76, 0.57, 0.29, 0.0)
 _INNER_LIP_SHARE = (0.93, 0.77, 0.63, 0.45, 0.24, 0.0)
 _UPPER_LID_SHARE = (0.93, 0.80, 0.64, 0.42, 0.07, -0.29, -0.63, -0.88, -0.98)
 _LOWER_LID_SHARE = (0.93, 0.74, 0.56, 0.33, 0.00, -0.36, -0.68, -0.90, -0.98)
-# Share of the brow's length and height (mm) over its middle line, upper border and lower border.
+# Share of the brow's length and height (mm) over its middle line, along the ring of its border.
 _BROW = ((1.0, 0.4), (0.87, 3.5), (0.67, 4.0), (0.41, 2.5), (0.09, 2.3),
-         (0.93, -3.7), (0.82, -1.5), (0.64, -1.5), (0.39, -2.6), (0.05, -5.4))  # fmt: skip
+         (0.05, -5.4), (0.39, -2.6), (0.64, -1.5), (0.82, -1.5), (0.93, -3.7))  # fmt: skip
 
 # x and y (mm) on the base head of (right, left) pairs without a curve to lie on, and y of those in the middle.
 _PAIRS: dict[tuple[int, int], tuple[float, float]] = {
@@ -86,8 +76,8 @@ _OVAL_LEFT = (
 def _oval(who: Identity) -> dict[int, tuple[Array, Array]]:
     """Rays of the face oval, from outside towards the middle at the same height, which meet steep sides squarely."""
     found = {}
-    for i, index in enumerate(FACE_OVAL):
-        half = min(i, len(FACE_OVAL) - i)
+    for i, index in enumerate(OVAL):
+        half = min(i, len(OVAL) - i)
         x, y, z = _OVAL_LEFT[half]
         _, y = _follow(x, y, who)
         target = np.array([x if i <= 18 else -x, y, z], np.float64)
@@ -116,7 +106,7 @@ def rays(who: Identity) -> dict[int, tuple[Array, Array]]:
     for index, y in _MIDDLE.items():
         flat[index] = _follow(0.0, y, who)
     half = who.mouth_half_width
-    for ring, shares, outer in ((OUTER_LIPS, _OUTER_LIP_SHARE, True), (INNER_LIPS, _INNER_LIP_SHARE, False)):
+    for ring, shares, outer in ((LIP_RING_OUTER, _OUTER_LIP_SHARE, True), (LIP_RING_INNER, _INNER_LIP_SHARE, False)):
         count = len(ring)
         for i, index in enumerate(ring):
             around = min(i, count - i)  # steps from the right corner; the upper and the lower run are mirrored
@@ -132,7 +122,7 @@ def rays(who: Identity) -> dict[int, tuple[Array, Array]]:
                 reach = float(closing_reach(x, who))
                 y = MOUTH_Y + (reach if upper else -reach)
             flat[index] = x, y
-    for ring, side in ((RIGHT_EYE, -1.0), (LEFT_EYE, 1.0)):
+    for ring, side in zip(EYE_RINGS, (-1.0, 1.0), strict=True):
         for i, index in enumerate(ring):
             t = (_UPPER_LID_SHARE if i <= 8 else _LOWER_LID_SHARE)[min(i, 16 - i)]
             x = side * (who.eye_offset + t * FISSURE_HALF_WIDTH * who.eye_width)
@@ -140,7 +130,7 @@ def rays(who: Identity) -> dict[int, tuple[Array, Array]]:
             if i in (0, 8):
                 y = 0.9 * t
             flat[index] = x, y
-    for ring, side in ((RIGHT_BROW, -1.0), (LEFT_BROW, 1.0)):
+    for ring, side in zip(BROW_RINGS, (-1.0, 1.0), strict=True):
         for i, index in enumerate(ring):
             s, offset = _BROW[i]
             flat[index] = side * (BROW_START + BROW_LENGTH * s), float(brow_line(s)) + offset
@@ -173,16 +163,16 @@ class LandmarkRig:
     @property
     def present(self) -> Array:
         """Which of the 478 landmarks exist, [478] bool."""
-        mask = np.zeros(COUNT, bool)
+        mask = np.zeros(LANDMARK_COUNT, bool)
         mask[self.index] = True
-        mask[list(RIGHT_IRIS + LEFT_IRIS)] = True
+        mask[list(sum(IRISES, ()))] = True
         return mask
 
     def positions(self, animation: Animation, t: int) -> Array:
         """Landmarks of frame t in the head frame [478, 3], mm; NaN where there is none."""
         gaze_yaw, gaze_pitch = animation.gaze[t]
         moved = self.expression.move(animation.coefficients[t, : len(NAMES)], -float(gaze_pitch))
-        out = np.full((COUNT, 3), np.nan)
+        out = np.full((LANDMARK_COUNT, 3), np.nan)
         out[self.index] = moved
         # Pressed lips overlap by a fraction of a millimetre; what is seen of both rims then is the line between them.
         upper, lower = out[list(_INNER_UPPER)], out[list(_INNER_LOWER)]
@@ -190,13 +180,13 @@ class LandmarkRig:
         out[list(_INNER_UPPER), 1] += overlap
         out[list(_INNER_LOWER), 1] -= overlap
         turn = rotation_matrix(gaze_yaw, gaze_pitch, 0.0)
-        for ring, side in ((RIGHT_IRIS, -1.0), (LEFT_IRIS, 1.0)):
+        for ring, side in zip(IRISES, (-1.0, 1.0), strict=True):
             centre = np.array([side * self.who.eye_offset, 0.0, EYE_DEPTH])
             out[list(ring)] = _IRIS @ turn.T + centre
         return out
 
 
-_INNER_UPPER, _INNER_LOWER = INNER_LIPS[1:10], INNER_LIPS[:10:-1]  # opposite each other
+_INNER_UPPER, _INNER_LOWER = LIP_RING_INNER[1:10], LIP_RING_INNER[:10:-1]  # opposite each other
 _IRIS_RADIUS = 6.1
 _IRIS_DEPTH = float(np.sqrt(EYEBALL_RADIUS**2 - _IRIS_RADIUS**2))
 _IRIS = np.array(

@@ -25,13 +25,11 @@ from models.demo.shape import (
     upper_lid,
     upper_vermilion,
 )
+from models.parsing.labels import BROWS, CLOTH, EYES, HAIR, LIPS, MOUTH, TEETH
 
 # Channels of a sheet.
 RED, GREEN, BLUE, ALPHA, GLOSS, BUMP, REACH, LABEL = range(8)
 FINEST = 0.25  # mm per texel
-
-# Label ids of CONVENTIONS.md
-SKIN, BROWS, EYES, LIPS, TEETH, MOUTH, HAIR, NECK, CLOTH = 1, 2, 3, 5, 6, 7, 8, 9, 10
 
 UPPER_TOOTH_EDGES = np.array([0.0, 8.6, 15.2, 22.6, 29.0])
 LOWER_TOOTH_EDGES = np.array([0.0, 5.4, 11.2, 17.8, 24.5])

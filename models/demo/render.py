@@ -23,6 +23,7 @@ from models.demo.landmarks import LandmarkRig
 from models.demo.mesh import NormalOperator
 from models.demo.shape import EYE_DEPTH, FISSURE_HALF_WIDTH, lower_lid, upper_lid
 from models.errors import UsageError
+from models.parsing.labels import LIPS, NECK, SKIN
 
 CAMERA_DISTANCE = 960.0  # mm from the head's origin
 CAMERA_HEIGHT = -30.0
@@ -213,7 +214,7 @@ class Actor:
         top = int(body[0]) if len(body) else 0
         linear = self.background.copy()
         label = b.label[top:]
-        skin = ((label == paint.SKIN) | (label == paint.LIPS) | (label == paint.NECK)).astype(np.float32)
+        skin = ((label == SKIN) | (label == LIPS) | (label == NECK)).astype(np.float32)
         light = b.irradiance[top:]
         for channel, sigma in enumerate(_SCATTER):
             sigma *= rows / 512

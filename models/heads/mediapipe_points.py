@@ -1,4 +1,4 @@
-"""Named groups of MediaPipe's 478 face landmarks, as far as head fitting needs them.
+"""Named groups of MediaPipe's 478 face landmarks.
 
 "Right" and "left" are the subject's. The numbering is that of MediaPipe's canonical face model.
 """
@@ -26,6 +26,25 @@ CURVES: dict[str, tuple[int, ...]] = {
 # All 72 points of those curves: they slide with the lids and the lips, so no fixed correction may be learnt for them.
 RING_POINTS: tuple[int, ...] = tuple(sorted({point for curve in CURVES.values() for point in curve}))
 
+LIP_POINTS: tuple[int, ...] = tuple(dict.fromkeys(p for name in CURVES if name.startswith("lip") for p in CURVES[name]))
+
+
+def _ring(name: str) -> tuple[int, ...]:
+    upper, lower = CURVES[f"{name}_upper"], CURVES[f"{name}_lower"]
+    return (*upper, *lower[-2:0:-1])
+
+
+# The same points as closed rings that follow the upper curve and come back along the lower one; the right eye first.
+EYE_RINGS = (_ring("eye_right"), _ring("eye_left"))
+LIP_RING_OUTER, LIP_RING_INNER = _ring("lip_outer"), _ring("lip_inner")
+
+# Rings as well: the upper border from the outer to the inner end, and back along the lower border.
+BROW_RINGS = ((70, 63, 105, 66, 107, 55, 65, 52, 53, 46), (300, 293, 334, 296, 336, 285, 295, 282, 283, 276))
+
+# Of the right and the left eye: centre, then image right, top, left, bottom.
+IRISES = ((468, 469, 470, 471, 472), (473, 474, 475, 476, 477))
+
+# From the top of the forehead by the subject's left side to the chin and back by the right side.
 OVAL: tuple[int, ...] = (
     *(10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377),
     *(152, 148, 176, 149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109),

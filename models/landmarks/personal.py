@@ -17,7 +17,7 @@ import numpy as np
 from scipy.linalg import cho_factor, cho_solve, eigh
 
 from models.errors import InputError
-from models.heads.mediapipe_points import CURVES, LANDMARK_COUNT, RIGID_PATCH
+from models.heads.mediapipe_points import EYE_RINGS, LANDMARK_COUNT, LIP_POINTS, RIGID_PATCH
 
 MIN_FRAMES = 24
 MAX_FRAMES = 600  # more training frames than these do not help one face, and the kernel grows with their square
@@ -35,11 +35,8 @@ PLACE_JITTER = (
 PART_JITTER = (0.025, 0.02, 0.02)  # the same when the parts are read
 FACE_REACH = 1.25  # half the side of the face crop, in IOD
 MIN_LIKENESS = 0.65  # correlation of the face crop with the faces of training below which there is no face
-MOUTH_POINTS = tuple(sorted({p for name, curve in CURVES.items() if name.startswith("lip") for p in curve}))
-RIGHT_EYE = tuple(sorted({p for name, curve in CURVES.items() if name.startswith("eye_right") for p in curve}))
-LEFT_EYE = tuple(sorted({p for name, curve in CURVES.items() if name.startswith("eye_left") for p in curve}))
 # Points, size of the crop, and how much larger it is than the box of the points in training.
-PARTS = ((MOUTH_POINTS, (56, 44), 1.5), (RIGHT_EYE, (40, 28), 1.45), (LEFT_EYE, (40, 28), 1.45))
+PARTS = ((LIP_POINTS, (56, 44), 1.5), *((ring, (40, 28), 1.45) for ring in EYE_RINGS))
 # Corners of the eyes, bridge and tip of the nose, its wings: the points that a face is placed by.
 PLACING = tuple(sorted({33, 133, 362, 263, 1, 2, 168, 98, 327, *RIGID_PATCH}))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from models.metrics.base import Metric, correlation
+from models.metrics.lips import eye_distance
 
 LIDS = ((159, 145), (386, 374))  # the middle of the upper and the lower lid of both eyes
 
@@ -12,7 +13,7 @@ LIDS = ((159, 145), (386, 374))  # the middle of the upper and the lower lid of 
 def lid_gap(points: np.ndarray) -> np.ndarray:
     """Return the mean lid gap of both eyes over the eye distance, `[n]`, of points `[n, 478, 2]`."""
     gap = np.mean([np.linalg.norm(points[:, upper] - points[:, lower], axis=-1) for upper, lower in LIDS], 0)
-    return gap / np.linalg.norm(points[:, 33] - points[:, 263], axis=-1)
+    return gap / eye_distance(points)
 
 
 def gaps(predicted: np.ndarray, true: np.ndarray, region: np.ndarray | None) -> np.ndarray:

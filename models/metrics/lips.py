@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from models.heads.mediapipe_points import CURVES, EYE_OUTER_LEFT, EYE_OUTER_RIGHT
+from models.heads.mediapipe_points import EYE_OUTER_LEFT, EYE_OUTER_RIGHT, LIP_POINTS
 from models.metrics.base import Metric, correlation, spread_ratio
 
-LIP_POINTS = tuple(dict.fromkeys(p for name, curve in CURVES.items() if name.startswith("lip") for p in curve))
 INNER_UPPER, INNER_LOWER = 13, 14
 FEWEST_POINTS = 6  # of the 40 lip points: fewer do not tell a shape
 

@@ -8,27 +8,13 @@ import cv2
 import numpy as np
 
 from models.errors import UsageError
-from models.heads.mediapipe_points import CURVES, EYE_OUTER_LEFT, EYE_OUTER_RIGHT, OVAL
+from models.heads.mediapipe_points import EYE_OUTER_LEFT, EYE_OUTER_RIGHT, OVAL
 
 Array = np.ndarray
 
 SUPERSAMPLING = 8  # an open mouth is a few pixels high, and OpenCV draws half a pixel beyond the border of a polygon
 CHIN = 152
 JAW_RIGHT, JAW_LEFT = 132, 361  # on the oval, below the ear lobes
-
-BROWS: tuple[tuple[int, ...], ...] = (
-    (70, 63, 105, 66, 107, 55, 65, 52, 53, 46),
-    (300, 293, 334, 296, 336, 285, 295, 282, 283, 276),
-)
-
-
-def _ring(upper: str, lower: str) -> tuple[int, ...]:
-    return (*CURVES[upper], *CURVES[lower][-2:0:-1])
-
-
-EYES = (_ring("eye_right_upper", "eye_right_lower"), _ring("eye_left_upper", "eye_left_lower"))
-LIPS_OUTER = _ring("lip_outer_upper", "lip_outer_lower")
-LIPS_INNER = _ring("lip_inner_upper", "lip_inner_lower")
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from models.heads.mediapipe_points import CURVES
+from models.heads.mediapipe_points import CURVES, LIP_RING_INNER, LIP_RING_OUTER
 from models.parsing.colours import COUNT, codes, density, mixed_log
-from models.parsing.geometry import LIPS_INNER, LIPS_OUTER, FaceFrame, polygon
+from models.parsing.geometry import FaceFrame, polygon
 
 Array = np.ndarray
 
@@ -42,7 +42,7 @@ def between_lips(points: Array, height: int, width: int) -> Array:
     gap = np.nanmean((lower - upper) @ face.down) if np.isfinite(upper + lower).any() else 0.0
     if gap < SHUT * face.iod:
         return np.zeros((height, width), bool)
-    return polygon(points, LIPS_INNER, height, width)
+    return polygon(points, LIP_RING_INNER, height, width)
 
 
 def inside_mouth(frame: Array, points: Array, colours: MouthColours) -> tuple[Array, Array]:
@@ -69,7 +69,7 @@ def learn_mouth(frames: Sequence[Array], points: Sequence[Array]) -> MouthColour
     lip = np.full(COUNT, -1.0, np.float32)  # until learnt, nothing is lip
     coded = [codes(frame) for frame in frames]
     lips = [
-        polygon(p, LIPS_OUTER, *o.shape) & ~(cv2.dilate(o.astype(np.uint8), np.ones((5, 5), np.uint8)) > 0)
+        polygon(p, LIP_RING_OUTER, *o.shape) & ~(cv2.dilate(o.astype(np.uint8), np.ones((5, 5), np.uint8)) > 0)
         for p, o in zip(points, openings, strict=True)
     ]
     deep = [cv2.erode(o.astype(np.uint8), np.ones((5, 3), np.uint8)) > 0 for o in openings]

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from models.heads.mediapipe_points import BROW_RINGS, EYE_RINGS, LIP_RING_OUTER
 from models.parsing import labels as L
 from models.parsing.colours import COUNT, codes, density, mixed_log
-from models.parsing.geometry import BROWS, EYES, LIPS_OUTER, FaceFrame, face_oval, polygon
+from models.parsing.geometry import FaceFrame, face_oval, polygon
 from models.parsing.mouth import MouthColours, inside_mouth, learn_mouth
 
 Array = np.ndarray
@@ -133,7 +134,7 @@ def _seeds(frame: Array, person: Array, points: Array) -> Array:
     cheeks = (down > 0.15) & (down < 0.7) & (np.abs(across - middle) < 0.6)
     forehead = (down > -0.6) & (down < -0.4) & (np.abs(across - middle) < 0.3)
     seeds[inside & (cheeks | forehead)] = L.SKIN
-    for ring in (*EYES, *BROWS, LIPS_OUTER):
+    for ring in (*EYE_RINGS, *BROW_RINGS, LIP_RING_OUTER):
         seeds[polygon(points, ring, height, width)] = L.BACKGROUND
     return seeds
 
@@ -253,12 +254,12 @@ def _demote(
 def _draw_features(result: Array, frame: Array, points: Array, mouth: MouthColours, is_person: Array) -> None:
     """Draw brows, eyes, lips and the inside of the mouth over the labels."""
     height, width = result.shape
-    for ring in BROWS:
+    for ring in BROW_RINGS:
         # Hair that hangs over a brow hides it.
         result[polygon(points, ring, height, width) & (result != L.HAIR)] = L.BROWS
-    for ring in EYES:
+    for ring in EYE_RINGS:
         result[polygon(points, ring, height, width) & is_person] = L.EYES
-    result[polygon(points, LIPS_OUTER, height, width) & is_person] = L.LIPS
+    result[polygon(points, LIP_RING_OUTER, height, width) & is_person] = L.LIPS
     opening, teeth = inside_mouth(frame, points, mouth)
     result[opening] = L.MOUTH
     result[teeth] = L.TEETH

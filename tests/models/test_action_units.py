@@ -7,7 +7,6 @@ from models.action_units import (
     CHIN,
     GAZE_SHAPES,
     INNER_BROW,
-    IRIS,
     LOWER_LID,
     MOUTH_CORNER,
     OUTER_BROW,
@@ -18,7 +17,7 @@ from models.action_units import (
     from_geometry,
 )
 from models.errors import UsageError
-from models.heads.mediapipe_points import LIP_PAIRS
+from models.heads.mediapipe_points import IRISES, LIP_PAIRS
 
 FRAMES = 200
 TIME = np.arange(FRAMES)
@@ -38,7 +37,7 @@ def faces(seed=0):
         face[list(UPPER_LID[side]), 1], face[list(LOWER_LID[side]), 1] = 0.05, -0.05
         face[list(INNER_BROW[side])] = (0.1 * sign, 0.25)
         face[list(OUTER_BROW[side])] = (0.45 * sign, 0.25)
-        face[list(IRIS[side])] = (0.34 * sign, 0.0)
+        face[list(IRISES[side])] = (0.34 * sign, 0.0)
     return np.tile(face, (FRAMES, 1, 1))
 
 
@@ -107,7 +106,7 @@ def test_a_smile_is_told_from_a_dropping_jaw():
 @pytest.mark.parametrize(("axis", "sign", "column"), [(1, -1, 0), (1, 1, 1), (0, -1, 2), (0, 1, 3)])
 def test_irises_give_gaze_in_the_right_column(axis, sign, column):
     moving, look = faces(), bump(100, 15)
-    for side in IRIS:
+    for side in IRISES:
         moving[:, list(side), axis] += sign * 0.08 * 0.5 * look[:, None]
     gaze = from_geometry(moving, ALWAYS, ALWAYS).gaze
     assert gaze[100, column] == pytest.approx(0.5, abs=0.06)
@@ -119,7 +118,7 @@ def test_gaze_does_not_jump_while_the_eyes_are_closed():
     for lid, sign in ((UPPER_LID, -1), (LOWER_LID, 1)):
         for side in lid:
             moving[60:66, list(side), 1] += sign * 0.05
-    for side in IRIS:
+    for side in IRISES:
         moving[60:66, list(side)] += (0.3, 0.3)  # what a landmarker guesses behind a lid
     assert from_geometry(moving, ALWAYS, ALWAYS).gaze.max() < 0.05
 
@@ -143,7 +142,7 @@ def test_gaps_are_bridged_within_shots_and_flagged():
 
 def test_units_whose_landmarks_are_absent_are_left_out():
     moving = faces()
-    moving[:, [i for side in IRIS for i in side]] = np.nan
+    moving[:, [i for side in IRISES for i in side]] = np.nan
     moving[:, [i for side in INNER_BROW for i in side]] = np.nan
     units = from_geometry(moving, ALWAYS, ALWAYS)
     assert "AU01" not in units.names

@@ -5,7 +5,7 @@ import pickle
 import numpy as np
 import pytest
 
-from models.demo import head_model, landmarks, visemes
+from models.demo import head_model, visemes
 from models.demo.animation import COEFFICIENTS, animate, still
 from models.demo.expression import NAMES, Expression
 from models.demo.identity import FEMALE, MALE
@@ -15,9 +15,10 @@ from models.demo.scripts import SCRIPTS
 from models.demo.shape import head_distance
 from models.demo.speech import VOICES, Phoneme, synthesize
 from models.errors import GausstalkError, InputError, UsageError
+from models.heads.mediapipe_points import BROW_RINGS, EYE_RINGS, IRISES, LIP_POINTS, OVAL
+from models.parsing.labels import BACKGROUND, BROWS, CLOTH, EYES, HAIR, LIPS, MOUTH, NECK, SKIN, TEETH
 
-BACKGROUND, SKIN, BROWS, EYES, LIPS, TEETH, MOUTH, HAIR, NECK, CLOTH = 0, 1, 2, 3, 5, 6, 7, 8, 9, 10
-EYE_RING = landmarks.RIGHT_EYE + landmarks.LEFT_EYE
+EYE_RING = sum(EYE_RINGS, ())
 
 
 @pytest.fixture(scope="module")
@@ -155,17 +156,17 @@ def test_landmarks_lie_on_what_they_name(actors):
     for actor in actors.values():
         frames = actor.still(jaw=0.25)
         labels, points = frames.labels[0], frames.landmarks_2d[0]
-        assert _near(labels == LIPS, points[list(landmarks.OUTER_LIPS + landmarks.INNER_LIPS)]).all()
+        assert _near(labels == LIPS, points[list(LIP_POINTS)]).all()
         assert _near(labels == EYES, points[list(EYE_RING)], 2.2).all()
-        assert _near(labels == BROWS, points[list(landmarks.RIGHT_BROW + landmarks.LEFT_BROW)], 3.0).all()
-        assert _near(labels == EYES, points[list(landmarks.RIGHT_IRIS + landmarks.LEFT_IRIS)]).all()
+        assert _near(labels == BROWS, points[list(sum(BROW_RINGS, ()))], 3.0).all()
+        assert _near(labels == EYES, points[list(sum(IRISES, ()))]).all()
         ring = points[list(EYE_RING)]
         for side in (ring[:16], ring[16:]):
             inside = np.argwhere(labels == EYES)[:, ::-1] + 0.5
             inside = inside[np.abs(inside[:, 0] - side[:, 0].mean()) < 12]
             assert inside[:, 0].min() > side[:, 0].min() - 1.5
             assert inside[:, 0].max() < side[:, 0].max() + 1.5
-        oval = points[list(landmarks.FACE_OVAL)]
+        oval = points[list(OVAL)]
         assert _near(labels > 0, oval, 2.0).all()
 
 
@@ -176,7 +177,7 @@ def test_landmarks_are_symmetric_and_say_which_exist(actor):
     assert present.sum() > 250
     assert np.array_equal(present, ~np.isnan(points[:, 0]))
     assert np.array_equal(present, ~np.isnan(frames.landmarks_2d[0, :, 0]))
-    for right, left in zip(landmarks.RIGHT_EYE, landmarks.LEFT_EYE, strict=True):
+    for right, left in zip(*EYE_RINGS, strict=True):
         assert points[right] * [-1, 1, 1] == pytest.approx(points[left], abs=2e-4)
     assert points[263, 0] > 0.03  # the subject's left is positive x
     assert points[10, 1] > points[152, 1] + 0.1

@@ -5,18 +5,9 @@ import numpy as np
 import pytest
 
 from models.errors import UsageError
-from models.heads.mediapipe_points import OVAL
+from models.heads.mediapipe_points import BROW_RINGS, EYE_RINGS, LIP_RING_INNER, LIP_RING_OUTER, OVAL
 from models.parsing import labels as L
-from models.parsing.geometry import (
-    BROWS,
-    EYES,
-    LIPS_INNER,
-    LIPS_OUTER,
-    FaceFrame,
-    coverage,
-    face_oval,
-    polygon,
-)
+from models.parsing.geometry import FaceFrame, coverage, face_oval, polygon
 from models.parsing.mouth import toothness
 from models.parsing.regions import choose_frames, label_frame, learn, without_flicker
 from models.parsing.segmentation import ColourSegmenter, steady
@@ -45,12 +36,12 @@ def face_points(x=80.0, y=70.0, opening=5.0):
     """Landmarks of a drawn face around (x, y); the subject's right is on the left of the picture."""
     points = np.full((478, 2), np.nan, np.float32)
     points[list(OVAL)] = ellipse(len(OVAL), (x, y), (28, 36))
-    for ring, side in zip(EYES, (-1, 1), strict=True):
+    for ring, side in zip(EYE_RINGS, (-1, 1), strict=True):
         points[list(ring)] = ellipse(len(ring), (x + 12 * side, y - 6), (6, 3), start=np.pi if side < 0 else 0)
-    for ring, side in zip(BROWS, (-1, 1), strict=True):
+    for ring, side in zip(BROW_RINGS, (-1, 1), strict=True):
         points[list(ring)] = ellipse(len(ring), (x + 12 * side, y - 15), (8, 2))
-    points[list(LIPS_OUTER)] = ellipse(len(LIPS_OUTER), (x, y + 18), (11, 4 + opening), start=np.pi)
-    points[list(LIPS_INNER)] = ellipse(len(LIPS_INNER), (x, y + 18), (8, opening), start=np.pi)
+    points[list(LIP_RING_OUTER)] = ellipse(len(LIP_RING_OUTER), (x, y + 18), (11, 4 + opening), start=np.pi)
+    points[list(LIP_RING_INNER)] = ellipse(len(LIP_RING_INNER), (x, y + 18), (8, opening), start=np.pi)
     return points
 
 
@@ -68,12 +59,12 @@ def drawing(x=80.0, y=70.0, opening=5.0, seed=0):
     true[(rows > 90) & (rows < 136) & (np.abs(columns - x) < 16)] = L.NECK
     true[inside(x, y - 12, 34, 38) & (rows < y + 2)] = L.HAIR
     true[inside(x, y, 28, 36) & (rows > y - 26)] = L.SKIN
-    for ring in BROWS:
+    for ring in BROW_RINGS:
         true[polygon(points, ring, SIZE, SIZE)] = L.BROWS
-    for ring in EYES:
+    for ring in EYE_RINGS:
         true[polygon(points, ring, SIZE, SIZE)] = L.EYES
-    true[polygon(points, LIPS_OUTER, SIZE, SIZE)] = L.LIPS
-    hole = polygon(points, LIPS_INNER, SIZE, SIZE)
+    true[polygon(points, LIP_RING_OUTER, SIZE, SIZE)] = L.LIPS
+    hole = polygon(points, LIP_RING_INNER, SIZE, SIZE)
     true[hole] = L.MOUTH
     true[hole & (rows < y + 18 - opening / 3)] = L.TEETH
     frame = np.zeros((SIZE, SIZE, 3), np.float32)

@@ -8,9 +8,9 @@ import pytest
 
 from models.demo.head_model import build
 from models.errors import InputError, MissingAssetError, UsageError
-from models.heads.mediapipe_points import LANDMARK_COUNT, OVAL
+from models.heads.mediapipe_points import LANDMARK_COUNT, LIP_RING_OUTER, OVAL
 from models.parsing import labels as L
-from models.parsing.geometry import LIPS_OUTER, coverage
+from models.parsing.geometry import coverage
 from models.records import (
     TEST,
     ActionUnits,
@@ -69,7 +69,7 @@ def draw(points, rng):
     crown = ((columns - x) / (1.12 * half)) ** 2 + ((rows - y + 0.25 * height) / (1.15 * height)) ** 2 < 1
     labels[crown & (rows < y)] = L.HAIR
     labels[oval] = L.SKIN
-    labels[coverage(points[list(LIPS_OUTER)], SIZE, SIZE) > 0.5] = L.LIPS
+    labels[coverage(points[list(LIP_RING_OUTER)], SIZE, SIZE) > 0.5] = L.LIPS
     colours = {
         L.BACKGROUND: (130, 150, 165),
         L.CLOTH: (40, 60, 130),
