@@ -9,6 +9,9 @@ from numba import njit, prange
 
 from models.gaussians import spherical_harmonics as sh
 
+# Numba keeps kernels until this file changes: a test asks for another digest when what it imports has changed.
+_COMPILED_WITH = "4a1ed04721fb"
+
 _f4 = np.float32
 _ZERO, _ONE, _TWO, _THREE, _FOUR = _f4(0), _f4(1), _f4(2), _f4(3), _f4(4)
 _OFFSET, _TINY = _f4(sh.COLOR_OFFSET), _f4(1e-12)

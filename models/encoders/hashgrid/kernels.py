@@ -16,6 +16,9 @@ from numba import njit, prange
 
 from models.encoders.hashgrid import HASH_PRIME
 
+# Numba keeps kernels until this file changes: a test asks for another digest when what it imports has changed.
+_COMPILED_WITH = "3e3aecdf55c7"
+
 _f4, _u4 = np.float32, np.uint32
 _ZERO, _HALF, _ONE = _f4(0), _f4(0.5), _f4(1)
 _U1 = _u4(1)

@@ -37,6 +37,9 @@ from models.gaussians.rasterize.tiles import (
     int_ceil,
 )
 
+# Numba keeps kernels until this file changes: a test asks for another digest when what it imports has changed.
+_COMPILED_WITH = "0c738e10ea79"
+
 _ALPHA_MIN, _ALPHA_MAX = f4(constants.ALPHA_MIN), f4(constants.ALPHA_MAX)
 _TRANSMITTANCE_MIN = f4(constants.TRANSMITTANCE_MIN)
 _DEAD = f4(2)  # an alpha threshold that no alpha reaches

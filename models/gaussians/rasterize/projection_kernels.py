@@ -14,6 +14,9 @@ from numba import njit, prange
 from models.gaussians.rasterize import constants
 from models.gaussians.rasterize.tiles import HALF, JIT, MOMENTS, ONE, TILE_H, TILE_W, TWO, ZERO, f4, int_ceil
 
+# Numba keeps kernels until this file changes: a test asks for another digest when what it imports has changed.
+_COMPILED_WITH = "62ba88adfbee"
+
 _BLUR, _SIGMA_MAX, _MARGIN = f4(constants.BLUR), f4(constants.SIGMA_MAX), f4(constants.FRUSTUM_MARGIN)
 _NEAR, _ALPHA_MIN, _EXTENT_MAX = f4(constants.NEAR_PLANE), f4(constants.ALPHA_MIN), f4(constants.EXTENT_MAX)
 _TINY = f4(1e-12)

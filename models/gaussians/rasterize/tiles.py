@@ -1,7 +1,7 @@
 """What the Numba kernels of the CPU rasteriser share: tile sizes, compiler settings, float32 literals.
 
-Compiled kernels are cached next to their file, and the cache only knows of changes to that one file: after an edit here
-or in `constants`, delete `__pycache__` or touch the kernels.
+Compiled kernels are kept next to their file, and Numba only looks at that one file for changes: after an edit here or
+in `constants`, the tests ask for another digest in the kernels' files, which makes it compile them anew.
 """
 
 from __future__ import annotations
