@@ -16,7 +16,6 @@ from models.heads.mediapipe_points import LANDMARK_COUNT
 from models.records import TRAIN, Clip, Judge, Landmarks
 from tasks.judging import known_points, open_judge
 from tasks.params import Params
-from tasks.progress import track
 from tasks.stage import Context, Stage, main
 
 OWN_FRAMES = 400  # read of the speaker's own
@@ -59,17 +58,10 @@ def learn(clip: Clip, points: np.ndarray) -> dict[str, np.ndarray]:
     Raises:
         InputError: too few of them have landmarks.
     """
-    from models.landmarks.personal import MAX_FRAMES, PersonalLandmarks
+    from models.landmarks.personal import PersonalLandmarks
 
-    usable = np.array([t for t in clip.indices(TRAIN) if np.isfinite(points[t]).any()], int)
-    if len(usable) > MAX_FRAMES:
-        usable = usable[np.linspace(0, len(usable) - 1, MAX_FRAMES).round().astype(int)]
-    frames = (
-        np.stack([clip.frames[t] for t in track(usable, "learning the face", len(usable))])
-        if len(usable)
-        else np.zeros((0, *clip.frames.shape[1:]), np.uint8)
-    )
-    return PersonalLandmarks(frames, points[usable]).state()
+    training = np.where((clip.split == TRAIN)[:, None, None], points, np.nan)
+    return PersonalLandmarks(clip.frames, training).state()
 
 
 if __name__ == "__main__":

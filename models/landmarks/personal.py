@@ -17,7 +17,15 @@ import numpy as np
 from scipy.linalg import cho_factor, cho_solve, eigh
 
 from models.errors import InputError
-from models.heads.mediapipe_points import EYE_RINGS, LANDMARK_COUNT, LIP_POINTS, RIGID_PATCH
+from models.heads.mediapipe_points import (
+    EYE_OUTER_LEFT,
+    EYE_OUTER_RIGHT,
+    EYE_RINGS,
+    LANDMARK_COUNT,
+    LIP_POINTS,
+    RIGID_PATCH,
+)
+from models.storage import FrameStore
 
 MIN_FRAMES = 24
 MAX_FRAMES = 600  # more training frames than these do not help one face, and the kernel grows with their square
@@ -38,7 +46,7 @@ MIN_LIKENESS = 0.65  # correlation of the face crop with the faces of training b
 # Points, size of the crop, and how much larger it is than the box of the points in training.
 PARTS = ((LIP_POINTS, (56, 44), 1.5), *((ring, (40, 28), 1.45) for ring in EYE_RINGS))
 # Corners of the eyes, bridge and tip of the nose, its wings: the points that a face is placed by.
-PLACING = tuple(sorted({33, 133, 362, 263, 1, 2, 168, 98, 327, *RIGID_PATCH}))
+PLACING = tuple(sorted({EYE_OUTER_RIGHT, 133, 362, EYE_OUTER_LEFT, 1, 2, 168, 98, 327, *RIGID_PATCH}))
 
 
 def similarity_between(source: np.ndarray, target: np.ndarray, scaled: bool = True) -> np.ndarray:
@@ -211,13 +219,13 @@ class _Part:
 class PersonalLandmarks:
     """A landmarker for one face. Call it with an RGB frame to get its points and how much it looks like that face."""
 
-    def __init__(self, frames: np.ndarray, points: np.ndarray, seed: int = 0) -> None:
+    def __init__(self, frames: np.ndarray | FrameStore, points: np.ndarray, seed: int = 0) -> None:
         """Learn from `frames` `[n, H, W, 3]` uint8 and their `points` `[n, 478, 2]` in pixels (NaN: not given).
 
         Raises:
             InputError: there are too few frames with points, or the points to place a face by are missing.
         """
-        usable = np.flatnonzero(~np.isnan(points[:, [33, 263]]).any((1, 2)))
+        usable = np.flatnonzero(~np.isnan(points[:, [EYE_OUTER_RIGHT, EYE_OUTER_LEFT]]).any((1, 2)))
         if len(usable) < MIN_FRAMES:
             raise InputError(
                 f"{len(usable)} frames with landmarks to learn a face from", f"at least {MIN_FRAMES} are needed"
@@ -228,7 +236,7 @@ class PersonalLandmarks:
         self.points = np.flatnonzero(given)
         placing = np.array([p for p in PLACING if given[p]])
         random = np.random.default_rng(seed)
-        pictures = [_channels(frames[i]) for i in usable]
+        pictures = [_channels(frames[i]) for i in usable.tolist()]
         shapes = points[usable].astype(np.float64)
         face = _upright(_mean_shape(shapes[:, placing]), list(placing))
         to_face = [similarity_between(shape[placing], face) for shape in shapes]
@@ -396,7 +404,7 @@ def _to_crop(centre: np.ndarray, extent: np.ndarray, size: tuple[int, int]) -> n
 
 def _upright(shape: np.ndarray, names: list[int]) -> np.ndarray:
     """Bring a shape into the upright face frame: outer eye corners level and 1 apart, the origin at its centre."""
-    eyes = shape[[names.index(33), names.index(263)]]
+    eyes = shape[[names.index(EYE_OUTER_RIGHT), names.index(EYE_OUTER_LEFT)]]
     level = move(similarity_between(eyes, np.array([[-0.5, 0.0], [0.5, 0.0]])), shape)
     return level - level.mean(0)
 
