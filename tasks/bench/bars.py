@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from tasks.bench.timing import Figure, rounded
 
-State = Literal["pass", "fail", "not measured"]
+State = Literal["pass", "fail", "too noisy", "not measured"]
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,14 @@ BARS = (
 )
 
 
-def judge(bar: Bar, figure: Figure | None) -> dict[str, Any]:
+def judge(bar: Bar, figure: Figure | None, disturbed: bool = False) -> dict[str, Any]:
     """Compare a figure with its bar.
+
+    Args:
+        bar: what must be reached.
+        figure: what was measured, if it was.
+        disturbed: whether others used the machine at the same time. Ratios bear that, for it slows both sides; a rate
+            or a time that misses its bar then says nothing.
 
     Returns:
         `state`, and `measured` and `median` (the figure by its least and by its median sample; None without a figure).
@@ -51,7 +57,8 @@ def judge(bar: Bar, figure: Figure | None) -> dict[str, Any]:
     measured, median = (None, None) if figure is None else _values(bar, figure)
     state: State = "not measured"
     if measured is not None:
-        state = "pass" if (measured <= bar.value if bar.kind == "seconds" else measured >= bar.value) else "fail"
+        reached = measured <= bar.value if bar.kind == "seconds" else measured >= bar.value
+        state = "pass" if reached else "too noisy" if disturbed and bar.kind != "ratio" else "fail"
     return {
         "figure": bar.figure,
         "bar": bar.text,
@@ -70,7 +77,7 @@ def _values(bar: Bar, figure: Figure) -> tuple[float | None, float | None]:
     return figure.fast.least / 1e3, figure.fast.median / 1e3
 
 
-def verdicts(figures: list[Figure], device: str) -> list[dict[str, Any]]:
-    """Judge every bar of a device."""
+def verdicts(figures: list[Figure], device: str, disturbed: bool = False) -> list[dict[str, Any]]:
+    """Judge every bar of a device, see `judge`."""
     found = {figure.name: figure for figure in figures}
-    return [judge(bar, found.get(bar.figure)) for bar in BARS if bar.device == device]
+    return [judge(bar, found.get(bar.figure), disturbed) for bar in BARS if bar.device == device]

@@ -61,15 +61,15 @@ def breakdown(rig: Rig, counts: tuple[int, int], size: int, iterations: int = 5)
         Profiling itself adds some per cent, most of it to what consists of many small operations.
     """
     training = Training(counts, size, rig.device)
-    side = rig.side("cpu", training.step)
+    side, recorder = rig.side("cpu", training.step), profiler.profile()
     with side.setting(), using(FAST[rig.device], _marked):
         for _ in range(2):
             training.step()
-        with _quiet(), profiler.profile() as profile:
+        with _quiet(), recorder:
             for _ in range(iterations):
                 with _section("iteration"):
                     training.step(_section)
-    forward, backward = _attribute(profile.function_events or ())
+    forward, backward = _attribute(recorder.function_events or ())
     total = forward.pop("iteration") / iterations
     rows = [_row(name, forward[key] / iterations, backward[key] / iterations, total) for key, name in NAMES.items()]
     rows.sort(key=lambda row: -row["share"])

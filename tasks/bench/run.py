@@ -190,12 +190,13 @@ def _profile(rig: Rig, sizes: Sizes, found: Found, tick: Tick) -> None:
 def _result(part: str, device: str, count: int, sizes: Sizes, load: machine.Load, found: Found) -> dict[str, Any]:
     used = load.as_record()
     noise = machine.noise(used, [figure.name for figure in found.figures if figure.noisy])
+    disturbed = used["others_cores"] > machine.OTHERS_TOLERATED
     notes = list(found.notes)
     if device == "cpu" and count != 2:
         notes.append(f"the bars are for 2 cores; this ran on {count}")
     if device == "cuda":
         notes.append("the bars are for the CPU; iteration and render use gsplat, and torch for all else")
-    verdicts = bars.verdicts(found.figures, device) if device == "cpu" and sizes == Sizes() else []
+    verdicts = bars.verdicts(found.figures, device, disturbed) if device == "cpu" and sizes == Sizes() else []
     return {
         "version": VERSION,
         "part": part,

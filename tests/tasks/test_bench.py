@@ -4,6 +4,7 @@ import json
 import math
 from pathlib import Path
 
+import numba
 import pytest
 import torch
 from PIL import Image
@@ -43,8 +44,10 @@ def all_keys(content: object) -> set[str]:
 
 @pytest.fixture(scope="module")
 def result(tmp_path_factory: pytest.TempPathFactory) -> dict:
-    folder = tmp_path_factory.mktemp("bench")
+    folder, before = tmp_path_factory.mktemp("bench"), (numba.get_num_threads(), torch.get_num_threads())
     bench(Places(folder), "all", wanted="cpu", folder=folder / "out", sizes=TINY)
+    numba.set_num_threads(before[0])
+    torch.set_num_threads(before[1])
     return json.loads((folder / "out" / "bench.json").read_text())
 
 
@@ -169,6 +172,13 @@ def test_bars_are_judged(kind: str, value: float, fast: list, reference: list, s
     verdict = bars.judge(bars.Bar("x", kind, value), figure(fast, reference))
     assert verdict["state"] == state
     assert verdict["measured"] == pytest.approx(measured, rel=1e-3)
+
+
+def test_a_disturbed_machine_can_pass_a_rate_but_not_fail_it() -> None:
+    rate, ratio = bars.Bar("x", "per second", 25), bars.Bar("x", "ratio", 40)
+    assert bars.judge(rate, figure([39]), disturbed=True)["state"] == "pass"
+    assert bars.judge(rate, figure([50]), disturbed=True)["state"] == "too noisy"
+    assert bars.judge(ratio, figure([2], [60]), disturbed=True)["state"] == "fail"
 
 
 def test_what_was_not_measured_is_neither_passed_nor_failed() -> None:
