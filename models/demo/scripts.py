@@ -26,11 +26,13 @@ _GERMAN = "Guten Morgen! Heute backen wir frisches Brot, mit fünf Bechern Mehl,
 _CHINESE = "大家早上好。今天我们做面包，先放五杯面粉，再加蜂蜜。"
 
 SCRIPTS: dict[str, Script] = {
-    # Rich in phonemes: every vowel and consonant class of English occurs several times, p b m f v th and w among them.
+    # A head is tested on the last seconds and can only say there what it has heard before: so the text up to the last
+    # sentence has every kind of mouth and all consonants of English.
     "en-male": Script(
-        "Good morning, my name is Robin. I was made from a few hundred lines of code, so please forgive me if my hair "
-        "looks a bit plastic. Today we will talk about weather, music, and the very best way to bake brown bread. "
-        "First, put five cups of flour in a big bowl. Then add warm water, some salt, and a spoon of honey.",
+        "Good morning, my name is Robin. I was made from a few hundred lines of code, but you should watch how my jaw, "
+        "lips and tongue move through each vowel. Would you choose this voice for the usual job? Now we bake a large "
+        "loaf of brown bread. Put five cups of flour in a big bowl. Then add warm water, some salt, and a spoon of "
+        "honey.",
         "en",
         "male",
         168,

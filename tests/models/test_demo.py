@@ -37,6 +37,17 @@ def talk():
     return speech, animate(speech, 2.4, seed=3)
 
 
+def test_the_speaker_makes_every_kind_of_mouth_before_the_seconds_it_is_tested_on() -> None:
+    script = SCRIPTS["en-male"]
+    tested = 0.19 * script.duration_s  # validation and test, the end of the clip
+    sounds = visemes.split(script.speak().phonemes)
+    learnt = {p.symbol for p in sounds if p.end_s < script.duration_s - tested}
+    kinds = ["aɑ", "æ", "ʌɐ", "ɛe", "ɪ", "i", "əɜɚᵻ", "ɔɒ", "o", "ʊ", "u", "w", "θð", "sz", "ɹr", "kɡŋjh", "tdnlɾ"]
+    kinds += ["p", "b", "m", "f", "v"]  # closed lips and lips on teeth matter most
+    assert not [kind for kind in kinds if not learnt & set(kind)]
+    assert {"θ", "ð", "ʃ", "ʒ", "tʃ", "dʒ", "h", "ŋ", "j"} <= learnt
+
+
 @pytest.mark.parametrize("key", list(SCRIPTS))
 def test_voices_give_timed_phonemes_that_fit_the_clip(key):
     script = SCRIPTS[key]
