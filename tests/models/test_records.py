@@ -5,29 +5,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from saved_clip import save_clip
 
 from models.errors import InputError, UsageError
-from models.records import ActionUnits, Clip, Landmarks, Weights, store_path
+from models.records import ActionUnits, Clip, Landmarks, Weights
 from models.storage import RECORD_FILE, FrameStore
 
 
 def make_clip(folder: Path, frames: int = 5) -> Clip:
     rng = np.random.default_rng(0)
-    store = FrameStore.create(
-        store_path(folder, "frames"),
-        (rng.integers(0, 255, (8, 6, 3), dtype=np.uint8) for _ in range(frames)),
-        (8, 6, 3),
-    )
-    return Clip(
-        speaker="ada",
-        basis="synthetic",
-        fps=25.0,
-        sample_rate=16000,
-        frames=store,
+    return save_clip(
+        folder,
+        rng.integers(0, 255, (frames, 8, 6, 3), dtype=np.uint8),
         sound=rng.integers(-99, 99, 640 * frames).astype(np.int16),
         cuts=np.array([2], np.int32),
         split=np.array([0] * (frames - 2) + [1, 2], np.int8),
-        intact=np.ones(frames, bool),
         sources=[{"file": "a.mp4", "frames": frames}],
     )
 

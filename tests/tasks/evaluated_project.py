@@ -10,8 +10,9 @@ from typing import Any
 import cv2
 import drawn_face
 import numpy as np
+from saved_clip import save_clip
 
-from models.records import TEST, TRAIN, Clip, Landmarks, Masks, Rendering, Weights, store_path
+from models.records import TEST, TRAIN, Landmarks, Masks, Rendering, Weights, store_path
 from models.storage import FrameStore
 from tasks.places import Keys, Places
 
@@ -47,9 +48,7 @@ def make(root: Path) -> Places:
     sound = (np.repeat(mouth, 640) * 900 * np.sin(np.arange(count * 640) / 5)).astype(np.int16)
 
     folder = places.record("ingest", Keys("ada"))
-    clip = Clip("ada", "synthetic", 25.0, 16000, store(folder, "frames", frames), sound, np.zeros(0, np.int32), split,
-                np.ones(count, bool))  # fmt: skip
-    clip.save(folder)
+    save_clip(folder, frames, sound=sound, split=split)
     folder = places.record("landmarks", Keys("ada"))
     present = ~np.isnan(points[0, :, 0])
     scores = np.zeros((count, 0), np.float32)

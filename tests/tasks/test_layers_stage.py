@@ -3,9 +3,10 @@
 from pathlib import Path
 
 import numpy as np
+from saved_clip import save_clip
 
 from models.parsing import labels as L
-from models.records import Clip, Layers, Masks, store_path
+from models.records import Layers, Masks, store_path
 from models.storage import FrameStore
 from tasks import layers
 from tasks.places import Keys, Places
@@ -36,18 +37,9 @@ def test_every_room_has_its_own_plate_and_lost_frames_have_none(tmp_path: Path) 
     scenes[5] = (np.full((SIZE, SIZE, 3), 128, np.uint8), np.zeros((SIZE, SIZE), np.uint8))
     valid = np.arange(count) != 5
     folder = places.record("ingest", KEYS)
-    Clip(
-        speaker="ada",
-        basis="synthetic",
-        fps=25.0,
-        sample_rate=16000,
-        frames=FrameStore.create(store_path(folder, "frames"), [frame for frame, _ in scenes], (SIZE, SIZE, 3)),
-        sound=np.zeros(count * 640, np.int16),
-        cuts=np.array([EACH, 2 * EACH], np.int32),
-        split=np.zeros(count, np.int8),
-        intact=valid,
-        sources=[{"file": f"{k}.mp4", "first_frame": k * EACH} for k in range(3)],
-    ).save(folder)
+    cuts = np.array([EACH, 2 * EACH], np.int32)
+    sources = [{"file": f"{k}.mp4", "first_frame": k * EACH} for k in range(3)]
+    save_clip(folder, [frame for frame, _ in scenes], cuts=cuts, intact=valid, sources=sources)
     folder = places.record("parse", KEYS)
     store = FrameStore.create(store_path(folder, "labels"), [labels for _, labels in scenes], (SIZE, SIZE))
     Masks("drawn", store, valid).save(folder)

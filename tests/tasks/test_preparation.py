@@ -5,6 +5,7 @@ import json
 import cv2
 import numpy as np
 import pytest
+from saved_clip import save_clip
 
 from models.demo.head_model import build
 from models.errors import InputError, MissingAssetError, UsageError
@@ -130,19 +131,15 @@ def make_project(root):
     ).save(truth)
 
     ingest = places.record("ingest", KEYS)
-    Clip(
+    save_clip(
+        ingest,
+        pictures,
         speaker="drawn",
-        basis="synthetic",
-        fps=25.0,
-        sample_rate=16000,
-        frames=FrameStore.create(store_path(ingest, "frames"), pictures, (SIZE, SIZE, 3)),
         sound=(3000 * rng.normal(size=FRAMES * 640) * np.repeat(JAW, 640)).astype(np.int16),
-        cuts=np.zeros(0, np.int32),
         split=split,
-        intact=np.ones(FRAMES, bool),
         sources=[{"crop": [0, 0, SIZE]}],
         fitness={"silence_share": 0.1, "verdicts": ["only 1 s"]},
-    ).save(ingest)
+    )
     seen = points.copy()
     seen[~valid] = np.nan
     Landmarks(

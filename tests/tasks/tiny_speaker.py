@@ -4,6 +4,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from saved_clip import save_clip
 
 from models.heads.mediapipe_points import CURVES, OVAL
 from models.records import (
@@ -11,7 +12,6 @@ from models.records import (
     VALIDATION,
     ActionUnits,
     AudioFeatures,
-    Clip,
     HeadTrack,
     Landmarks,
     Layers,
@@ -84,8 +84,8 @@ def make_speaker(root: Path) -> Places:
         return FrameStore.create(store_path(folder, name), images, shape)
 
     picture = (SIZE, SIZE)
-    save("ingest", lambda f: Clip("egg", "synthetic", 25.0, 16000, store(f, "frames", frames, (*picture, 3)), sound,
-                                  np.array([20], np.int32), split, np.ones(FRAMES, bool)))  # fmt: skip
+    cuts = np.array([20], np.int32)
+    save_clip(places.record("ingest", Keys("egg")), frames, speaker="egg", sound=sound, cuts=cuts, split=split)
     save("landmarks", lambda f: Landmarks("tiny", points, np.ones(478, bool), valid, np.zeros((FRAMES, 0), np.float32)))
     save("parse", lambda f: Masks("tiny", store(f, "labels", maps, picture), valid))
     save("layers", lambda f: Layers(store(f, "torso", [torso] * FRAMES, (*picture, 4)), frames[0][None] * 0 + 200,
