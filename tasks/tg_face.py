@@ -46,10 +46,7 @@ def run(context: Context[FaceParams]) -> Weights:
     seed, phase, footage = context.params.seed, context.params.phase, Footage.of(context, device)
     taught = context.read(Weights, "tg_motion")
     config = method.Config.from_record(taught.config)
-    motion = method.FaceMotion(config)
-    motion.load_state_dict(
-        {name.removeprefix("motion/"): torch.tensor(array) for name, array in taught.tensors.items()}
-    )
+    motion = method.load_motion(method.FaceMotion(config), method.under(taught.tensors, "motion"), "tg_motion")
     face = method.Branch(create_field(*footage.first_face(phase.points, seed), config.sh_degree, opacity=0.27), motion)
     face = face.to(device)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from models.curriculum import FrameSampler
+from models.methods.talking_gaussian_config import GridLayout
 from models.methods.talking_gaussian_phases import MotionPhase
 from models.records import Weights
 from tasks.params import Params
@@ -23,6 +24,7 @@ class MotionParams(Params):
     sh_degree: int = Field(1, ge=0, le=3)  # of the colours of the face's Gaussians
     bound_m: float = Field(0.15, gt=0)  # half the side of the cube that the grid covers
     face_grid: tuple[int, float] = (16, 38.4)  # coarsest and finest resolution; the paper says 256
+    grid_layout: GridLayout = "torch_ngp"  # tcnn: what tiny-cuda-nn can run on CUDA; every backend draws either
     motion_m: float = Field(0.01, gt=0)  # what a network output of 1 means
     phase: MotionPhase = MotionPhase()
 
@@ -52,6 +54,7 @@ def run(context: Context[MotionParams]) -> Weights:
         sh_degree=params.sh_degree,
         bound_m=params.bound_m,
         face_grid=params.face_grid,
+        grid_layout=params.grid_layout,
         motion_m=params.motion_m,
     )
     torch.manual_seed(params.seed)

@@ -8,6 +8,7 @@ import numpy as np
 from pydantic import Field
 
 from models.curriculum import FrameSampler
+from models.methods.talking_gaussian_config import GridLayout
 from models.methods.talking_gaussian_phases import MouthPhase
 from models.parsing import labels
 from models.records import Weights
@@ -25,6 +26,7 @@ class MouthParams(Params):
     sh_degree: int = Field(1, ge=0, le=3)
     bound_m: float = Field(0.15, gt=0)  # as in tg_motion
     mouth_grid: tuple[int, float] = (64, 57.6)  # the paper says 384
+    grid_layout: GridLayout = "torch_ngp"  # as in tg_motion
     motion_m: float = Field(0.01, gt=0)
     phase: MouthPhase = MouthPhase()
 
@@ -55,6 +57,7 @@ def run(context: Context[MouthParams]) -> Weights:
         sh_degree=params.sh_degree,
         bound_m=params.bound_m,
         mouth_grid=params.mouth_grid,
+        grid_layout=params.grid_layout,
         motion_m=params.motion_m,
     )
     torch.manual_seed(params.seed)

@@ -11,8 +11,8 @@ change of opacity, which the released network computes but never applies, does n
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any, ClassVar, NamedTuple
+from dataclasses import dataclass, replace
+from typing import NamedTuple, TypeVar, get_args
 
 import numpy as np
 import torch
@@ -20,9 +20,11 @@ from torch import Tensor, nn
 
 from models import losses
 from models.encoders.hashgrid import HashGrid, encode
+from models.errors import InputError
 from models.gaussians.field import GaussianField
 from models.gaussians.rasterize import Raster, rasterize
 from models.gaussians.spherical_harmonics import evaluate_sh
+from models.methods.talking_gaussian_config import Config, GridLayout
 from models.methods.talking_gaussian_phases import FacePhase, MotionPhase, MouthPhase, StillPhase
 from models.perceptron import Perceptron, perceive
 
@@ -32,35 +34,6 @@ MIXED_UNITS = 5  # the first ones pass a small network together; blink and gaze 
 AUDIO_CODE = 32
 NEIGHBOURS = (-4, 3)  # entries of the audio features before and after the frame's own that the encoder sees
 GREEN = (0.0, 1.0, 0.0)  # behind a field while it is trained: no skin is green
-
-
-# ------------------------------------------------------------------------------------------- what is configured
-
-
-@dataclass(frozen=True)
-class Config:
-    """Everything that is needed to build the networks of a stored head again."""
-
-    __pydantic_config__: ClassVar = {"extra": "forbid"}
-
-    audio_size: int = 80  # numbers per entry of the audio features
-    sh_degree: int = 1
-    bound_m: float = 0.15  # half the side of the cube that the grids cover
-    grid_levels: int = 12
-    face_grid: tuple[int, float] = (16, 38.4)  # coarsest and finest resolution
-    mouth_grid: tuple[int, float] = (64, 57.6)
-    motion_m: float = 0.01  # what a network output of 1 means
-    mouth_directions: tuple[float, float, float] = (0.2, 1.0, 0.2)  # the inside of the mouth moves up and down
-
-    def as_record(self) -> dict[str, Any]:
-        """Return what `Config(**...)` takes, as JSON keeps it."""
-        return asdict(self)
-
-    @staticmethod
-    def from_record(data: dict[str, Any]) -> Config:
-        """Undo `as_record` after a round trip through JSON."""
-        values: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in data.items()}
-        return Config(**values)
 
 
 # --------------------------------------------------------------------------------------------------- networks
@@ -99,7 +72,7 @@ class TriPlane(nn.Module):
     def __init__(self, resolution: tuple[int, float], config: Config, generator: torch.Generator | None = None) -> None:
         super().__init__()
         self.grid = HashGrid(
-            config.grid_levels, 1, resolution[0], resolution[1], bound=config.bound_m, convention="torch_ngp"
+            config.grid_levels, 1, resolution[0], resolution[1], bound=config.bound_m, convention=config.grid_layout
         )
         self.table = nn.Parameter(self.grid.new_table(generator))
         self.center: Tensor  # [3] metres
@@ -413,12 +386,48 @@ class Branch:
     def from_tensors(
         kind: type[FaceMotion] | type[MouthMotion], config: Config, arrays: dict[str, np.ndarray], prefix: str
     ) -> Branch:
-        """Undo `tensors`."""
+        """Undo `tensors`.
+
+        Raises:
+            InputError: the arrays are not those of such a head.
+        """
         named = under(arrays, prefix)
-        motion = kind(config)
-        motion.load_state_dict({name: torch.from_numpy(array.copy()) for name, array in under(named, "motion").items()})
         parameters = {name: torch.from_numpy(array.copy()) for name, array in under(named, "gaussians").items()}
-        return Branch(GaussianField(**parameters), motion)
+        try:
+            gaussians = GaussianField(**parameters)
+        except TypeError as error:
+            raise InputError(f"{prefix}: not the Gaussians of a TalkingGaussian head", str(error)) from error
+        return Branch(gaussians, load_motion(kind(config), under(named, "motion"), prefix))
+
+
+AnyMotion = TypeVar("AnyMotion", bound=FaceMotion | MouthMotion)
+
+
+def load_motion(motion: AnyMotion, arrays: dict[str, np.ndarray], name: str) -> AnyMotion:
+    """Give `motion` stored weights.
+
+    Args:
+        motion: built from the configuration that was stored with them.
+        arrays: the weights by name.
+        name: what the error calls them.
+
+    Raises:
+        InputError: the weights are not those of such networks, or their grid is laid out in another way.
+    """
+    grid, table = motion.planes.grid, arrays.get("planes.table")
+    for layout in get_args(GridLayout):
+        other = replace(grid, convention=layout)
+        if table is not None and table.shape != grid.table_shape and table.shape == other.table_shape:
+            raise InputError(
+                f"{name}: its grid is laid out as {layout}, but its record says {grid.convention}",
+                "a table that is read in another layout than it was trained in renders nonsense",
+                f"train it again with grid_layout: {grid.convention}, or correct what wrote the record",
+            )
+    try:
+        motion.load_state_dict({key: torch.from_numpy(array.copy()) for key, array in arrays.items()})
+    except RuntimeError as error:
+        raise InputError(f"{name}: these are not weights of {type(motion).__name__}", str(error)) from error
+    return motion
 
 
 def under(arrays: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:

@@ -7,8 +7,11 @@ import numpy as np
 import pytest
 import torch
 
+from models.encoders import hashgrid
+from models.errors import InputError
 from models.gaussians.field import create_field
 from models.gaussians.rasterize import Raster
+from models.methods import talking_gaussian
 from models.methods.talking_gaussian import (
     EXPRESSION_SIZE,
     AudioEncoder,
@@ -193,6 +196,43 @@ def test_parameters_survive_storage_bit_by_bit():
         assert torch.equal(tensor, getattr(again.gaussians, name))
     for name, tensor in branch.motion.state_dict().items():
         assert torch.equal(tensor, again.motion.state_dict()[name])
+
+
+@pytest.mark.parametrize("layout", ["torch_ngp", "tcnn"])
+def test_a_head_looks_the_same_through_every_grid_backend(monkeypatch, layout):
+    config = dataclasses.replace(CONFIG, grid_layout=layout)
+    motion = FaceMotion(config, torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        motion.planes.table.mul_(1e4)  # untrained it says next to nothing
+    points = torch.rand(50, 3, generator=torch.Generator().manual_seed(1)) * 0.2 - 0.1
+    looked_up = []
+    for backend in ("cpu", "reference"):
+        monkeypatch.setattr(
+            talking_gaussian, "encode", lambda *given, backend=backend: hashgrid.encode(*given, backend=backend)
+        )
+        looked_up.append(motion.look_up(points).features)
+    torch.testing.assert_close(*looked_up, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize(("layout", "other"), [("torch_ngp", "tcnn"), ("tcnn", "torch_ngp")])
+def test_a_grid_in_another_layout_is_refused(layout, other):
+    config = dataclasses.replace(CONFIG, grid_layout=layout)
+    arrays = Branch(field(), FaceMotion(config)).tensors("face")
+    Branch.from_tensors(FaceMotion, config, arrays, "face")
+    with pytest.raises(InputError, match=f"laid out as {layout}, but its record says {other}"):
+        Branch.from_tensors(FaceMotion, dataclasses.replace(config, grid_layout=other), arrays, "face")
+
+
+def test_what_is_no_head_is_refused_by_name():
+    arrays = Branch(field(), face_motion()).tensors("face")
+    with pytest.raises(InputError, match="not weights of MouthMotion"):
+        Branch.from_tensors(MouthMotion, CONFIG, arrays, "face")
+    with pytest.raises(InputError, match="not weights of FaceMotion"):
+        Branch.from_tensors(FaceMotion, dataclasses.replace(CONFIG, audio_size=7), arrays, "face")
+    with pytest.raises(InputError, match="mouth: not the Gaussians"):
+        Branch.from_tensors(MouthMotion, CONFIG, arrays, "mouth")
+    with pytest.raises(InputError, match="terms that are not known"):
+        Config.from_record(CONFIG.as_record() | {"wings": 2})
 
 
 def jaw_clip(frames=120, landmarks=24):
