@@ -19,7 +19,13 @@ from models.errors import GausstalkError, MachineError, UsageError
 from tasks.places import Places
 
 INTERRUPTED = 130
-INTERRUPTED_NOTE = "interrupted; what is finished is kept, the same command goes on from there"
+INTERRUPTED_NOTE = "interrupted"
+KEPT_NOTE = "; what is finished is kept, the same command goes on from there"
+GO_ON = ("run", "fetch", "publish")  # what KEPT_NOTE is true of
+CONSENT_HELP = (
+    "YAML file with the basis of using this likeness. consent: who, scope, date, expiry, evidence (a file beside it); "
+    "research: source, reason; synthetic."
+)
 app = typer.Typer(
     name="gausstalk",
     help="Turns consented videos of people speaking into Gaussian-splat talking heads, and measures them.",
@@ -96,7 +102,7 @@ def project() -> Places:
 def add_speaker(
     name: Annotated[str, typer.Argument(help="What the speaker is called here: a-z, 0-9 and _.")],
     videos: Annotated[list[Path], typer.Argument(help="Videos of this one person speaking, with sound.")],
-    consent: Annotated[Path, typer.Option(help="YAML file with the basis: consent, research or synthetic.")],
+    consent: Annotated[Path, typer.Option(help=CONSENT_HELP)],
     language: Language = "en",
     gender: GenderOption = Gender.unstated,
     replace: Replace = False,
@@ -354,14 +360,23 @@ def metrics(
     """Show every number that has been measured."""
     from flows import console
     from tasks.publish import metric_rows
+    from tasks.tables import ROW_KEYS
 
-    rows = [row for row in metric_rows(project()) if not speakers or row.get("speaker") in speakers]
+    # What was measured before training has no method or split; a program finds the same keys in every row.
+    rows = [{**dict.fromkeys(ROW_KEYS, ""), **row} for row in metric_rows(project())]
+    known = sorted({row["speaker"] for row in rows})
+    for name in speakers or ():
+        if name not in known:
+            why = f"measured: {', '.join(known) or 'nobody'}"
+            raise UsageError(f"nothing has been measured of {name!r}", why, f"gausstalk run {name}")
+    rows = [row for row in rows if not speakers or row["speaker"] in speakers]
     if json:
         console.show_json(rows)
         return
-    heads = ["speaker", "method", "extractor", "split", "drive", "region", "variant", "metric", "value", "unit"]
-    cells = [["" if row.get(head) is None else _number(row.get(head)) for head in heads] for row in rows]
-    console.show_rows(cells, heads)
+    cells = [["" if row[head] is None else _number(row[head]) for head in ROW_KEYS] for row in rows]
+    console.show_rows(cells, ROW_KEYS)
+    if not rows:
+        console.complain("nothing has been measured yet: gausstalk run   (or dvc repro)")
 
 
 def _number(value: object) -> object:
@@ -415,7 +430,7 @@ def _guarded() -> int:
     try:
         code = app(sys.argv[1:] or ["--help"], standalone_mode=False) or 0
         if code == INTERRUPTED:  # what Typer makes of a KeyboardInterrupt
-            sys.stderr.write(INTERRUPTED_NOTE + "\n")
+            sys.stderr.write(_interrupted() + "\n")
         return code
     except GausstalkError as error:
         return _fail(error, str(error), error.exit_code)
@@ -426,11 +441,17 @@ def _guarded() -> int:
         explain = getattr(error, "format_message", None)
         if explain:  # the argument parser's own errors
             words = " ".join(str(explain()).split())
-            return _fail(error, str(UsageError(words or "no command", "", "gausstalk --help")), UsageError.exit_code)
+            asked = getattr(error, "ctx", None)
+            fix = f"gausstalk {asked.info_name} --help" if asked and asked.parent else "gausstalk --help"
+            return _fail(error, str(UsageError(words or "no command", "", fix)), UsageError.exit_code)
         if type(error).__name__ == "Abort":  # what older Typers make of one
-            return _fail(error, INTERRUPTED_NOTE, INTERRUPTED)
+            return _fail(error, _interrupted(), INTERRUPTED)
         text = GausstalkError(f"{type(error).__name__}: {error}", "this is a fault of gausstalk", "report it with -v")
         return _fail(error, str(text), 1)
+
+
+def _interrupted() -> str:
+    return INTERRUPTED_NOTE + (KEPT_NOTE if set(GO_ON) & set(sys.argv[1:3]) else "")
 
 
 def _fail(error: BaseException, text: str, code: int) -> int:
