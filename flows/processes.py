@@ -173,3 +173,15 @@ def only_one(path: Path, what: str) -> Iterator[None]:
         file.flush()
         yield
         file.truncate(0)
+
+
+def is_held(path: Path) -> bool:
+    """Return whether another process holds the lock file `path` (see `only_one`)."""
+    if not path.is_file():
+        return False
+    with path.open("a+", encoding="ascii") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        return False

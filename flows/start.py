@@ -13,8 +13,8 @@ from typing import Any
 
 from flows.environment import for_children, prepare
 from flows.graph import Plan, read_plan
-from flows.processes import Children, only_one
-from flows.servers import announced, prefect_for_a_run, running_prefect, start_mlflow, start_prefect, wait_for
+from flows.processes import Children, is_held, only_one
+from flows.servers import Server, announced, prefect_for_a_run, running_prefect, start_mlflow, start_prefect, wait_for
 from models.errors import MachineError
 from tasks.doctor import wrong_params
 from tasks.places import Places
@@ -25,8 +25,8 @@ log = logging.getLogger("gausstalk")
 def interrupt_on_signals() -> None:
     """End on SIGTERM and SIGHUP as on Ctrl-C: what has been started is stopped, too."""
 
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
+    def interrupt(number: int, _frame: object) -> None:
+        raise KeyboardInterrupt(number)
 
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
         signal.signal(number, interrupt)
@@ -102,12 +102,25 @@ def serve(places: Places, tell: Callable[[str], None]) -> None:
                 for server in servers:
                     tell(f"{server.name:8s}{server.url}")
                 tell("Ctrl-C ends both.")
-                while all(server.process.poll() is None for server in servers):
-                    time.sleep(0.5)
+                try:
+                    _watch(servers)
+                except KeyboardInterrupt as asked:
+                    # A run that reports to this Prefect would break off with it.
+                    if asked.args != (signal.SIGINT,) or not is_held(folder / "lock"):
+                        raise
+                    tell("A run is going on; both end with it. Ctrl-C again ends them now, and breaks the run off.")
+                    _watch(servers, lambda: is_held(folder / "lock"))
+                    raise
             ended = next(server for server in servers if server.process.poll() is not None)
             raise MachineError(f"the {ended.name} server has ended", f"its log is {ended.log}")
         finally:
             children.stop()
+
+
+def _watch(servers: Sequence[Server], wanted: Callable[[], bool] = lambda: True) -> None:
+    """Return when one of the servers has ended, or is wanted no more."""
+    while wanted() and all(server.process.poll() is None for server in servers):
+        time.sleep(0.5)
 
 
 def publish(places: Places) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from flows.processes import only_one
 from flows.servers import free_port, running_prefect
 from tasks.places import Places
 
@@ -61,8 +62,14 @@ def test_ui_shows_both_addresses_and_ends_with_everything_it_started(folder: Pat
             assert f'"{addresses["prefect"]}/api"'.encode() in settings.read()
         children = psutil.Process(process.pid).children(recursive=True)
         assert len(children) >= 2
+        with only_one(folder / ".work" / "run" / "lock", "a run"):
+            process.send_signal(signal.SIGINT)
+            assert "A run is going on" in process.stdout.readline()
+            assert running_prefect(Places(folder)) == addresses["prefect"]
+        assert process.wait(60) == 130  # once the run has ended, without being asked again
     finally:
-        process.send_signal(signal.SIGINT)
+        if process.poll() is None:
+            process.send_signal(signal.SIGINT)
         assert process.wait(60) == 130
     assert not [child for child in children if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]
     assert running_prefect(Places(folder)) is None
