@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -9,11 +10,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from models.errors import InputError
+from models.errors import InputError, UsageError
 from models.records import Clip
+from models.storage import RECORD_FILE
 from tasks.params import load_params
 from tasks.people import load_speaker
-from tasks.places import Places
+from tasks.places import Keys, Places, check_name
 from tasks.rendering import RenderParams, write_preview
 
 if TYPE_CHECKING:
@@ -42,6 +44,7 @@ def say(
 
     Raises:
         ConsentError: there is no valid basis for using this person's likeness.
+        UsageError: there is no such speaker, or no video can be written there.
         InputError: the head is not trained, or the recording is missing, damaged or too short.
     """
     from tasks.kernels import watch
@@ -50,13 +53,18 @@ def say(
     from tasks.talking_head import Scene, TalkingHead, back_and_forth, speak
 
     watch()
+    check_name(speaker)
     person = load_speaker(places, speaker)
+    check_output(output)
+    check_trained(places, speaker, extractor)
     head, scene = TalkingHead.load(places, speaker, extractor, device), Scene.load(places, speaker)
     clip = scene.clip
     sound = read_sound(sound_path, clip.sample_rate, max_seconds=LONGEST_S)
     if len(sound) < SHORTEST_S * clip.sample_rate:
         raise InputError(
-            f"{sound_path}: {len(sound) / clip.sample_rate:.2f} s of sound", "nothing can be said in that time"
+            f"{sound_path}: {len(sound) / clip.sample_rate:.2f} s of sound",
+            "nothing can be said in that time",
+            "use a longer recording",
         )
     count = max(1, round(len(sound) / clip.sample_rate * clip.fps))
     progress = Progress(f"{speaker} says {sound_path.name}", count, "pictures")
@@ -72,6 +80,45 @@ def say(
     write_preview(output, pictures(), clip.fps, sound, clip.sample_rate, (speaker, sound_path.name), person, crf=crf)
     progress.finish()
     return count
+
+
+def check_output(path: Path) -> None:
+    """Refuse, before anything is computed, a place where no mp4 can be written.
+
+    Raises:
+        UsageError: it is a folder, has another ending, or its folder cannot be made or written into.
+    """
+    if path.suffix.lower() != ".mp4" or path.is_dir():
+        why = "it is a folder" if path.is_dir() else "the video is an mp4, whatever its file is called"
+        raise UsageError(
+            f"{path}: no name for the video", why, f"-o {path / 'out.mp4' if path.is_dir() else f'{path}.mp4'}"
+        )
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(
+            f"{path.parent}: no such folder, and it cannot be made", str(error), "choose another"
+        ) from error
+    if not os.access(path.parent, os.W_OK):
+        raise UsageError(
+            f"{path.parent}: nothing can be written there", "it is read-only to you", "choose another folder"
+        )
+
+
+def check_trained(places: Places, speaker: str, extractor: str) -> None:
+    """Refuse a head that is not there.
+
+    Raises:
+        InputError: it has not been trained, or is being trained anew; the message names those that are there.
+    """
+    if not (places.record("tg_fuse", Keys(speaker=speaker, extractor=extractor)) / RECORD_FILE).is_file():
+        base = places.record("tg_fuse", Keys(speaker=speaker))
+        trained = sorted(path.parent.name for path in base.glob(f"*/{RECORD_FILE}"))
+        raise InputError(
+            f"{speaker} has no trained head for {extractor}",
+            f"trained: {', '.join(trained) or 'none'}",
+            f"gausstalk run {speaker}" + (f"; or --extractor {trained[0]}" if trained else ""),
+        )
 
 
 def _windows(sound: np.ndarray, clip: Clip, count: int, extractor: str, places: Places) -> Iterator[Iterator[Tensor]]:
