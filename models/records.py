@@ -163,11 +163,11 @@ class Layers(Record):
     plate_of: np.ndarray = array("T", dtype="int32")  # which of the plates is behind a frame
     quality: dict[str, Any] = field(default_factory=dict)
 
-    def behind(self, frame: int) -> np.ndarray:
-        """Return torso over plate `[H, W, 3]` float32 in 0..1 of one frame."""
-        torso = self.torso[frame].astype(np.float32) / 255
-        alpha = torso[..., 3:]
-        return torso[..., :3] * alpha + self.plates[self.plate_of[frame]].astype(np.float32) / 255 * (1 - alpha)
+    def behind(self, frame: int, rows: slice = slice(None), columns: slice = slice(None)) -> np.ndarray:
+        """Return torso over plate `[h, w, 3]` float32 in 0..1 of one frame, or of a part of it."""
+        images = self.torso[frame], self.plates[self.plate_of[frame]]
+        torso, plate = (image[rows, columns].astype(np.float32) / 255 for image in images)
+        return plate + torso[..., 3:] * (torso[..., :3] - plate)
 
 
 @dataclass(frozen=True, eq=False)

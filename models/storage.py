@@ -6,7 +6,9 @@ A folder with a record is written somewhere private and moved into place as a wh
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
+import weakref
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -21,7 +23,7 @@ from models.errors import InputError, UsageError
 
 RECORD_FILE = "record.safetensors"
 FRAMES_PER_SHARD = 64
-CACHE_BYTES = 256 * 2**20
+CACHE_BYTES = 512 * 2**20
 
 
 def digest_arrays(arrays: dict[str, np.ndarray]) -> str:
@@ -30,7 +32,7 @@ def digest_arrays(arrays: dict[str, np.ndarray]) -> str:
     for name in sorted(arrays):
         array = np.ascontiguousarray(arrays[name])
         digest.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
-        digest.update(array.tobytes())
+        digest.update(array.reshape(-1).view(np.uint8).data)  # the bytes themselves: `tobytes` would copy them
     return digest.hexdigest()
 
 
@@ -83,10 +85,46 @@ def load_arrays(path: Path, schema: str, version: int) -> tuple[dict[str, np.nda
     return arrays, header["meta"]
 
 
+class FrameCache:
+    """Decoded frames of all stores of a process, those unused for longest dropped first.
+
+    One for all, so that memory grows neither with the clip nor with the number of records that a stage reads.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        """Bytes; a single frame is held even if it is larger."""
+        self.bytes = 0
+        self._frames: OrderedDict[tuple[int, int], np.ndarray] = OrderedDict()
+
+    def get(self, key: tuple[int, int]) -> np.ndarray | None:
+        """Return the frame `key` (store, index), if it is held."""
+        frame = self._frames.get(key)
+        if frame is not None:
+            self._frames.move_to_end(key)
+        return frame
+
+    def put(self, key: tuple[int, int], frame: np.ndarray) -> None:
+        """Hold `frame`, and drop others until the limit is kept."""
+        self._frames[key] = frame
+        self.bytes += frame.nbytes
+        while self.bytes > self.limit and len(self._frames) > 1:
+            self.bytes -= self._frames.popitem(last=False)[1].nbytes
+
+    def drop(self, store: int) -> None:
+        """Forget all frames of a store."""
+        for key in [key for key in self._frames if key[0] == store]:
+            self.bytes -= self._frames.pop(key).nbytes
+
+
+CACHE = FrameCache(CACHE_BYTES)
+_store_numbers = itertools.count()
+
+
 class FrameStore:
     """A lossless array of images `[T, ...]` on disk, one chunk a frame, many frames a file.
 
-    Reading keeps a bounded cache of decoded frames, so that memory does not grow with the clip.
+    Reading keeps decoded frames in a bounded cache.
     """
 
     def __init__(self, path: Path) -> None:
@@ -100,8 +138,8 @@ class FrameStore:
         self._array = array
         self.shape: tuple[int, ...] = tuple(array.shape)
         self.dtype = np.dtype(array.dtype)
-        self._cache: OrderedDict[int, np.ndarray] = OrderedDict()
-        self._cache_frames = max(8, CACHE_BYTES // max(1, int(np.prod(self.shape[1:])) * self.dtype.itemsize))
+        self._number = next(_store_numbers)
+        weakref.finalize(self, CACHE.drop, self._number)
 
     @staticmethod
     def create(path: Path, frames: Iterable[np.ndarray], shape: tuple[int, ...], dtype: str = "uint8") -> FrameStore:
@@ -148,14 +186,11 @@ class FrameStore:
             index += len(self)
         if not 0 <= index < len(self):
             raise IndexError(index)
-        if index in self._cache:
-            self._cache.move_to_end(index)
-            return self._cache[index]
-        frame = np.asarray(self._array[index])
-        frame.flags.writeable = False
-        self._cache[index] = frame
-        if len(self._cache) > self._cache_frames:
-            self._cache.popitem(last=False)
+        frame = CACHE.get((self._number, index))
+        if frame is None:
+            frame = np.asarray(self._array[index])
+            frame.flags.writeable = False
+            CACHE.put((self._number, index), frame)
         return frame
 
     def __iter__(self) -> Iterator[np.ndarray]:

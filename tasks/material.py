@@ -146,7 +146,8 @@ class Footage:
     def behind(self, index: int, box: Box) -> Tensor:
         """Return the crop `[h, w, 3]` of torso over background in 0..1."""
         assert self.layers is not None
-        return self.crop(self.layers.behind(index), box)
+        part = self.layers.behind(index, slice(box.top, box.bottom), slice(box.left, box.right))
+        return torch.from_numpy(part).to(self.device)
 
     # ---------------------------------------------------------------------------------------------------- boxes
 
@@ -226,14 +227,10 @@ class Footage:
         pose = torch.tensor(self.poses[index], dtype=torch.float32, device=self.device)
         return Camera(pose, self.intrinsics, self.width, self.height).crop(box.left, box.top, *box.size)
 
-    @cached_property
-    def _sound(self) -> Tensor:
-        assert self.audio is not None
-        return pad_features(self.audio.values).to(self.device)
-
     def windows(self, index: int) -> Tensor:
         """Return the audio features `[8, D, W]` around a frame."""
-        return self._sound[index : index + NEIGHBOURS[1] - NEIGHBOURS[0] + 1]
+        assert self.audio is not None
+        return windows_of(self.audio.values, index).to(self.device)
 
     @cached_property
     def expression(self) -> Tensor:
@@ -313,10 +310,13 @@ class Footage:
         return points, np.random.default_rng(seed).normal(0.3, 0.05, (len(points), 3)).clip(0, 1)
 
 
-def pad_features(values: np.ndarray) -> Tensor:
-    """Put zeros before and after audio features `[T, D, W]`, so that frame t's neighbours are rows t to t + 7."""
-    before, after = -NEIGHBOURS[0], NEIGHBOURS[1]
-    return torch.from_numpy(np.pad(values.astype(np.float32, copy=False), ((before, after), (0, 0), (0, 0))))
+def windows_of(values: np.ndarray, index: int) -> Tensor:
+    """Return the entries of audio features `[T, D, W]` around entry `index`: `[8, D, W]`, zeros beyond either end."""
+    first, end = index + NEIGHBOURS[0], index + NEIGHBOURS[1] + 1
+    windows = np.zeros((end - first, *values.shape[1:]), np.float32)
+    known = slice(max(0, first), max(0, min(len(values), end)))
+    windows[known.start - first : known.stop - first] = values[known]
+    return torch.from_numpy(windows)
 
 
 def expression_inputs(units: ActionUnits) -> np.ndarray:

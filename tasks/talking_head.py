@@ -11,7 +11,6 @@ from torch import Tensor
 
 from models.errors import InputError
 from models.methods.talking_gaussian import (
-    NEIGHBOURS,
     Branch,
     Camera,
     Config,
@@ -22,7 +21,7 @@ from models.methods.talking_gaussian import (
     draw,
 )
 from models.records import ActionUnits, Clip, HeadTrack, Layers, RefinedPoses, Weights
-from tasks.material import expression_inputs, pad_features
+from tasks.material import expression_inputs, windows_of
 from tasks.places import Keys, Places
 from tasks.stage import keys_per_stage
 
@@ -165,10 +164,8 @@ class TalkingHead:
 
 
 def audio_windows(values: np.ndarray) -> Iterator[Tensor]:
-    """Yield `[8, D, W]` windows for every entry of audio features `[T, D, W]`."""
-    padded = pad_features(values)
-    for frame in range(len(values)):
-        yield padded[frame : frame + NEIGHBOURS[1] - NEIGHBOURS[0] + 1]
+    """Return `[8, D, W]` windows for every entry of audio features `[T, D, W]`."""
+    return (windows_of(values, index) for index in range(len(values)))
 
 
 def speak(head: TalkingHead, scene: Scene, frames: Iterable[int], windows: Iterable[Tensor]) -> Iterator[np.ndarray]:

@@ -1,6 +1,8 @@
 """Records on disk: what goes in comes out, and anything else is refused by name."""
 
 import dataclasses
+import gc
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +11,7 @@ from saved_clip import save_clip
 
 from models.errors import InputError, UsageError
 from models.records import ActionUnits, Clip, Landmarks, Weights
-from models.storage import RECORD_FILE, FrameStore
+from models.storage import RECORD_FILE, FrameCache, FrameStore
 
 
 def make_clip(folder: Path, frames: int = 5) -> Clip:
@@ -132,9 +134,43 @@ def test_frame_store_refuses_nothing_and_odd_frames(tmp_path: Path) -> None:
         FrameStore(tmp_path / "c.zarr")
 
 
-def test_frame_store_cache_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("models.storage.CACHE_BYTES", 20 * 100)
-    store = FrameStore.create(tmp_path / "x.zarr", (np.zeros((10, 10), np.uint8) for _ in range(100)), (10, 10))
-    for index in range(100):
-        store[index]
-    assert len(store._cache) == 20
+def test_frames_of_all_stores_share_one_bounded_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = FrameCache(500_000)
+    monkeypatch.setattr("models.storage.CACHE", cache)
+    shape, random = (80, 80, 2), np.random.default_rng(0)
+    stores = [
+        FrameStore.create(tmp_path / name, (np.full(shape, index % 251, np.uint8) for index in range(200)), shape)
+        for name in ("a.zarr", "b.zarr")
+    ]
+    stores[0][0]  # what zarr needs once is not counted
+    tracemalloc.start()
+    try:
+        for index in map(int, random.integers(0, 200, 800)):
+            for store in stores:
+                assert (store[index] == index % 251).all()
+                assert cache.bytes <= cache.limit
+        held, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    # 5 MB were there to be held.
+    assert 0.9 * cache.limit < held < cache.limit + 200_000
+    assert peak < cache.limit + 500_000
+    before = cache.bytes
+    del store, stores[0]
+    gc.collect()
+    assert 0 < cache.bytes < before
+
+
+def test_the_cache_drops_what_was_unused_for_longest() -> None:
+    cache, frame = FrameCache(250), np.zeros(100, np.uint8)
+    cache.put((0, 0), frame)
+    cache.put((0, 1), frame)
+    assert cache.get((0, 0)) is frame
+    cache.put((1, 0), frame)
+    assert cache.get((0, 1)) is None
+    assert cache.get((0, 0)) is not None
+    cache.drop(0)
+    assert cache.bytes == 100
+    cache.put((1, 1), np.zeros(1000, np.uint8))  # larger than the limit: it is held, and nothing else
+    assert cache.bytes == 1000
+    assert cache.get((1, 0)) is None
