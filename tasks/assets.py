@@ -24,6 +24,12 @@ class Asset:
     licence: str
     what: str
     gated: bool = False
+    hub: str = ""  # the repository on the Hugging Face hub that has the file; its cache is looked through as well
+
+    @property
+    def size(self) -> str:
+        """How large it is, in words."""
+        return f"{self.bytes / 1e6:.1f} MB" if self.bytes else "of unknown size"
 
 
 def read_assets(places: Places) -> dict[str, Asset]:
@@ -33,13 +39,26 @@ def read_assets(places: Places) -> dict[str, Asset]:
 
 
 def candidates(places: Places, asset: Asset) -> list[Path]:
-    """Return where an asset may lie: data/assets, then anywhere one folder deep in $GAUSSTALK_ASSETS."""
+    """Return where an asset may lie: data/assets, anywhere one folder deep in $GAUSSTALK_ASSETS, the hub's cache.
+
+    Beside weights of the hub, the same in the form of safetensors is taken first.
+    """
     paths = [places.root / "data" / "assets" / asset.file]
     shared = os.environ.get("GAUSSTALK_ASSETS")
     if shared:
         base = Path(shared)
         paths += [base / asset.file, *(base / folder / asset.file for folder in ("weights", "model3d"))]
+    if asset.hub:
+        snapshots = _hub_cache() / f"models--{asset.hub.replace('/', '--')}" / "snapshots"
+        paths += [folder / Path(asset.file).name for folder in sorted(snapshots.glob("*"))]
+        paths = [either for path in paths for either in (path.with_name("model.safetensors"), path)]
     return paths
+
+
+def _hub_cache() -> Path:
+    """Return where the hub's own tools keep what they have downloaded."""
+    home = Path(os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface")
+    return Path(os.environ.get("HF_HUB_CACHE") or home / "hub")
 
 
 def find_asset(places: Places, name: str) -> Path:
@@ -56,10 +75,11 @@ def find_asset(places: Places, name: str) -> Path:
     for path in candidates(places, asset):
         if path.is_file():
             return path
+    how = f"gausstalk fetch {name}" if asset.url or not asset.hub else f"hf download {asset.hub}"
     raise MissingAssetError(
         f"the asset {name} is not on this machine",
-        f"{asset.what}; {asset.bytes / 1e6:.1f} MB, licence: {asset.licence}",
-        f"gausstalk fetch {name}   (or point GAUSSTALK_ASSETS to a folder that has {asset.file})",
+        f"{asset.what}; {asset.size}, licence: {asset.licence}",
+        f"{how}   (or point GAUSSTALK_ASSETS to a folder that has {asset.file})",
     )
 
 

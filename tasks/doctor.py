@@ -181,11 +181,12 @@ def _ports(_places: Places) -> Iterator[Finding]:
 def _assets(places: Places) -> Iterator[Finding]:
     for name, asset in read_assets(places).items():
         path = next((path for path in candidates(places, asset) if path.is_file()), None)
-        size = f"{asset.bytes / 1e6:.1f} MB, {asset.licence}"
+        size = f"{asset.size}, {asset.licence}"
         if path is None:
-            fix = f"gausstalk fetch {name}" if asset.url else f"make it: {asset.what}"
+            other = f"hf download {asset.hub}" if asset.hub else f"make it: {asset.what}"
+            fix = f"gausstalk fetch {name}" if asset.url else other
             yield Finding(f"asset {name}", "warn", f"not here ({size}): {asset.what}", fix)
-        elif path.stat().st_size != asset.bytes:
+        elif asset.bytes and path.name == Path(asset.file).name and path.stat().st_size != asset.bytes:
             got = f"{path} has {path.stat().st_size} bytes, not {asset.bytes}"
             yield Finding(f"asset {name}", "fail", got, f"delete it, then: gausstalk fetch {name}")
         else:

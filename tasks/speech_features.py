@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+from typing import Annotated, Literal
+
 import numpy as np
 from pydantic import Field
 
-from models.errors import UsageError
+from models.errors import GausstalkError, UsageError
 from models.records import AudioFeatures
 from tasks.assets import find_asset
 from tasks.params import Params
@@ -18,7 +21,8 @@ FPS = 25.0
 class AudioParams(Params):
     """How much sound a frame sees."""
 
-    window: int = Field(16, ge=2, le=64)  # entries around each frame (of log-mel: 20 ms each)
+    # Entries around each frame, 20 ms apart; auto: as many as the papers take of this extractor's (16; hubert 2).
+    window: Annotated[int, Field(ge=2, le=64)] | Literal["auto"] = "auto"
 
 
 def extract(
@@ -31,15 +35,21 @@ def extract(
 ) -> AudioFeatures:
     """Compute the features of int16 mono samples `[S]` for `frame_count` frames at 25 a second.
 
+    Networks run on the device that $GAUSSTALK_DEVICE names, as training does.
+
     Raises:
         UsageError: no extractor of that name, or another sample rate than 16 kHz.
-        MissingAssetError: the extractor's weights are not on this machine.
+        MissingAssetError: the extractor's weights, or a package that it needs, are not on this machine.
+        InputError: the weights are damaged.
     """
     from models.audio import extractor as find_extractor
 
     if sample_rate != SAMPLE_RATE:
         raise UsageError(f"sound at {sample_rate} Hz", f"features are computed from {SAMPLE_RATE} Hz")
-    module = find_extractor(extractor)
-    weights = find_asset(places or Places.here(), module.ASSET) if module.ASSET else None
-    values = module.extract(sound, frame_count, params.window, weights)
+    module, here = find_extractor(extractor), places or Places.here()
+    weights = [find_asset(here, name) for name in module.ASSETS]
+    window = module.WINDOW if params.window == "auto" else params.window
+    values = module.extract(sound, frame_count, window, weights, os.environ.get("GAUSSTALK_DEVICE", "cpu"))
+    if values.shape != (frame_count, module.SIZE, window) or not np.isfinite(values).all():
+        raise GausstalkError(f"{extractor} gave features of shape {values.shape} or some that are no numbers")
     return AudioFeatures(extractor, module.REVISION, FPS, values, seconds=round(len(sound) / sample_rate, 4))

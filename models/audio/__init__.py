@@ -1,22 +1,57 @@
 """Speech features. Every module of this folder that has an `extract` is an extractor, named after its file.
 
-An extractor module has:
-
-* `REVISION: str`, changed whenever its numbers change;
-* `ASSET: str | None`, the entry of data/assets.toml that holds its weights;
-* `extract(sound, frame_count, window, weights) -> values`, from int16 samples `[S]` at 16 kHz (and the path of the
-  weights, None if there are none) to float32 `[frame_count, D, window]`, entry t centred on the instant t / 25 s.
+What such a module has is written down in `Extractor`. Feature entries of any rate become one window a frame in
+`models.audio.align`, and nowhere else.
 """
 
 from __future__ import annotations
 
 import importlib
+from collections.abc import Sequence
 from pathlib import Path
-from types import ModuleType
+from typing import Protocol, cast
+
+import numpy as np
 
 from models.errors import UsageError
 
-NO_EXTRACTORS = {"__init__", "align"}
+NO_EXTRACTORS = {"__init__", "align", "frozen_graph", "pretrained"}
+
+
+class Extractor(Protocol):
+    """A module that turns sound into features."""
+
+    REVISION: str
+    """Changed whenever its numbers change."""
+    RATE_HZ: float
+    """Entries a second, before they are gathered into windows."""
+    SIZE: int
+    """Numbers in an entry."""
+    WINDOW: int
+    """Entries around a frame, where the user does not say otherwise: what the papers take."""
+    ASSETS: tuple[str, ...]
+    """The entries of data/assets.toml that it needs, in the order in which `extract` takes them."""
+
+    def extract(
+        self, sound: np.ndarray, frame_count: int, window: int, weights: Sequence[Path] = (), device: str = "cpu"
+    ) -> np.ndarray:
+        """Compute the features of a recording, in memory that does not grow with it but for the entries themselves.
+
+        Args:
+            sound: int16 `[S]` at 16 kHz.
+            frame_count: frames at 25 a second, whatever the sound lasts.
+            window: entries around each frame.
+            weights: the files of `ASSETS`.
+            device: of torch; an extractor that does not use it computes on the CPU.
+
+        Returns:
+            float32 `[frame_count, SIZE, window]`; entry t is centred on the instant t / 25 s.
+
+        Raises:
+            MissingAssetError: an optional package is not installed.
+            InputError: a file of weights is not what it should be.
+        """
+        ...
 
 
 def names() -> list[str]:
@@ -24,7 +59,7 @@ def names() -> list[str]:
     return sorted({path.stem for path in Path(__file__).parent.glob("*.py")} - NO_EXTRACTORS)
 
 
-def extractor(name: str) -> ModuleType:
+def extractor(name: str) -> Extractor:
     """Return the module of an extractor.
 
     Raises:
@@ -34,4 +69,4 @@ def extractor(name: str) -> ModuleType:
         raise UsageError(
             f"no audio extractor {name!r}", f"known: {', '.join(names())}", "correct 'extractors' in params.yaml"
         )
-    return importlib.import_module(f"models.audio.{name}")
+    return cast(Extractor, importlib.import_module(f"models.audio.{name}"))

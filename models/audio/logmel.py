@@ -6,6 +6,7 @@ entries in which somebody speaks, so that the colour and loudness of a microphon
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
@@ -14,32 +15,32 @@ import numpy as np
 from models.audio.align import FPS, windows
 
 REVISION = "1"
-ASSET: str | None = None
+RATE_HZ, SIZE, WINDOW = 50.0, 80, 16
+ASSETS: tuple[str, ...] = ()
+
 SAMPLE_RATE = 16000
 HOP, SPAN = 320, 800  # samples: 50 entries a second, 50 ms each
-BANDS, LOWEST_HZ, HIGHEST_HZ = 80, 55.0, 7600.0
+BANDS, LOWEST_HZ, HIGHEST_HZ = SIZE, 55.0, 7600.0
 SILENCE_DB = 40.0  # below the loud parts
 DIGITAL_SILENCE_DB = -75.0  # a recording whose loud parts are below this holds no speech
 LIMIT = 3.0  # of normalised values; silence lies at the lower limit with any microphone
 BLOCK = 2048  # entries computed at once
 
 
-def extract(sound: np.ndarray, frame_count: int, window: int, weights: Path | None = None) -> np.ndarray:
-    """Return `[frame_count, 80, window]` float32; see `models.audio`.
+def extract(
+    sound: np.ndarray, frame_count: int, window: int, weights: Sequence[Path] = (), device: str = "cpu"
+) -> np.ndarray:
+    """Return `[frame_count, 80, window]` float32; see `models.audio.Extractor`.
 
-    Args:
-        sound: int16 `[S]` at 16 kHz. What is before and after it counts as silence.
-        frame_count: frames at 25 a second.
-        window: entries around each frame, 20 ms apart.
-        weights: not used.
+    What is before and after the sound counts as silence.
     """
-    del weights
+    del weights, device
     margin = window // 2 + 1
     count = int(np.ceil(frame_count / FPS * SAMPLE_RATE / HOP)) + 2 * margin
     entries = log_mel(sound, -margin, count)
     lie_in_sound = (np.arange(count) - margin + 0.5) * HOP < len(sound)
     lie_in_sound[:margin] = False
-    return windows(normalise(entries, lie_in_sound), (0.5 - margin) * HOP / SAMPLE_RATE, 50.0, frame_count, window)
+    return windows(normalise(entries, lie_in_sound), (0.5 - margin) * HOP / SAMPLE_RATE, RATE_HZ, frame_count, window)
 
 
 def log_mel(sound: np.ndarray, first: int, count: int, block: int = BLOCK) -> np.ndarray:

@@ -4,23 +4,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiny_speech import RATE, speech_like
 
 from models import audio
 from models.audio import logmel
 from models.audio.align import windows
 from models.errors import UsageError
-
-RATE = 16000
-
-
-def speech_like(seconds: float, seed: int = 0) -> np.ndarray:
-    """Syllables of coloured noise with pauses, int16."""
-    random = np.random.default_rng(seed)
-    count = round(seconds * RATE)
-    noise = np.convolve(random.normal(0, 1, count + 7), np.ones(8) / 8, "valid")
-    syllables = np.clip(np.sin(2 * np.pi * 3.1 * np.arange(count) / RATE), 0, 1)
-    pauses = np.sin(2 * np.pi * 0.4 * np.arange(count) / RATE) > -0.6
-    return (noise * syllables * pauses * 6000 + random.normal(0, 8, count)).astype(np.int16)
 
 
 @settings(max_examples=60, deadline=None)
@@ -123,7 +112,7 @@ def test_extractors_are_found_by_name() -> None:
     for name in audio.names():
         module = audio.extractor(name)
         assert isinstance(module.REVISION, str)
-        assert module.ASSET is None or isinstance(module.ASSET, str)
+        assert all(isinstance(asset, str) for asset in module.ASSETS)
         assert callable(module.extract)
     with pytest.raises(UsageError, match="log_mel") as raised:
         audio.extractor("log_mel")
