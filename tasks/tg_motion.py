@@ -65,7 +65,8 @@ def run(context: Context[MotionParams]) -> Weights:
 
     learner = MotionLearner(motion, phase.rates)
     sampler = FrameSampler(footage.train_frames, footage.curriculum, (), params.seed)
-    noise = Noise(phase.audio_noise * float(footage.audio.values[footage.train_frames].std()), params.seed)
+    spread = float(footage.audio.values[footage.train_frames].std())
+    noise = Noise(phase.audio_noise * spread, params.seed, phase.audio_elsewhere)
 
     def step(number: int) -> dict[str, float]:
         frames = [sampler.draw(number, number / phase.steps) for _ in range(phase.frames)]

@@ -129,18 +129,29 @@ class FieldLearner:
 
 
 class Noise:
-    """Disturbs audio features: every band of a window as a whole, and every number by itself."""
+    """Disturbs audio features, so that lips are not learnt by heart from the sound of a whole stretch of speech.
 
-    def __init__(self, amount: float, seed: int) -> None:
-        self.amount, self.generator = amount, torch.Generator().manual_seed(seed)
+    Every band of a window as a whole and every number by itself get noise. And some frames hear another frame's sound
+    in the outer half of their windows: what lies further away than half of that may help but must not be needed.
+    """
+
+    def __init__(self, amount: float, seed: int, elsewhere: float = 0.0) -> None:
+        """Prepare noise of standard deviation `amount`, twice, and the sound of `elsewhere` (a share of frames)."""
+        self.amount, self.elsewhere = amount, elsewhere
+        self.generator = torch.Generator().manual_seed(seed)
 
     def on(self, windows: Tensor) -> Tensor:
-        """Return `[B, 8, D, W]` windows with noise of standard deviation `amount`, twice."""
-        if not self.amount:
-            return windows
+        """Return disturbed `[B, 8, D, W]` windows."""
         batch, neighbours, size, width = windows.shape
-        for shape in ((batch, 1, size, 1), (batch, neighbours, size, width)):
-            windows = windows + self.amount * torch.randn(shape, generator=self.generator).to(windows)
+        if self.elsewhere:
+            inner = slice(width // 4, width - width // 4)
+            other = windows[torch.randperm(batch, generator=self.generator)]
+            other[..., inner] = windows[..., inner]
+            chosen = torch.rand(batch, 1, 1, 1, generator=self.generator) < self.elsewhere
+            windows = torch.where(chosen.to(windows.device), other, windows)
+        if self.amount:
+            for shape in ((batch, 1, size, 1), (batch, neighbours, size, width)):
+                windows = windows + self.amount * torch.randn(shape, generator=self.generator).to(windows)
         return windows
 
     def state_dict(self) -> dict[str, Any]:

@@ -81,6 +81,7 @@ class MotionPhase:
     lids: float = 4.0
     lip_shape: float = 1.0  # weight of the lips' shape, their mean place taken out
     audio_noise: float = 0.2  # added to the audio features, in their standard deviations: a clip is short
+    audio_elsewhere: float = 0.5  # share of frames that hear another frame's sound in the outer half of their windows
     lip_attention: float = 0.3  # weight of how much the lips attend to the expression: it is sound that shall move them
     rates: MotionRates = MotionRates()
 

@@ -150,6 +150,18 @@ def test_noise_goes_on_where_it_was_and_has_its_size():
     assert training.Noise(0.0, 3).on(windows) is windows
 
 
+def test_some_frames_hear_another_frame_in_the_outer_half_of_their_windows():
+    count = 400
+    windows = torch.arange(float(count)).view(-1, 1, 1, 1).expand(-1, 8, 2, 16)
+    heard = training.Noise(0.0, 3, elsewhere=0.5).on(windows)
+    assert torch.equal(heard[..., 4:12], windows[..., 4:12])
+    outer = torch.cat([heard[..., :4], heard[..., 12:]], -1)
+    assert torch.equal(outer, outer[:, :1, :1, :1].expand_as(outer))  # one other frame, all of its windows
+    swapped = outer[:, 0, 0, 0] != windows[:, 0, 0, 0]
+    assert swapped.float().mean().item() == pytest.approx(0.5, abs=0.1)
+    assert windows[0, 0, 0, 0] == 0
+
+
 def test_curves_have_one_point_an_interval_for_every_term():
     curves = training.Curves(250)
     for step in range(1, 251):
