@@ -2,25 +2,39 @@
 
 from __future__ import annotations
 
+import logging
+from collections import deque
 from collections.abc import Iterator, Sequence
-from typing import Literal
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from pydantic import Field
 
-from models.errors import InputError
+from models.errors import InputError, UsageError
 from models.records import Clip, Landmarks, Masks
 from models.storage import FrameStore
 from tasks.params import Params
 from tasks.stage import Context, Stage, main
 
+if TYPE_CHECKING:
+    from models.parsing.mouth import MouthColours
+    from models.parsing.networks import NetworkParser
+
+log = logging.getLogger("gausstalk")
+
 
 class ParseParams(Params):
     """What may be set."""
 
-    # mediapipe: its selfie segmentation finds the person. colour: colours alone do, for plain rooms, without weights.
-    # auto: colour for synthetic speakers, so that they come out the same on every machine, mediapipe for others.
-    parser: Literal["auto", "mediapipe", "colour"] = "auto"
+    # mediapipe: its segmentation of person and hair, then landmarks and colours. colour: colours alone find the person,
+    # for plain rooms, without weights. bisenet: the papers' network. auto: colour for synthetic speakers, so that they
+    # come out the same on every machine, mediapipe for others.
+    parser: Literal["auto", "mediapipe", "colour", "bisenet"] = "auto"
+    # colour: what is light and colourless inside the mouth. easyportrait: the papers' network.
+    teeth: Literal["colour", "easyportrait"] = "colour"
+    # True: teeth of easyportrait count as face and mouth alike, as TalkingGaussian's face XOR teeth makes them.
+    shared_teeth: bool = False
     learning_frames: int = Field(
         default=32, ge=4
     )  # that the colours of skin, hair, neck, cloth and teeth are learnt from
@@ -33,50 +47,128 @@ STAGE = Stage(
 
 def run(context: Context[ParseParams]) -> Masks:
     """Find the person, then its parts, frame by frame."""
-    from models.parsing.regions import choose_frames, label_frame, learn, without_flicker
-    from models.parsing.segmentation import ColourSegmenter, Segmenter, SelfieSegmenter, steady
+    from models.parsing.mouth import learn_mouth
+    from models.parsing.regions import choose_frames, without_flicker
     from models.records import store_path
-    from tasks.assets import find_asset
     from tasks.progress import track
 
     clip = context.read(Clip, "ingest")
     landmarks = context.read(Landmarks, "landmarks")
     if not landmarks.valid.any():
         raise InputError(f"{clip.speaker}: no frame of the clip shows a face", "", "choose footage with a frontal face")
-    points, frames = landmarks.points, clip.frames
-    parser = context.params.parser
+    points, frames, params = landmarks.points, clip.frames, context.params
+    if params.shared_teeth and params.teeth != "easyportrait":
+        raise UsageError("parse.shared_teeth needs parse.teeth: easyportrait", "only its teeth lie over other labels")
+    parser = params.parser
     if parser == "auto":
         parser = "colour" if clip.basis == "synthetic" else "mediapipe"
-    chosen = choose_frames(points, landmarks.valid, context.params.learning_frames)
+    chosen = choose_frames(points, landmarks.valid, params.learning_frames)
+    mouth = learn_mouth([frames[t] for t in chosen], [points[t] for t in chosen])
+    if parser == "bisenet":
+        labels = _by_network(context, clip, mouth)
+    else:
+        labels = _by_landmarks(context, clip, landmarks, parser, chosen, mouth)
+    if params.teeth == "easyportrait":
+        parser += "+easyportrait"
+        labels = _with_teeth(context, clip, labels)
+    store = FrameStore.create(
+        store_path(context.output, "labels"),
+        track(without_flicker(labels, landmarks.cuts), f"parse {clip.speaker}", len(frames)),
+        frames.shape[1:3],
+    )
+    quality = _quality(store, landmarks.cuts, mouth.tooth)
+    masks = Masks(parser=parser, labels=store, valid=landmarks.valid, quality=quality)
+    _preview(context, clip, landmarks, masks)
+    return masks
+
+
+def _by_landmarks(
+    context: Context[ParseParams],
+    clip: Clip,
+    landmarks: Landmarks,
+    parser: str,
+    chosen: np.ndarray,
+    mouth: MouthColours,
+) -> Iterator[np.ndarray]:
+    """Label all frames from their landmarks, the clip's colours and where person and hair are."""
+    from models.parsing.regions import label_frame, learn
+    from models.parsing.segmentation import ColourSegmenter, HairSegmenter, Segmenter, SelfieSegmenter, steady
+    from tasks.assets import find_asset
+
+    points, frames = landmarks.points, clip.frames
     segmenter: Segmenter
+    hair_segmenter: HairSegmenter | None = None
     if parser == "colour":
         few = chosen[np.unique(np.linspace(0, len(chosen) - 1, 8).astype(int))]
         segmenter = ColourSegmenter([frames[t] for t in few], [points[t] for t in few])
     else:
         segmenter = SelfieSegmenter(find_asset(context.places, "selfie_segmentation"), context.threads)
+        hair_segmenter = HairSegmenter(find_asset(context.places, "hair_segmentation"), context.threads)
 
-    people = [segmenter.probability(frames[t], points[t]) for t in chosen]
-    appearance = learn([frames[t] for t in chosen], people, [points[t] for t in chosen])
+    def masks_of(t: int, face: np.ndarray | None) -> np.ndarray:
+        """Return the person's probability, and the hair's where a network gives it, `[1 or 2, H, W]`."""
+        found = [segmenter.probability(frames[t], face)]
+        if hair_segmenter:
+            found.append(hair_segmenter.probability(frames[t]))
+        return np.stack(found)
+
+    known = [masks_of(t, points[t]) for t in chosen]
+    hairs = [masks[1] for masks in known] if hair_segmenter else None
+    appearance = learn([frames[t] for t in chosen], [m[0] for m in known], [points[t] for t in chosen], mouth, hairs)
     nearest = _nearest_valid(landmarks.valid)
+    found = (masks_of(t, points[t] if seen else None) for t, seen in enumerate(landmarks.valid))
+    for t, masks in enumerate(_ahead(steady(found, landmarks.cuts))):
+        hair = masks[1] if hair_segmenter else None
+        yield label_frame(frames[t], masks[0], points[nearest[t]], appearance, bool(landmarks.valid[t]), hair)
 
-    def probabilities() -> Iterator[np.ndarray]:
-        for t, frame in enumerate(frames):
-            yield segmenter.probability(frame, points[t] if landmarks.valid[t] else None)
 
-    def labels() -> Iterator[np.ndarray]:
-        people = steady(probabilities(), landmarks.cuts)
-        for t, (frame, person) in enumerate(zip(frames, people, strict=True)):
-            yield label_frame(frame, person, points[nearest[t]], appearance, bool(landmarks.valid[t]))
+def _by_network(context: Context[ParseParams], clip: Clip, mouth: MouthColours) -> Iterator[np.ndarray]:
+    """Label all frames by BiSeNet, which knows no teeth: they are what is light and colourless inside the mouth."""
+    from models.parsing import labels as L
+    from models.parsing.mouth import toothness
+    from models.parsing.networks import bisenet_parser
+    from tasks.assets import find_asset
 
-    store = FrameStore.create(
-        store_path(context.output, "labels"),
-        track(without_flicker(labels(), landmarks.cuts), f"parse {clip.speaker}", len(frames)),
-        frames.shape[1:3],
-    )
-    quality = _quality(store, landmarks.cuts, appearance.mouth.tooth)
-    masks = Masks(parser=parser, labels=store, valid=landmarks.valid, quality=quality)
-    _preview(context, clip, landmarks, masks)
-    return masks
+    network = bisenet_parser(find_asset(context.places, "bisenet"), context.threads)
+    log.info("bisenet runs on %s", network.provider)
+    for frame, labels in _in_batches(network, clip.frames):
+        inside = labels == L.MOUTH
+        if inside.any():
+            labels[inside] = np.where(toothness(frame[inside][None])[0] > mouth.tooth, L.TEETH, L.MOUTH)
+        yield labels
+
+
+def _with_teeth(context: Context[ParseParams], clip: Clip, labels: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+    """Lay the teeth that EasyPortrait's network finds over the labels."""
+    from models.parsing import labels as L
+    from models.parsing.networks import easyportrait_parser, overlay_teeth
+    from tasks.assets import find_asset
+
+    network = easyportrait_parser(find_asset(context.places, "easyportrait"), context.threads)
+    log.info("easyportrait runs on %s", network.provider)
+    for (_, found), below in zip(_in_batches(network, clip.frames), labels, strict=True):
+        # What was taken for teeth by colour is mouth, unless the network agrees.
+        below = np.where(below == L.TEETH, np.uint8(L.MOUTH), below)
+        yield overlay_teeth(below, found == L.TEETH, context.params.shared_teeth)
+
+
+def _in_batches(network: NetworkParser, frames: FrameStore) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield every frame with its labels."""
+    from models.parsing.networks import BATCH
+
+    for start in range(0, len(frames), BATCH):
+        batch = [frames[t] for t in range(start, min(start + BATCH, len(frames)))]
+        yield from zip(batch, network.label(batch), strict=True)
+
+
+def _ahead(items: Iterator[np.ndarray], depth: int = 4) -> Iterator[np.ndarray]:
+    """Yield the items while a second thread already makes the next ones; networks and OpenCV let both run at once."""
+    end = object()
+    with ThreadPoolExecutor(1) as pool:
+        pending = deque(pool.submit(next, items, end) for _ in range(depth))
+        while (item := pending.popleft().result()) is not end:
+            pending.append(pool.submit(next, items, end))
+            yield item  # type: ignore[misc]  # the end is sorted out above
 
 
 def _nearest_valid(valid: np.ndarray) -> np.ndarray:

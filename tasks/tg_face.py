@@ -62,7 +62,8 @@ def run(context: Context[FaceParams]) -> Weights:
         crop = footage.face_crop(frame)
         camera, target = footage.camera(frame, crop), footage.frame(frame, crop)
         head = footage.mask(frame, crop, labels.HEAD)
-        target = torch.where(head[..., None], target, green)
+        alone = footage.mask(frame, crop, labels.HEAD_ALONE)
+        target = torch.where(alone[..., None], target, green)
         lips = footage.mouth_box(frame).within(crop)
 
         batch = footage.landmark_batch([frame])

@@ -26,6 +26,7 @@ COUNT = len(NAMES)
 
 FACE = (SKIN, BROWS, EYES, GLASSES, LIPS, OTHER)  # what the papers draw blue
 HEAD = (*FACE, HAIR, SHARED_TEETH)
+HEAD_ALONE = (*FACE, HAIR)  # the head without what is the mouth's as well
 INSIDE_MOUTH = (TEETH, MOUTH, SHARED_TEETH)
 TORSO = (NECK, CLOTH)
 

@@ -56,7 +56,7 @@ def inside_mouth(frame: Array, points: Array, colours: MouthColours) -> tuple[Ar
         return opening, opening
     depth = cv2.distanceTransform(opening.astype(np.uint8), cv2.DIST_L2, 3)
     rim = opening & (depth < max(1.5, RIM * FaceFrame.of(points).iod))
-    opening = opening & ~(rim & (colours.lip[codes(frame)] > 0))
+    opening[rim] = colours.lip[codes(frame[rim][None])[0]] <= 0
     teeth = np.zeros_like(opening)
     if opening.any():
         teeth[opening] = toothness(frame[opening][None])[0] > colours.tooth

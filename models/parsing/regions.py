@@ -13,14 +13,16 @@ from models.heads.mediapipe_points import BROW_RINGS, EYE_RINGS, LIP_RING_OUTER
 from models.parsing import labels as L
 from models.parsing.colours import COUNT, codes, density, mixed_log
 from models.parsing.geometry import FaceFrame, face_oval, polygon
-from models.parsing.mouth import MouthColours, inside_mouth, learn_mouth
+from models.parsing.mouth import MouthColours, inside_mouth
 
 Array = np.ndarray
 
 PARTS = (L.SKIN, L.HAIR, L.NECK, L.CLOTH)  # what colours decide between
+UNSURE = 255  # of a seed: neck or cloth
 NEVER = 100.0
 EAR_LOBE = 0.1  # IOD: how far it hangs below the line through the jaw landmarks under the ears
 FINGER = 0.12  # IOD
+HAIR_TRUST = 1.5  # weight of the network's log odds for hair beside the colours
 PERSON = 0.6  # probability from which on a pixel is the person's; at 0.5 a rim of the room stays around hair
 
 
@@ -36,27 +38,46 @@ class Appearance:
         return self.log_density[codes(frame)]
 
 
-def learn(frames: Sequence[Array], people: Sequence[Array], points: Sequence[Array]) -> Appearance:
-    """Learn the colours of skin, hair, neck, cloth and teeth from some frames of a clip.
+def learn(
+    frames: Sequence[Array],
+    people: Sequence[Array],
+    points: Sequence[Array],
+    mouth: MouthColours,
+    hairs: Sequence[Array] | None = None,
+) -> Appearance:
+    """Learn the colours of skin, hair, neck and cloth from some frames of a clip.
 
     Args:
         frames: `[H, W, 3]` uint8 each.
         people: the person's probability `[H, W]` of each.
         points: the landmarks `[478, 2]` px of each.
+        mouth: what `models.parsing.mouth.learn_mouth` has learnt from them.
+        hairs: the hair's probability `[H, W]` of each, where a network gives it.
     """
-    mouth = learn_mouth(frames, points)
     seeds = [_seeds(frame, person, p) for frame, person, p in zip(frames, people, points, strict=True)]
-    appearance = Appearance(_densities(frames, seeds), mouth)
-    for frame, person, p, seed in zip(frames, people, points, seeds, strict=True):
-        _drop_long_hair(seed, person, p, appearance.scores(frame))
-    _drop_strange_necks(frames, seeds)
+    if hairs is None:
+        appearance = Appearance(_densities(frames, seeds), mouth)
+        for frame, person, p, seed in zip(frames, people, points, seeds, strict=True):
+            _drop_long_hair(seed, person, p, appearance.scores(frame))
+    else:
+        for seed, person, hair, p in zip(seeds, people, hairs, points, strict=True):
+            _seed_around_hair(seed, person, hair, p)
+    _tell_necks_by_tint(frames, seeds)
     appearance = Appearance(_densities(frames, seeds), mouth)
     # Once more from the labels that this gives: the seeds are small and miss lights and shadows.
-    found = [label_frame(f, person, p, appearance) for f, person, p in zip(frames, people, points, strict=True)]
+    given = zip(frames, people, points, hairs or [None] * len(frames), strict=True)
+    found = [label_frame(frame, person, p, appearance, hair=hair) for frame, person, p, hair in given]
     return Appearance(_densities(frames, found), mouth)
 
 
-def label_frame(frame: Array, person: Array, points: Array, appearance: Appearance, face_is_seen: bool = True) -> Array:
+def label_frame(
+    frame: Array,
+    person: Array,
+    points: Array,
+    appearance: Appearance,
+    face_is_seen: bool = True,
+    hair: Array | None = None,
+) -> Array:
     """Label one frame.
 
     Args:
@@ -65,6 +86,7 @@ def label_frame(frame: Array, person: Array, points: Array, appearance: Appearan
         points: landmarks `[478, 2]` px; those of another frame when the face is not seen.
         appearance: of the clip.
         face_is_seen: whether the landmarks are this frame's, so that the features can be drawn.
+        hair: probability `[H, W]`, where a network gives it.
 
     Returns:
         uint8 `[H, W]` of models.parsing.labels.
@@ -73,9 +95,12 @@ def label_frame(frame: Array, person: Array, points: Array, appearance: Appearan
     face = FaceFrame.of(points)
     oval = face_oval(points, height, width)
     inside = cv2.distanceTransform(oval.astype(np.uint8), cv2.DIST_L2, 3) / face.iod
+    if hair is not None:
+        # Where the person's network wavers is hair, or none of the person.
+        person = np.where((hair > 0.5) & (person > 0.3), np.maximum(person, hair), 2 * person - 1)
     is_person = _person(person, inside, face.iod) if face_is_seen else _person(person, np.zeros_like(inside), face.iod)
     blur = max(0.8, 0.015 * face.iod)
-    scores = cv2.GaussianBlur(appearance.scores(frame), (0, 0), blur) - _penalties(face, oval, inside)
+    scores = cv2.GaussianBlur(appearance.scores(frame), (0, 0), blur) - _penalties(face, oval, inside, hair)
     result = np.array(PARTS, np.uint8)[np.argmax(scores, axis=2)]
     _connect(result, is_person, oval, scores, face)
     result[~is_person] = L.BACKGROUND
@@ -148,8 +173,19 @@ def _drop_long_hair(seeds: Array, person: Array, points: Array, scores: Array) -
     seeds[(seeds == L.CLOTH) & np.isin(pieces, crown[crown > 0])] = L.BACKGROUND
 
 
-def _drop_strange_necks(frames: Sequence[Array], seeds: Sequence[Array]) -> None:
-    """Unlabel neck seeds that do not have the tint of the face: a shirt or a scarf under the chin.
+def _seed_around_hair(seeds: Array, person: Array, hair: Array, points: Array) -> None:
+    """Take hair's seeds from the network. What of the person is left below the chin is neck or cloth: unsure as yet."""
+    face = FaceFrame.of(points)
+    across, down = face.coordinates(*person.shape)
+    sure = (person > 0.8) & (hair < 0.05)
+    seeds[(hair > 0.2) | (seeds == L.HAIR)] = L.BACKGROUND
+    seeds[(hair > 0.9) & (person > 0.8)] = L.HAIR
+    seeds[sure & (down > face.chin + 0.08) & (seeds == L.BACKGROUND)] = UNSURE
+    seeds[(seeds == UNSURE) & (np.abs(across) < 0.4) & (down < face.chin + 0.6)] = L.NECK
+
+
+def _tell_necks_by_tint(frames: Sequence[Array], seeds: Sequence[Array]) -> None:
+    """Unlabel neck seeds that do not have the tint of the face: a shirt or a scarf under the chin; that is cloth.
 
     Tint, not lightness, because the chin throws a shadow on the neck.
     """
@@ -160,10 +196,13 @@ def _drop_strange_necks(frames: Sequence[Array], seeds: Sequence[Array]) -> None
     middle = np.median(skin, axis=0)
     reach = 3 * np.median(np.abs(skin - middle), axis=0).mean() + 8
     for tint, seed in zip(tints, seeds, strict=True):
-        seed[(seed == L.NECK) & (np.linalg.norm(tint - middle, axis=2) > reach)] = L.BACKGROUND
+        strange = np.linalg.norm(tint - middle, axis=2) > reach
+        seed[(seed == L.NECK) & strange] = L.BACKGROUND
+        seed[(seed == UNSURE) & strange] = L.CLOTH
+        seed[seed == UNSURE] = L.BACKGROUND
 
 
-def _penalties(face: FaceFrame, oval: Array, inside: Array) -> Array:
+def _penalties(face: FaceFrame, oval: Array, inside: Array, seen_hair: Array | None) -> Array:
     """Return how unlikely each part is at each place, in units of log likelihood, float32 `[H, W, len(PARTS)]`."""
     height, width = oval.shape
     across, down = face.coordinates(height, width)
@@ -173,9 +212,13 @@ def _penalties(face: FaceFrame, oval: Array, inside: Array) -> Array:
     below_chin = np.maximum(down - face.chin, 0)
     # Skin outside the oval: ears beside it, the forehead above it.
     skin = np.where(above, 8 * np.maximum(outside - 0.22, 0), 4 + 20 * outside)
-    # A fringe hangs into the oval from above and from the sides; hair-coloured skin further in is shade or a beard.
-    fringe = 1.5 + 10 * inside + 8 * np.clip((down - 0.2) / 0.2, 0, 1)
-    hair = np.where(oval, fringe, np.where(above, 0, 1 + 2 * below_chin + 5 * np.clip((0.55 - side) / 0.2, 0, 1)))
+    if seen_hair is None:
+        # A fringe hangs into the oval from above and from the sides; hair-coloured skin further in is shade or a beard.
+        fringe = 1.5 + 10 * inside + 8 * np.clip((down - 0.2) / 0.2, 0, 1)
+        hair = np.where(oval, fringe, np.where(above, 0, 1 + 2 * below_chin + 5 * np.clip((0.55 - side) / 0.2, 0, 1)))
+    else:
+        known = np.clip(seen_hair, 1e-4, 1 - 1e-4)
+        hair = HAIR_TRUST * np.log((1 - known) / known)
     neck = np.where(above | oval, NEVER, 6 * np.maximum(side - 0.6, 0) + 3 * np.maximum(below_chin - 0.7, 0))
     cloth = np.where(above | oval, NEVER, 8 * np.maximum(face.chin + 0.1 - down, 0))
     return np.stack([np.where(oval, 0, skin), hair, neck, cloth], axis=2).astype(np.float32)
@@ -205,10 +248,25 @@ def _connect(result: Array, is_person: Array, oval: Array, scores: Array, face: 
     # Hair comes after whatever may turn into hair, and nothing after it may.
     crown = ~oval & (down < 0) & is_person
     _demote(result, is_person, L.HAIR, crown, scores, (L.SKIN, L.NECK, L.CLOTH))
+    _drop_shadows(result, scores, face)
     _drop_strands(result, is_person, scores, face)
     under_chin = (np.abs(across) < 0.5) & (down < face.chin + 0.3)
     _demote(result, is_person, L.NECK, under_chin, scores, (L.CLOTH,))
     _demote(result, is_person, L.CLOTH, np.ones_like(oval), scores, (L.NECK,), (0.25 * face.iod) ** 2)
+
+
+def _drop_shadows(result: Array, scores: Array, face: FaceFrame) -> None:
+    """Give hair below the chin that is thinner than two fingers to neck or cloth: it is the shadow beside a collar."""
+    _, down = face.coordinates(*result.shape)
+    low = (result == L.HAIR) & (down > face.chin - FINGER)
+    if not low.any():
+        return
+    broad = np.ones((round(2 * FINGER * face.iod) | 1,) * 2, np.uint8)
+    hair = (result == L.HAIR).astype(np.uint8)
+    kept = cv2.dilate(cv2.morphologyEx(hair, cv2.MORPH_OPEN, broad), np.ones((5, 5), np.uint8))
+    shadow = low & (kept == 0)
+    columns = [PARTS.index(L.NECK), PARTS.index(L.CLOTH)]
+    result[shadow] = np.array([L.NECK, L.CLOTH], np.uint8)[np.argmax(scores[shadow][:, columns], axis=1)]
 
 
 def _drop_strands(result: Array, is_person: Array, scores: Array, face: FaceFrame) -> None:
@@ -239,10 +297,13 @@ def _demote(
     others: tuple[int, ...],
     smallest: float = 0.0,
 ) -> None:
-    """Give pieces of `part` that do not touch `anchor`, or have fewer than `smallest` pixels, their next best label."""
+    """Give pieces of `part` that do not touch `anchor`, or have fewer than `smallest` pixels, the best of `others`."""
     own = (result == part) & is_person
     _, pieces, statistics, _ = cv2.connectedComponentsWithStats(own.astype(np.uint8), connectivity=4)
     keep = statistics[:, cv2.CC_STAT_AREA] >= smallest
+    # A piece that the picture's border cuts is larger than it looks.
+    left, top, wide, high = statistics[:, :4].T
+    keep |= (left == 0) | (top == 0) | (left + wide == result.shape[1]) | (top + high == result.shape[0])
     touching = np.zeros_like(keep)
     touching[np.unique(pieces[anchor & own])] = True
     lost = own & ~(keep & touching)[pieces]

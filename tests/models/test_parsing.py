@@ -8,7 +8,7 @@ from models.errors import UsageError
 from models.heads.mediapipe_points import BROW_RINGS, EYE_RINGS, LIP_RING_INNER, LIP_RING_OUTER, OVAL
 from models.parsing import labels as L
 from models.parsing.geometry import FaceFrame, coverage, face_oval, polygon
-from models.parsing.mouth import toothness
+from models.parsing.mouth import learn_mouth, toothness
 from models.parsing.regions import choose_frames, label_frame, learn, without_flicker
 from models.parsing.segmentation import ColourSegmenter, steady
 
@@ -84,7 +84,7 @@ def found(clip):
     frames, points = [c[0] for c in clip], [c[2] for c in clip]
     segmenter = ColourSegmenter(frames[:4], points[:4])
     people = [segmenter.probability(f, p) for f, p in zip(frames, points, strict=True)]
-    appearance = learn(frames, people, points)
+    appearance = learn(frames, people, points, learn_mouth(frames, points))
     return [label_frame(f, w, p, appearance) for f, w, p in zip(frames, people, points, strict=True)]
 
 
@@ -119,7 +119,7 @@ def test_no_thin_piece_of_neck_climbs_along_the_face(clip):
         frame[((rim & (rows > y + 4) & (rows < y + 30)) | curl) & (true == L.BACKGROUND)] = COLOURS[L.NECK]
     segmenter = ColourSegmenter(frames[:4], points[:4])
     people = [segmenter.probability(f, p) for f, p in zip(frames, points, strict=True)]
-    appearance = learn(frames, people, points)
+    appearance = learn(frames, people, points, learn_mouth(frames, points))
     for frame, person, p in zip(frames, people, points, strict=True):
         labels = label_frame(frame, person, p, appearance)
         y = p[list(OVAL)].mean(0)[1]
@@ -130,10 +130,65 @@ def test_a_frame_without_a_face_has_a_person_but_no_features(clip):
     frames, points = [c[0] for c in clip], [c[2] for c in clip]
     segmenter = ColourSegmenter(frames[:4], points[:4])
     people = [segmenter.probability(f, p) for f, p in zip(frames, points, strict=True)]
-    appearance = learn(frames, people, points)
+    appearance = learn(frames, people, points, learn_mouth(frames, points))
     labels = label_frame(frames[0], segmenter.probability(frames[0], None), points[1], appearance, face_is_seen=False)
     assert not L.select(labels, (L.EYES, L.LIPS, L.BROWS, L.TEETH, L.MOUTH)).any()
     assert L.intersection_over_union(labels > 0, clip[0][1] > 0) > 0.9
+
+
+def labels_with_known_hair(clip, paint):
+    """Labels of the first frames when person and hair are known; `paint` changes frame, true labels and hair."""
+    frames, people, hairs, points = [], [], [], []
+    for frame, true, p in clip[:4]:
+        frame, true, hair = frame.copy(), true.copy(), (true == L.HAIR).astype(np.float32)
+        paint(frame, true, hair, p[list(OVAL)].mean(0))
+        frames.append(frame)
+        people.append((true > 0).astype(np.float32))
+        hairs.append(hair)
+        points.append(p)
+    appearance = learn(frames, people, points, learn_mouth(frames, points), hairs)
+    given = zip(frames, people, points, hairs, strict=True)
+    return np.stack([label_frame(f, person, p, appearance, hair=hair) for f, person, p, hair in given])
+
+
+def test_long_hair_of_the_colour_of_cloth_is_hair_where_a_network_sees_it(clip):
+    truths = []
+
+    def paint(frame, true, hair, middle):
+        columns = np.abs(np.arange(SIZE)[None] + 0.5 - middle[0])
+        rows = np.arange(SIZE)[:, None] + 0.5
+        long = (columns > 29) & (columns < 48) & (rows > middle[1] - 10)
+        frame[long], true[long], hair[long] = frame[true == L.CLOTH].mean(0), L.HAIR, 1
+        truths.append(true == L.HAIR)
+
+    found = labels_with_known_hair(clip, paint) == L.HAIR
+    assert L.intersection_over_union(found, np.stack(truths)) > 0.95
+
+
+def test_a_neck_in_the_light_is_a_neck(clip):
+    truths = []
+
+    def paint(frame, true, hair, middle):
+        # Twice as light as the face, with its tint: a colour that neither the face nor the shaded neck has.
+        lit = (true == L.NECK) & (np.arange(SIZE)[:, None] > middle[1] + 44)
+        frame[lit] = np.array([255, 214, 186], np.uint8)
+        truths.append(true == L.NECK)
+
+    found = labels_with_known_hair(clip, paint) == L.NECK
+    assert L.intersection_over_union(found, np.stack(truths)) > 0.85
+
+
+def test_the_shadow_beside_a_collar_is_no_hair(clip):
+    shadows = []
+
+    def paint(frame, true, hair, middle):
+        columns = np.arange(SIZE)[None] + 0.5 - middle[0]
+        shadow = (np.abs(columns - 17) < 2) & (np.arange(SIZE)[:, None] > middle[1] + 40)
+        frame[shadow], true[shadow], hair[shadow] = (60, 40, 30), L.CLOTH, 0.9
+        shadows.append(shadow)
+
+    found = labels_with_known_hair(clip, paint)
+    assert not (found == L.HAIR)[np.stack(shadows)].any()
 
 
 def test_teeth_need_a_light_part_inside_the_mouth(clip):
@@ -142,9 +197,7 @@ def test_teeth_need_a_light_part_inside_the_mouth(clip):
         painted = frame.copy()
         painted[true == L.TEETH] = COLOURS[L.MOUTH]
         dark.append((painted, points))
-    people = [(c[1] > 0).astype(np.float32) for c in clip]
-    appearance = learn([d[0] for d in dark], people, [d[1] for d in dark])
-    assert appearance.mouth.tooth == float("inf")
+    assert learn_mouth([d[0] for d in dark], [d[1] for d in dark]).tooth == float("inf")
 
 
 def test_toothness_prefers_light_and_colourless():

@@ -192,3 +192,5 @@ def test_shared_teeth_are_the_masks_of_the_original():
     face, mouth = L.select(labels, L.FACE), labels == L.MOUTH
     np.testing.assert_array_equal(L.head(found), face ^ teeth)
     np.testing.assert_array_equal(L.inside_mouth(found), mouth | teeth)
+    # Where both claim a pixel, its colour is the mouth's.
+    np.testing.assert_array_equal(L.select(found, L.HEAD_ALONE), L.head(found) & ~L.inside_mouth(found))
