@@ -160,7 +160,7 @@ def run(
     if dry_run:
         from flows.graph import read_plan
 
-        _show_plan(read_plan(places.root, speakers or (), extractor or ()), json)
+        console.show_plan(read_plan(places.root, speakers or (), extractor or ()), json)
         return
     outcome = start.run(places, speakers or (), extractor or (), jobs)
     if json:
@@ -173,20 +173,6 @@ def run(
             _show_results(places)
     if outcome["exit_code"]:
         raise typer.Exit(outcome["exit_code"])
-
-
-def _show_plan(plan: Any, json: bool) -> None:
-    from flows import console
-
-    rows = [
-        {"name": item.name, "stage": item.stage, **vars(item.keys), "changed": item.changed, "needs": list(item.needs)}
-        for item in plan.items
-    ]
-    if json:
-        console.show_json(rows)
-        return
-    console.show_rows([(row["name"], "to do" if row["changed"] else "cached") for row in rows], ["stage", "state"])
-    console.say(f"{sum(row['changed'] for row in rows)} of {len(rows)} stages to do")
 
 
 @app.command()
@@ -373,14 +359,9 @@ def metrics(
     if json:
         console.show_json(rows)
         return
-    cells = [["" if row[head] is None else _number(row[head]) for head in ROW_KEYS] for row in rows]
-    console.show_rows(cells, ROW_KEYS)
+    console.show_rows([[console.short(row[head]) for head in ROW_KEYS] for row in rows], ROW_KEYS)
     if not rows:
         console.complain("nothing has been measured yet: gausstalk run   (or dvc repro)")
-
-
-def _number(value: object) -> object:
-    return f"{value:.4g}" if isinstance(value, float) else value
 
 
 @app.command()

@@ -41,6 +41,24 @@ def _styled(text: str) -> str:
     return f"[{colour}]{text}[/{colour}]" if colour else escape(text)
 
 
+def show_plan(plan: Any, json: bool) -> None:
+    """Show what a run would do."""
+    rows = [
+        {"name": item.name, "stage": item.stage, **vars(item.keys), "changed": item.changed, "needs": list(item.needs)}
+        for item in plan.items
+    ]
+    if json:
+        show_json(rows)
+        return
+    show_rows([(row["name"], "to do" if row["changed"] else "cached") for row in rows], ["stage", "state"])
+    say(f"{sum(row['changed'] for row in rows)} of {len(rows)} stages to do")
+
+
+def short(value: object) -> object:
+    """Return what stands in a cell: numbers with four digits, nothing for None."""
+    return "" if value is None else f"{value:.4g}" if isinstance(value, float) else value
+
+
 def say(text: str) -> None:
     """Write a line for a person to stdout."""
     sys.stdout.write(text + "\n")
