@@ -24,7 +24,8 @@ def run(context: Context[AudioParams]) -> AudioFeatures:
     path = context.places.raw_drive(str(context.keys.drive)) / drive.source
     sound = read_sound(path, SAMPLE_RATE, max_seconds=MAX_SECONDS)
     if len(sound) < SHORTEST_S * SAMPLE_RATE:
-        raise InputError(f"{path}: {len(sound) / SAMPLE_RATE:.2f} s of sound", "nothing can be said in that time")
+        said = f"{path}: {len(sound) / SAMPLE_RATE:.2f} s of sound"
+        raise InputError(said, "nothing can be said in that time", "use a longer recording")
     frame_count = round(len(sound) / SAMPLE_RATE * FPS)
     return extract(sound, SAMPLE_RATE, frame_count, str(context.keys.extractor), context.params, context.places)
 

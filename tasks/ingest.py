@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ from tasks.progress import Progress
 from tasks.sources import Crop, centre_crop, face_boxes, face_crop, is_square, source_path
 from tasks.stage import Context, Stage, main
 from tasks.waveform import framed_waveforms
+
+log = logging.getLogger("gausstalk")
 
 
 class IngestParams(Params):
@@ -98,6 +101,8 @@ def run(context: Context[IngestParams]) -> Clip:
         sources=sources,
         fitness=fitness(statistics, sound, SAMPLE_RATE, FPS, cuts, sources, size),
     )
+    for verdict in clip.fitness["verdicts"]:
+        log.warning("ingest %s: %s", name, verdict)
     _preview(clip, context.preview, mark_of(speaker.basis))
     return clip
 
@@ -132,7 +137,7 @@ def _crops(
         from models.landmarks.mediapipe import face_finder
 
         alike = [(other.path, other.seconds) for other in infos if (other.width, other.height) == shape]
-        with face_finder(find_asset(places, "face_landmarker")) as finder:
+        with face_finder(find_asset(places, "face_landmarker"), faces=2) as finder:
             boxes = face_boxes(alike, finder.find)
         if len(boxes):
             crops[shape] = face_crop(boxes, *shape, margin)

@@ -17,11 +17,10 @@ from tasks.assets import find_asset
 from tasks.params import Params
 from tasks.people import mark_of
 from tasks.progress import Progress
-from tasks.sources import clip_pictures
+from tasks.sources import clip_pictures, two_faces
 from tasks.stage import Context, Stage, main
 
 SECOND_FACE_EVERY = 12  # frames: about twice a second
-SAME_FACE = 0.5  # of the eye distance: detections nearer than this are one face
 
 
 class LandmarkParams(Params):
@@ -73,7 +72,7 @@ def _from_pictures(clip: Clip, context: Context[LandmarkParams]) -> Landmarks:
             if face is not None:
                 points[t] = face.points * (size / image.shape[0])
                 scores[t], names = face.scores, face.names
-            if t % SECOND_FACE_EVERY == 0 and _two_faces(finder.find(image)):
+            if t % SECOND_FACE_EVERY == 0 and two_faces(finder.find(image)):
                 second_faces.append(t)
             progress.update()
     progress.finish()
@@ -138,15 +137,6 @@ def _landmarks(
             "cannot agree better than that"
         ]
     return Landmarks(source, points, present, valid, blendshapes, names, cuts, quality)
-
-
-def _two_faces(faces: list[Any]) -> bool:
-    """Return whether the detections are of two different faces."""
-    if len(faces) < 2:
-        return False
-    one, other = faces[0].points, faces[1].points
-    eye_distance = float(np.linalg.norm(one[EYE_OUTER_RIGHT] - one[EYE_OUTER_LEFT]))
-    return float(np.linalg.norm(one.mean(0) - other.mean(0))) > SAME_FACE * eye_distance
 
 
 def _gaps(valid: np.ndarray) -> Iterator[tuple[int, int]]:

@@ -248,7 +248,7 @@ def _sound_pieces(path: Path, sample_rate: int, max_seconds: float) -> list[tupl
         if not container.streams.audio:
             raise InputError(
                 f"{path}: there is no sound in it",
-                "a talking head is learnt from picture and sound together",
+                "lips are learnt from sound and driven by it",
                 "use a recording with sound",
             )
         stream = container.streams.audio[0]

@@ -56,7 +56,8 @@ def probe(path: Path) -> MediaInfo:
 def opened(path: Path) -> av.container.InputContainer:
     """Open a file for reading, from disk only and as one of the known containers."""
     if not path.is_file():
-        raise InputError(f"{path}: no such file", "", "put the recording there, or correct the record's sources")
+        what = "it is a folder, not a recording" if path.is_dir() else "no such file"
+        raise InputError(f"{path}: {what}", "a video or sound file is read from there", "check the path and the name")
     if path.stat().st_size == 0:
         raise InputError(f"{path}: the file is empty", "0 bytes", "copy the recording again")
     options = {"format_whitelist": CONTAINERS, "protocol_whitelist": "file"}

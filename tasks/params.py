@@ -43,20 +43,24 @@ def read_yaml(path: Path) -> dict[str, Any]:
         UsageError: it is missing, too large, not YAML, or not a mapping.
     """
     if not path.is_file():
-        raise UsageError(f"{path}: no such file")
+        what = "it is a folder" if path.is_dir() else "no such file"
+        raise UsageError(f"{path}: {what}", "a YAML file is read from there", "check the path")
     if path.stat().st_size > MAX_BYTES:
         raise UsageError(f"{path}: {path.stat().st_size} bytes", f"a record is at most {MAX_BYTES} bytes")
     text = path.read_text(encoding="utf-8", errors="strict") if _is_text(path) else None
     if text is None:
-        raise UsageError(f"{path}: not a text file")
+        raise UsageError(
+            f"{path}: not a text file", "it holds bytes that are not UTF-8", "write YAML: one 'key: value' a line"
+        )
     try:
         if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=yaml.SafeLoader)):
             raise UsageError(f"{path}: aliases (*name) are not allowed here")
         data = yaml.load(text, Loader=_UniqueKeyLoader)  # noqa: S506 - a SafeLoader
     except yaml.YAMLError as error:
-        raise UsageError(f"{path}: not valid YAML", str(error)) from error
+        raise UsageError(f"{path}: not valid YAML", str(error), "correct that line") from error
     if not isinstance(data, dict):
-        raise UsageError(f"{path}: a {type(data).__name__}, not a mapping")
+        why = "it is empty" if data is None else f"it holds a {type(data).__name__}"
+        raise UsageError(f"{path}: no keys in it", why, "write one 'key: value' a line")
     return data
 
 
@@ -86,7 +90,9 @@ def validate(model: type[AnyParams], data: Any, where: str) -> AnyParams:
             raise UsageError(
                 f"{where}: unknown key {place!r}", "a key that nothing reads would be ignored", fix
             ) from error
-        raise UsageError(f"{where}: {place}: {problem['msg']}", f"the value is {problem.get('input')!r}") from error
+        raise UsageError(
+            f"{where}: {place}: {problem['msg']}", f"the value is {problem.get('input')!r}", f"correct {place}"
+        ) from error
 
 
 def _known_keys(model: type[BaseModel], place: tuple[int | str, ...]) -> list[str]:

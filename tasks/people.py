@@ -116,7 +116,10 @@ def mark_of(*bases: Basis) -> str:
 def _read(path: Path, what: str, name: str) -> dict[str, object]:
     if not path.is_file():
         known = sorted(other.stem for other in path.parent.glob("*.yaml"))
+        rest = "VIDEO --consent FILE" if what == "speaker" else "AUDIO --language CODE --basis BASIS"
         raise UsageError(
-            f"no {what} {name!r}", f"known: {', '.join(known) or 'none'}", f"gausstalk add-{what} {name} FILE"
+            f"no {what} {name!r}",
+            f"known: {', '.join(known) or 'none'}",
+            f"gausstalk add-{what} {name} {rest}; or take {name} out of params.yaml",
         )
     return read_yaml(path)

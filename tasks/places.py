@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,10 +21,13 @@ def check_name(name: str, what: str = "speaker") -> str:
         UsageError: otherwise; the message states the rule.
     """
     if not NAME.fullmatch(name) or name in RESERVED:
+        shown = name if len(name) <= 60 else f"{name[:57]}..."
+        plain = unicodedata.normalize("NFKD", name.lower()).encode("ascii", "ignore").decode()
+        close = re.sub("[^a-z0-9_]", "_", plain).strip("_")[:47] or "alice"
         raise UsageError(
-            f"{name!r} cannot name a {what}",
+            f"{shown!r} cannot name a {what}",
             "names are 1 to 48 of a-z, 0-9 and _, start with a letter or digit, and are not 'drives' or 'speakers'",
-            f"choose another name, for example {re.sub('[^a-z0-9_]', '_', name.lower())[:48].strip('_') or 'alice'!r}",
+            f"choose another name, for example {close + '1' if close in RESERVED else close!r}",
         )
     return name
 

@@ -24,6 +24,7 @@ from tasks.people import Basis, Consent, Drive, Research, Speaker, check_basis
 from tasks.places import Places, check_name
 
 Gender = Literal["female", "male", "unstated"]
+SHORTEST_S = 0.2  # of a drive
 log = logging.getLogger("gausstalk")
 
 
@@ -109,10 +110,15 @@ def add_speaker(
     check_name(name)
     _check_free(places, "speaker", name, places.speaker_record(name), places.raw_speaker(name), replace)
     basis, consent, research, note = read_consent(consent_file)
+    seen: dict[str, Path] = {}
     for video in videos:
         info = probe(video)
         if not info.has_sound:
             raise InputError(f"{video}: no sound", "a head learns its lips from the voice", "use a video with sound")
+        first = seen.setdefault(sha256_of(video), video)
+        if first is not video:
+            why = f"it is {first} once more; a head would be tested on pictures that it was trained on"
+            raise InputError(f"{video}: given twice", why, "name every recording once")
     files = {f"{number:02d}{video.suffix.lower()}": video for number, video in enumerate(videos, 1)}
     record = validate(
         Speaker,
@@ -152,11 +158,15 @@ def add_drive(
         InputError: the sound cannot be used.
         MachineError: there is no room for a copy.
     """
-    from tasks.media import read_sound
+    from tasks.media import SAMPLE_RATE, read_sound
 
     check_name(name, "drive")
     _check_free(places, "drive", name, places.drive_record(name), places.raw_drive(name), replace)
-    read_sound(sound)
+    heard = len(read_sound(sound)) / SAMPLE_RATE
+    if heard < SHORTEST_S:
+        raise InputError(
+            f"{sound}: {heard:.2f} s of sound", "nothing can be said in that time", "use a longer recording"
+        )
     file = f"speech{sound.suffix.lower()}"
     content = {
         "name": name,
@@ -174,7 +184,8 @@ def _check_free(places: Places, what: str, name: str, record: Path, raw: Path, r
     graph = places.root / "dvc.yaml"
     made = f"- {raw.relative_to(places.root).as_posix()}"
     if graph.is_file() and any(line.strip() == made for line in graph.read_text(encoding="utf-8").splitlines()):
-        raise UsageError(f"the {what} {name!r} is made by a stage of dvc.yaml", "its files would be overwritten again")
+        why = "its files would be overwritten again"
+        raise UsageError(f"the {what} {name!r} is made by a stage of dvc.yaml", why, "choose another name")
     if not replace and (record.exists() or raw.exists()):
         raise UsageError(
             f"the {what} {name!r} is there already",

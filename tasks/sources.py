@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from models.errors import InputError
+from models.heads.mediapipe_points import EYE_OUTER_LEFT, EYE_OUTER_RIGHT
 from models.records import Clip
 from tasks.assets import sha256_of
 from tasks.media import FrameReader, read_frames_near
@@ -19,6 +20,8 @@ from tasks.places import Places
 NEARLY_SQUARE = 1.02
 FACE_CENTRE_DOWN = 0.56  # of the crop's height: hair needs more room above than the chin below
 SAMPLES = 10
+SAME_FACE = 0.5  # of the eye distance: detections nearer than this are one face
+SECOND_FACE_SIZE = 0.5  # of the first one's eye distance: smaller ones are pictures on a wall or people far behind
 
 
 @dataclass(frozen=True)
@@ -73,16 +76,41 @@ def face_boxes(files: Iterable[tuple[Path, float]], find: Callable[[np.ndarray],
 
     Args:
         files: paths with their seconds.
-        find: gives the faces in a picture (`FaceFinder.find`).
+        find: gives the faces in a picture (`FaceFinder.find`), up to two of them.
+
+    Raises:
+        InputError: most of the pictures show two people; the square would show one of them, and both would be heard.
     """
     listed = list(files)
     each = max(1, SAMPLES // len(listed))
-    boxes = []
+    boxes, seconds_with_two = [], []
     for path, seconds in listed:
-        for image in read_frames_near(path, (np.arange(each) + 0.5) / each * seconds):
-            for face in find(image)[:1]:
+        instants = (np.arange(each) + 0.5) / each * seconds
+        for second, image in zip(instants, read_frames_near(path, instants), strict=False):
+            faces = find(image)
+            for face in faces[:1]:
                 boxes.append([*face.points.min(0), *face.points.max(0)])
+            if two_faces(faces) and _eye_distance(faces[1]) > SECOND_FACE_SIZE * _eye_distance(faces[0]):
+                seconds_with_two.append(f"{path.name} {second:.1f} s")
+    if 2 * len(seconds_with_two) > len(boxes):
+        raise InputError(
+            f"{listed[0][0]}: two faces in {len(seconds_with_two)} of {len(boxes)} pictures looked at",
+            f"a second face as large as the first was seen at {', '.join(seconds_with_two[:3])}",
+            "use a recording of one person, or cut the picture so that only one is seen",
+        )
     return np.array(boxes, np.float64).reshape(-1, 4)
+
+
+def two_faces(faces: list[Any]) -> bool:
+    """Return whether the detections are of two different faces."""
+    if len(faces) < 2:
+        return False
+    apart = float(np.linalg.norm(faces[0].points.mean(0) - faces[1].points.mean(0)))
+    return apart > SAME_FACE * _eye_distance(faces[0])
+
+
+def _eye_distance(face: Any) -> float:
+    return float(np.linalg.norm(face.points[EYE_OUTER_RIGHT] - face.points[EYE_OUTER_LEFT]))
 
 
 def source_path(places: Places, speaker: str, file: str) -> Path:

@@ -146,7 +146,8 @@ def execute(
             _publish(private[name], target)
     shutil.rmtree(scratch, ignore_errors=True)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    log.info("%s %s: done in %.1f s, peak memory %.1f GB", stage.name, keys, time.monotonic() - started, peak)
+    item = f"{stage.name} {keys}".strip()
+    log.info("%s: done in %.1f s, peak memory %.1f GB", item, time.monotonic() - started, peak)
     return targets.get("output", places.record(stage.name, keys))
 
 

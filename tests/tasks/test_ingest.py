@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from models.records import TEST, TRAIN, VALIDATION, Clip
 from tasks import ingest
 from tasks.fitness import sound_statistics
 from tasks.places import Keys, Places
-from tasks.sources import clip_pictures, face_crop
+from tasks.sources import clip_pictures, face_boxes, face_crop
 from tasks.stage import execute
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -131,6 +132,26 @@ def test_the_pictures_can_be_had_again_at_their_full_size(places: Places) -> Non
     make_clip(places.raw_speaker("ada") / "a.mp4", size=(160, 160), codec="libx264", seconds=2.8)
     with pytest.raises(InputError, match="changed since"):
         list(clip_pictures(clip, places, 128))
+
+
+@pytest.mark.parametrize(("size", "refused"), [(1.0, True), (0.6, True), (0.3, False)])
+def test_two_people_side_by_side_are_refused_and_pictures_on_a_wall_are_not(
+    tmp_path: Path, size: float, refused: bool
+) -> None:
+    """The square would show one of two people, but the sound has both."""
+    path = make_clip(tmp_path / "two.mp4", seconds=1.0)
+    face = np.random.default_rng(0).uniform(-20, 20, (478, 2))
+
+    def find(_picture: np.ndarray) -> list[SimpleNamespace]:
+        return [SimpleNamespace(points=face + 60), SimpleNamespace(points=size * face + 200)]
+
+    if refused:
+        with pytest.raises(InputError, match="two faces in 10 of 10"):
+            face_boxes([(path, 1.0)], find)
+    else:
+        assert face_boxes([(path, 1.0)], find).shape == (10, 4)
+    # The same face found twice is one face.
+    assert face_boxes([(path, 1.0)], lambda picture: find(picture)[:1] * 2).shape == (10, 4)
 
 
 def test_the_crop_holds_the_face_and_stays_in_the_picture() -> None:

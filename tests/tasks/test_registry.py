@@ -14,9 +14,10 @@ from clips import make_clip
 
 from models.errors import ConsentError, InputError, UsageError
 from tasks import registry
+from tasks.media import write_wav
 from tasks.params import read_yaml
 from tasks.people import load_drive, load_speaker
-from tasks.places import Places
+from tasks.places import Places, check_name
 from tasks.registry import add_drive, add_speaker, with_name
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -53,10 +54,11 @@ def everything(places: Places) -> dict[str, bytes]:
     return {str(path): path.read_bytes() for path in sorted(places.root.rglob("*")) if path.is_file()}
 
 
-def test_a_speaker_is_copied_recorded_and_listed(places: Places, video: Path, consent: Path) -> None:
+def test_a_speaker_is_copied_recorded_and_listed(places: Places, video: Path, consent: Path, tmp_path: Path) -> None:
     before = video.read_bytes()
     text = places.params.read_text()
-    add_speaker(places, "ann", [video, video], consent, "de", "female")
+    other = make_clip(tmp_path / "other.mp4", seconds=0.6)
+    add_speaker(places, "ann", [video, other], consent, "de", "female")
     record = load_speaker(places, "ann")
     assert record.sources == ["01.mp4", "02.mp4"]
     assert (record.basis, record.language, record.gender) == ("consent", "de", "female")
@@ -89,7 +91,7 @@ def test_a_name_that_cannot_be_a_folder_is_refused_with_the_rule(
 
 
 def test_what_is_there_stays_unless_it_is_to_be_replaced(places: Places, video: Path, consent: Path) -> None:
-    add_speaker(places, "ann", [video, video], consent)
+    add_speaker(places, "ann", [video], consent)
     before = everything(places)
     with pytest.raises(UsageError, match="is there already"):
         add_speaker(places, "ann", [video], consent)
@@ -165,7 +167,7 @@ def test_whatever_fails_on_the_way_everything_is_as_before(
     places: Places, video: Path, consent: Path, monkeypatch: pytest.MonkeyPatch, broken: str, replace: bool
 ) -> None:
     if replace:
-        add_speaker(places, "ann", [video, video], consent)
+        add_speaker(places, "ann", [video], consent)
     before = everything(places)
     real = os.replace
 
@@ -189,6 +191,46 @@ def test_a_drive_is_copied_recorded_and_listed(places: Places, video: Path) -> N
     with pytest.raises(InputError):
         add_drive(places, "no", places.params, "en", "synthetic")
     assert not places.drive_record("no").exists()
+
+
+def test_a_recording_given_twice_is_refused(places: Places, video: Path, consent: Path, tmp_path: Path) -> None:
+    """Under another name, too: the end of the clip is what a head is tested on."""
+    again = tmp_path / "again.mp4"
+    shutil.copy(video, again)
+    before = everything(places)
+    with pytest.raises(InputError, match=r"again.mp4: given twice"):
+        add_speaker(places, "ann", [video, again], consent)
+    assert everything(places) == before
+
+
+def test_a_drive_in_which_nothing_can_be_said_is_refused(places: Places, tmp_path: Path) -> None:
+    write_wav(tmp_path / "click.wav", np.zeros(1600, np.int16))
+    with pytest.raises(InputError, match=r"0.10 s of sound"):
+        add_drive(places, "click", tmp_path / "click.wav", "en", "synthetic")
+    assert "click" not in read_yaml(places.params)["drives"]
+
+
+@pytest.mark.parametrize("text", ["", "only words", "- a\n- list\n", "basis: [consent\n", "basis: trust me\n", None])
+def test_every_unusable_consent_file_says_why_and_what_to_do(
+    places: Places, video: Path, tmp_path: Path, text: str | None
+) -> None:
+    path = tmp_path / "consent.yaml"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(UsageError) as error:
+        add_speaker(places, "ann", [video], path)
+    assert error.value.why
+    assert error.value.fix
+
+
+@pytest.mark.parametrize(
+    ("name", "close"), [("Älice", "alice"), ("drives", "drives1"), ("李", "alice"), ("a b", "a_b")]
+)
+def test_a_refused_name_comes_with_one_that_can_be_used(name: str, close: str) -> None:
+    with pytest.raises(UsageError) as error:
+        check_name(name)
+    assert repr(close) in error.value.fix
+    assert check_name(close) == close
 
 
 @pytest.mark.parametrize(
