@@ -102,8 +102,10 @@ def _by_landmarks(
         few = chosen[np.unique(np.linspace(0, len(chosen) - 1, 8).astype(int))]
         segmenter = ColourSegmenter([frames[t] for t in few], [points[t] for t in few])
     else:
-        segmenter = SelfieSegmenter(find_asset(context.places, "selfie_segmentation"), context.threads)
-        hair_segmenter = HairSegmenter(find_asset(context.places, "hair_segmentation"), context.threads)
+        # Labelling takes the other half of the threads meanwhile.
+        half = max(1, context.threads // 2)
+        segmenter = SelfieSegmenter(find_asset(context.places, "selfie_segmentation"), half)
+        hair_segmenter = HairSegmenter(find_asset(context.places, "hair_segmentation"), half)
 
     def masks_of(t: int, face: np.ndarray | None) -> np.ndarray:
         """Return the person's probability, and the hair's where a network gives it, `[1 or 2, H, W]`."""
