@@ -135,7 +135,7 @@ def _known(what: str, wanted: Sequence[str], names: Iterable[str | None]) -> Non
     for name in wanted:
         if name not in known:
             raise UsageError(
-                f"{name!r} is not a {what} of this project",
+                f"no {what} {name!r} in this project",
                 f"params.yaml: {what}s lists {', '.join(known) or 'none'}",
                 f"gausstalk add-speaker {name} VIDEO --consent FILE" if what == "speaker" else f"add it to {what}s",
             )

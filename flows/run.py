@@ -284,4 +284,13 @@ class Conductor:
         return passing and not self.children.stopping
 
 
+def _say_skipped(record: logging.LogRecord) -> bool:
+    """Put plainly what Prefect reports as an error with a number, once for every stage behind one that failed."""
+    if str(record.msg).startswith("Finished in state NotReady"):
+        record.msg, record.args = "skipped: a stage that it needs has failed", ()
+        record.levelno, record.levelname = logging.INFO, "INFO"
+    return True
+
+
 logging.getLogger("prefect.task_runner").setLevel(logging.WARNING)
+logging.getLogger("prefect.task_runs").addFilter(_say_skipped)

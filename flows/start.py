@@ -17,6 +17,7 @@ from flows.processes import Children, is_held, only_one
 from flows.servers import Server, announced, prefect_for_a_run, running_prefect, start_mlflow, start_prefect, wait_for
 from models.errors import MachineError
 from tasks.doctor import wrong_params
+from tasks.people import unknown_people
 from tasks.places import Places
 
 log = logging.getLogger("gausstalk")
@@ -50,7 +51,8 @@ def run(places: Places, speakers: Sequence[str], extractors: Sequence[str], jobs
         interrupt_on_signals()
         try:
             plan = read_plan(places.root, speakers, extractors)
-            for error in wrong_params(places):  # now, not in the stage that would meet it in an hour
+            # Now, not in the stage that would meet it in an hour.
+            for error in [*wrong_params(places), *unknown_people(places)]:
                 raise error
             return _conduct(places, plan, jobs, stages, servers)
         finally:

@@ -108,6 +108,21 @@ def load_drive(places: Places, drive: str) -> Drive:
     return validate(Drive, _read(path, "drive", drive), str(path.relative_to(places.root)))
 
 
+def unknown_people(places: Places) -> list[UsageError]:
+    """Return an error for each speaker and drive of params.yaml that has no record, or none that is valid."""
+    wrong: list[UsageError] = []
+    params = read_yaml(places.params)
+    for key, load in (("speakers", load_speaker), ("drives", load_drive)):
+        for name in params.get(key) or []:
+            try:
+                load(places, str(name))
+            except UsageError as error:
+                wrong.append(error)
+            except ConsentError:
+                continue  # the speaker's own stages refuse it; nobody else has to wait
+    return wrong
+
+
 def mark_of(*bases: Basis) -> str:
     """Return the note that everything made from these people carries visibly, empty if none is needed."""
     return next((MARKS[basis] for basis in bases if MARKS[basis]), "")

@@ -20,6 +20,9 @@ def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Toy:
     (root / "raw").mkdir()
     for name in ("ann", "bob"):
         (root / "raw" / f"{name}.txt").write_text(f"{name} speaks\n")
+        record = root / "data" / "speakers" / f"{name}.yaml"
+        record.parent.mkdir(parents=True, exist_ok=True)
+        record.write_text(f"name: {name}\nbasis: synthetic\nsources: [{name}.txt]\n")
     toy = Toy(root)
     assert toy.dvc("init", "-q", "--no-scm").returncode == 0
     return toy

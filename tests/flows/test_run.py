@@ -1,3 +1,4 @@
+import logging
 import os
 import signal
 import subprocess
@@ -66,6 +67,20 @@ def test_a_failed_stage_is_named_with_its_words_and_the_other_speaker_goes_on(to
         "tables",
     }
     assert "bob" in (toy.root / "data" / "tables.txt").read_text()
+
+
+def test_what_comes_after_a_failure_is_called_skipped(toy: Toy) -> None:
+    lines: list[tuple[str, str]] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: lines.append((record.levelname, record.getMessage()))  # type: ignore[method-assign]
+    toy.control("ingest-bob", "fail 3")
+    logging.getLogger("prefect.task_runs").addHandler(handler)
+    try:
+        conduct(toy, "bob")
+    finally:
+        logging.getLogger("prefect.task_runs").removeHandler(handler)
+    assert ("INFO", "skipped: a stage that it needs has failed") in lines
+    assert not [words for _, words in lines if "NotReady" in words]
 
 
 def test_a_killed_stage_is_tried_once_more(toy: Toy) -> None:

@@ -45,3 +45,12 @@ def test_wrong_params_stop_a_run_before_it_begins(toy: Toy) -> None:
     assert done.returncode == 2
     assert done.stderr.startswith("error: params.yaml: tg_face: unknown key 'stpes'")
     assert not (toy.root / "log").exists()
+
+
+def test_a_speaker_without_a_record_stops_a_run_before_it_begins(toy: Toy) -> None:
+    (toy.root / "data" / "speakers" / "bob.yaml").unlink()
+    done = call(toy, "run")
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: no speaker 'bob'")
+    assert "fix:   gausstalk add-speaker bob VIDEO --consent FILE" in done.stderr
+    assert not (toy.root / "log").exists()
