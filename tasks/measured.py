@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from models.errors import InputError
-from tasks.scores import STATIC, VARIANTS
+from tasks.scores import VARIANTS
 from tasks.tabular import VERDICTS, Cell, Column, Table, number
 
 MAIN = (
@@ -166,8 +166,8 @@ def controls_table(heads: list[Measured]) -> Table:
             if variant in present:
                 cells = (head.cell(metric, region, variant) for metric, region in CONTROLS)
                 table.rows.append([*_keys(head), Cell(variant, VARIANTS[variant]), *cells])
-    if any(STATIC in (row["variant"] for row in head.rows) for head in heads):
-        table.notes.append(f"{STATIC}: {VARIANTS[STATIC]}.")
+    shown = {row["variant"] for head in heads for row in head.rows}
+    table.notes += [f"{variant}: {words}." for variant, words in VARIANTS.items() if variant in shown]
     return table
 
 

@@ -30,12 +30,18 @@ LARGEST_VIDEO = 60_000_000  # bytes; a longer one is named instead of shown
 TYPES = {".jpg": "image/jpeg", ".png": "image/png", ".mp4": "video/mp4"}
 LOOK_FOR = {
     "ingest": "The whole face in every frame, upright and sharp; nothing cut off at chin or hair.",
-    "landmarks": "Points on the lips' edge and the lid rims, also with the mouth wide open and the eyes shut.",
-    "track": "The mesh sits on nose, eyes and jaw and turns with the head; it must not swim.",
-    "parse": "Teeth and mouth apart from the lips, no holes in hair or cheeks, a clean border at the neck.",
-    "layers": "A room without the person, and a torso that goes on behind the head without a seam.",
-    "pose_refine": "Smaller differences after than before, above all at the rim of the head.",
-    "action_units": "Curves that rise with what the frame shows: blinks, brows, smiles.",
+    "landmarks": "Lips (red) on the lips' edge, lids (blue) on their rims, also with the mouth wide open and the eyes "
+    "shut.",
+    "track": "Above, the fitted mesh: it sits on nose, eyes and jaw, turns with the head and does not swim. Below, its "
+    "landmarks (red) on the measured ones (green): green shows where they part; their distance stands above.",
+    "parse": "Skin peach, lips red, teeth white, mouth dark red, hair violet, neck yellow, cloth green; below, what "
+    "counts as the head. No holes in hair or cheeks, a clean border at the neck.",
+    "layers": "A room without the person, and a torso (on chequers) that goes on behind the head without a seam; "
+    "below, both together.",
+    "pose_refine": "What a still face differs from the frame, four times enlarged, before and after: smaller after, "
+    "above all at the rim of the head. Open mouths and closed eyes stay.",
+    "action_units": "Above each frame its number and the three strongest units with their intensity, 0 to 5. The "
+    "curves rise with what the frames show: brows (1, 2, 4), lids (45, 5, 7), lips and jaw (25, 26, 12, 20), gaze.",
     "audio": "Bright columns where there is speech, dark ones in pauses, aligned with the sound.",
 }
 GALLERY = {
@@ -43,6 +49,7 @@ GALLERY = {
     "worst_PSNR_head": "Head, worst by PSNR",
     "worst_LMD_face": "Lip shape, worst by LMD",
 }
+GAP_LINES = {"truth": "truth", "full": "result", "wrong_audio": "result with the wrong sound"}
 
 
 @dataclass
@@ -82,6 +89,7 @@ class Section:
     refused: str = ""
     heads: list[Head] = field(default_factory=list)
     strips: list[Picture] = field(default_factory=list)
+    verdicts: list[str] = field(default_factory=list)  # on the footage, and on the preparation
     quality: Table | None = None  # figures with a bar
     told: Table | None = None  # figures without
 
@@ -94,6 +102,8 @@ def run(context: Context[NoParams]) -> None:
     drives = [Measured(**entry) for entry in content["drives"]]
     names = sorted(path.stem for path in (places.root / "data" / "speakers").glob("*.yaml"))
     sections = [section_of(places, name, heads, drives, content["quality"]) for name in names]
+    for section in sections:
+        section.verdicts = [] if section.refused else content["verdicts"].get(section.key, [])
     tables = [main_table(heads), controls_table(heads), drives_table(drives), absent_table(heads + drives)]
     page = render(sections, [table for table in tables if table.rows], content["definitions"])
     (context.output / PAGE).write_text(page, encoding="utf-8")
@@ -185,9 +195,9 @@ def add_numbers(head: Head, measured: Measured) -> None:
     head.all_reached = bool(measured.bars) and reached == len(measured.bars)
     gaps = dict(measured.curves.get("gaps", {}))
     frames = gaps.pop("frame", [])
-    order = [name for name in ("truth", "full", "wrong_audio") if name in gaps]
-    if frames and order:
-        head.gaps = line_chart({name: gaps[name] for name in order}, frames, "frame of the clip", width=1200)
+    lines = {GAP_LINES[name]: gaps[name] for name in GAP_LINES if name in gaps}
+    if frames and lines:
+        head.gaps = line_chart(lines, frames, "frame of the clip", width=1200)
     for phase in measured.curves.get("training", []):
         curves = phase["curves"]
         lines = {name: values for name, values in sorted(curves.items()) if name != "step"}

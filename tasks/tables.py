@@ -35,6 +35,7 @@ def run(context: Context[NoParams]) -> None:
     drives = [read_measured(path) for path in sorted(base.glob("*/evaluate_drive/*/*/metrics.json"))]
     qualities = sorted(base.glob("*/quality/*.json"))
     quality = [row for path in qualities for row in read_json(path).get("rows", [])]
+    verdicts = {path.parent.parent.name: read_json(path).get("verdicts", []) for path in qualities}
     tables = [
         main_table(heads),
         bars_table(heads),
@@ -55,6 +56,7 @@ def run(context: Context[NoParams]) -> None:
         "heads": [vars(measured) for measured in heads],
         "drives": [vars(measured) for measured in drives],
         "quality": quality,
+        "verdicts": verdicts,
         "definitions": words,
     }
     (context.output / "everything.json").write_text(_json(content), encoding="utf-8")

@@ -138,6 +138,8 @@ def test_videos_numbers_curves_strips_and_failures_are_on_it(page: str, outline:
         "LPIPS",
     ):
         assert words in outline.text
+    assert "ada: only 4 s" in outline.text  # what is wrong with the footage
+    assert "cy: only 4 s" not in outline.text
     assert page.count("<svg") == 2
     assert sum("image/jpeg" in source for source in outline.sources) == 4  # two posters, a strip, a failure
 
