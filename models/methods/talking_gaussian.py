@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from models import losses
 from models.encoders.hashgrid import HashGrid, encode
 from models.errors import InputError
+from models.gaussians.compositing import over
 from models.gaussians.field import GaussianField
 from models.gaussians.rasterize import Raster, rasterize
 from models.gaussians.spherical_harmonics import evaluate_sh
@@ -254,8 +255,7 @@ def compose(face: Raster, mouth: Raster, behind: Tensor) -> Tensor:
     Returns:
         `[H, W, 3]`.
     """
-    within = mouth.image + (1 - mouth.alpha[..., None]) * behind
-    return face.image + (1 - face.alpha[..., None]) * within
+    return over(face.image, face.alpha, over(mouth.image, mouth.alpha, behind))
 
 
 # ------------------------------------------------------------------------------------------------------ losses

@@ -20,7 +20,7 @@ _U = np.uint64  # an unsigned index needs no test for negative values, which wou
 _ZERO, _ONE, _TWO = _f4(0), _f4(1), _f4(2)
 _C1, _C2 = _f4(C1), _f4(C2)
 _W0, _W1, _W2, _W3, _W4, _W5 = (_f4(weight) for weight in window()[: RADIUS + 1].tolist())
-_BAND = 32  # rows; each band blurs ten more than it keeps
+_BAND = 64  # rows; each band blurs ten more than it keeps
 _JIT = {
     "fastmath": {"nsz", "arcp", "contract", "afn", "reassoc"},
     "cache": True,
