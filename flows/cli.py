@@ -15,7 +15,7 @@ from typing import Annotated, Any
 
 import typer
 
-from models.errors import GausstalkError, MachineError, UsageError
+from models.errors import GausstalkError, MachineError, UsageError, of_the_machine
 from tasks.places import Places
 
 INTERRUPTED = 130
@@ -427,6 +427,9 @@ def _guarded() -> int:
             return _fail(error, str(UsageError(words or "no command", "", fix)), UsageError.exit_code)
         if type(error).__name__ == "Abort":  # what older Typers make of one
             return _fail(error, _interrupted(), INTERRUPTED)
+        machine = of_the_machine(error)
+        if machine:
+            return _fail(error, str(machine), machine.exit_code)
         text = GausstalkError(f"{type(error).__name__}: {error}", "this is a fault of gausstalk", "report it with -v")
         return _fail(error, str(text), 1)
 

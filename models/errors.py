@@ -11,6 +11,8 @@ GausstalkError           1   a fault of ours, or one that has no better class
 
 from __future__ import annotations
 
+import errno
+
 
 class GausstalkError(Exception):
     """Base of all errors: `what` happened, `why`, the `fix`, and the process's exit code."""
@@ -61,6 +63,22 @@ class MachineError(GausstalkError):
     """The machine is in the way: disk, memory, a port, a missing device."""
 
     exit_code = 5
+
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
+
+
+def of_the_machine(error: BaseException) -> MachineError | None:
+    """Return what a full disk or a folder that cannot be written means to a user, None for any other error."""
+    number = getattr(error, "errno", None)
+    if number in FULL:
+        return MachineError("the disk is full", str(error), "free some space, then run it again")
+    if number in READ_ONLY:
+        return MachineError(
+            "a file cannot be read or written", str(error), "change its permissions, or use a folder of your own"
+        )
+    return None
 
 
 class BusyError(GausstalkError):

@@ -203,7 +203,7 @@ def _add(
     free = shutil.disk_usage(places.root).free
     if needed > free:
         raise MachineError(
-            f"{needed / 1e6:.0f} MB do not fit on the disk", f"{free / 1e6:.0f} MB are free", "free some space"
+            f"{needed / 1e6:.1f} MB do not fit on the disk", f"{free / 1e6:.1f} MB are free", "free some space"
         )
     text = yaml.safe_dump(
         content.model_dump(mode="json", exclude_defaults=True), sort_keys=False, allow_unicode=True, width=110

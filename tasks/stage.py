@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from models.errors import BusyError, GausstalkError, MachineError, UsageError
+from models.errors import BusyError, GausstalkError, UsageError, of_the_machine
 from models.records import Record
 from models.storage import RECORD_FILE, read_header
 from tasks.closure import closure
@@ -203,9 +203,9 @@ def main(stage: Stage[AnyParams], run: Callable[[Context[AnyParams]], Record | N
         log.error("%s", error)
         sys.exit(error.exit_code)
     except OSError as error:
-        if error.errno not in (28, 122):  # no space, quota
+        failure = of_the_machine(error)
+        if failure is None:
             raise
-        failure = MachineError(f"{stage.name}: the disk is full", str(error), "free some space, then run it again")
         log.error("%s", failure)
         sys.exit(failure.exit_code)
 

@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import subprocess
@@ -5,6 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from flows import cli
 
 ROOT = Path(__file__).resolve().parents[2]
 VERBS = "add-speaker add-drive run say ui fetch doctor bench report metrics publish dag".split()
@@ -141,3 +144,23 @@ def test_doctor_finds_what_is_wrong_with_a_project(project: Path) -> None:
     assert "no stage 'nonsense'" in found["params"]["found"]
     assert "not " + str(project) in found["project"]["found"]  # the code that runs is that of another folder
     assert any(finding["state"] == "fail" and "ann" in finding["found"] for finding in result["findings"])
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "says"),
+    [
+        (errno.ENOSPC, 5, "the disk is full"),
+        (errno.EROFS, 5, "cannot be read or written"),
+        (errno.EACCES, 5, "cannot be read or written"),
+        (errno.EISDIR, 1, "fault of gausstalk"),
+    ],
+)
+def test_a_full_or_locked_disk_is_no_fault_of_gausstalk(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], number: int, code: int, says: str
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number), "/somewhere")
+
+    monkeypatch.setattr(cli, "app", fail)
+    assert cli._guarded() == code
+    assert says in capsys.readouterr().err
