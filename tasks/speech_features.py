@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field
 
-from models.errors import GausstalkError, UsageError
+from models.errors import GausstalkError, MachineError, UsageError
 from models.records import AudioFeatures
 from tasks.assets import find_asset
 from tasks.params import Params
@@ -41,6 +41,7 @@ def extract(
         UsageError: no extractor of that name, or another sample rate than 16 kHz.
         MissingAssetError: the extractor's weights, or a package that it needs, are not on this machine.
         InputError: the weights are damaged.
+        MachineError: a device is asked for that is not there.
     """
     from models.audio import extractor as find_extractor
 
@@ -49,7 +50,16 @@ def extract(
     module, here = find_extractor(extractor), places or Places.here()
     weights = [find_asset(here, name) for name in module.ASSETS]
     window = module.WINDOW if params.window == "auto" else params.window
-    values = module.extract(sound, frame_count, window, weights, os.environ.get("GAUSSTALK_DEVICE", "cpu"))
+    values = module.extract(sound, frame_count, window, weights, _device() if weights else "cpu")
     if values.shape != (frame_count, module.SIZE, window) or not np.isfinite(values).all():
         raise GausstalkError(f"{extractor} gave features of shape {values.shape} or some that are no numbers")
     return AudioFeatures(extractor, module.REVISION, FPS, values, seconds=round(len(sound) / sample_rate, 4))
+
+
+def _device() -> str:
+    import torch
+
+    device = os.environ.get("GAUSSTALK_DEVICE", "cpu")
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise MachineError("no CUDA device here", f"GAUSSTALK_DEVICE is {device}", "unset it to use the CPU")
+    return device

@@ -8,7 +8,7 @@ import pytest
 import torch
 from tiny_speech import deepspeech_graph, deepspeech_layers, small_config, speech_like
 
-from models.errors import InputError, MissingAssetError, UsageError
+from models.errors import InputError, MachineError, MissingAssetError, UsageError
 from models.records import AudioFeatures
 from tasks.assets import candidates, find_asset, read_assets
 from tasks.params import validate
@@ -40,7 +40,7 @@ def test_the_window_is_the_extractors_own_unless_one_is_asked_for(places: Places
         extract(sound, 44100, 25, "logmel", AudioParams(), places)
 
 
-def test_weights_put_into_the_projects_folder_are_used(places: Places) -> None:
+def test_weights_put_into_the_projects_folder_are_used(places: Places, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(MissingAssetError, match="deepspeech"):
         extract(speech_like(1.0), 16000, 25, "deepspeech", AudioParams(), places)
     asset = read_assets(places)["deepspeech"]
@@ -48,6 +48,10 @@ def test_weights_put_into_the_projects_folder_are_used(places: Places) -> None:
     features = extract(speech_like(1.0), 16000, 25, "deepspeech", AudioParams(), places)
     assert features.values.shape == (25, 29, 16)
     assert features.values.std() > 0.1
+    if not torch.cuda.is_available():
+        monkeypatch.setenv("GAUSSTALK_DEVICE", "cuda")
+        with pytest.raises(MachineError, match="CUDA"):
+            extract(speech_like(1.0), 16000, 25, "deepspeech", AudioParams(), places)
 
 
 def test_weights_are_found_in_the_hubs_cache(places: Places, tmp_path: Path) -> None:
