@@ -23,6 +23,7 @@ NEVER = 100.0
 EAR_LOBE = 0.1  # IOD: how far it hangs below the line through the jaw landmarks under the ears
 FINGER = 0.12  # IOD
 HAIR_TRUST = 1.5  # weight of the network's log odds for hair beside the colours
+ROOM_TRUST = 4.0  # the most that the room's colours speak against a person, in log units
 PERSON = 0.6  # probability from which on a pixel is the person's; at 0.5 a rim of the room stays around hair
 
 
@@ -32,10 +33,11 @@ class Appearance:
 
     log_density: Array  # [colours.COUNT, len(PARTS)] float32
     mouth: MouthColours
+    room: Array | None = None  # [colours.COUNT] float32, log density of what is nobody's; None: not known
 
-    def scores(self, frame: Array) -> Array:
-        """Return the log likelihood of each of PARTS for a frame, float32 `[H, W, len(PARTS)]`."""
-        return self.log_density[codes(frame)]
+    def scores(self, coded: Array) -> Array:
+        """Return the log likelihood of each of PARTS for colour bins `[H, W]`, float32 `[H, W, len(PARTS)]`."""
+        return self.log_density[coded]
 
 
 def learn(
@@ -55,19 +57,22 @@ def learn(
         hairs: the hair's probability `[H, W]` of each, where a network gives it.
     """
     seeds = [_seeds(frame, person, p) for frame, person, p in zip(frames, people, points, strict=True)]
+    room: Array | None = None
     if hairs is None:
         appearance = Appearance(_densities(frames, seeds), mouth)
         for frame, person, p, seed in zip(frames, people, points, seeds, strict=True):
-            _drop_long_hair(seed, person, p, appearance.scores(frame))
+            _drop_long_hair(seed, person, p, appearance.scores(codes(frame)))
     else:
         for seed, person, hair, p in zip(seeds, people, hairs, points, strict=True):
             _seed_around_hair(seed, person, hair, p)
+        empty = [(person < 0.05) & (hair < 0.05) for person, hair in zip(people, hairs, strict=True)]
+        room = mixed_log(density([codes(frame) for frame in frames], empty), 0.03)
     _tell_necks_by_tint(frames, seeds)
-    appearance = Appearance(_densities(frames, seeds), mouth)
+    appearance = Appearance(_densities(frames, seeds), mouth, room)
     # Once more from the labels that this gives: the seeds are small and miss lights and shadows.
     given = zip(frames, people, points, hairs or [None] * len(frames), strict=True)
     found = [label_frame(frame, person, p, appearance, hair=hair) for frame, person, p, hair in given]
-    return Appearance(_densities(frames, found), mouth)
+    return Appearance(_densities(frames, found), mouth, room)
 
 
 def label_frame(
@@ -95,12 +100,15 @@ def label_frame(
     face = FaceFrame.of(points)
     oval = face_oval(points, height, width)
     inside = cv2.distanceTransform(oval.astype(np.uint8), cv2.DIST_L2, 3) / face.iod
+    coded = codes(frame)
+    scores = cv2.GaussianBlur(appearance.scores(coded), (0, 0), max(0.8, 0.015 * face.iod))
+    if appearance.room is not None:
+        person = _without_room(person, appearance.room[coded] - scores.max(axis=2))
     if hair is not None:
         # Where the person's network wavers is hair, or none of the person.
         person = np.where((hair > 0.5) & (person > 0.3), np.maximum(person, hair), 2 * person - 1)
     is_person = _person(person, inside, face.iod) if face_is_seen else _person(person, np.zeros_like(inside), face.iod)
-    blur = max(0.8, 0.015 * face.iod)
-    scores = cv2.GaussianBlur(appearance.scores(frame), (0, 0), blur) - _penalties(face, oval, inside, hair)
+    scores -= _penalties(face, oval, inside, hair)
     result = np.array(PARTS, np.uint8)[np.argmax(scores, axis=2)]
     _connect(result, is_person, oval, scores, face)
     result[~is_person] = L.BACKGROUND
@@ -180,7 +188,9 @@ def _seed_around_hair(seeds: Array, person: Array, hair: Array, points: Array) -
     sure = (person > 0.8) & (hair < 0.05)
     seeds[(hair > 0.2) | (seeds == L.HAIR)] = L.BACKGROUND
     seeds[(hair > 0.9) & (person > 0.8)] = L.HAIR
-    seeds[sure & (down > face.chin + 0.08) & (seeds == L.BACKGROUND)] = UNSURE
+    below = sure & (down > face.chin + 0.08)
+    # Bare shoulders are as far out as clothes.
+    seeds[below & ((seeds == L.BACKGROUND) | ((seeds == L.CLOTH) & (np.abs(across) < 1.2)))] = UNSURE
     seeds[(seeds == UNSURE) & (np.abs(across) < 0.4) & (down < face.chin + 0.6)] = L.NECK
 
 
@@ -217,11 +227,20 @@ def _penalties(face: FaceFrame, oval: Array, inside: Array, seen_hair: Array | N
         fringe = 1.5 + 10 * inside + 8 * np.clip((down - 0.2) / 0.2, 0, 1)
         hair = np.where(oval, fringe, np.where(above, 0, 1 + 2 * below_chin + 5 * np.clip((0.55 - side) / 0.2, 0, 1)))
     else:
-        known = np.clip(seen_hair, 1e-4, 1 - 1e-4)
+        known = np.clip(seen_hair, 0.01, 0.99)
         hair = HAIR_TRUST * np.log((1 - known) / known)
     neck = np.where(above | oval, NEVER, 6 * np.maximum(side - 0.6, 0) + 3 * np.maximum(below_chin - 0.7, 0))
     cloth = np.where(above | oval, NEVER, 8 * np.maximum(face.chin + 0.1 - down, 0))
     return np.stack([np.where(oval, 0, skin), hair, neck, cloth], axis=2).astype(np.float32)
+
+
+def _without_room(person: Array, doubt: Array) -> Array:
+    """Lower the person's probability where the colour is the room's rather than any part's: `doubt` in log units.
+
+    Between strands of hair, and between hair and shoulder, the person's network sees the person.
+    """
+    known = np.clip(person, 1e-4, 1 - 1e-4)
+    return 1 / (1 + (1 - known) / known * np.exp(np.clip(doubt, 0, ROOM_TRUST)))
 
 
 def _person(probability: Array, inside: Array, iod: float) -> Array:
@@ -245,12 +264,15 @@ def _connect(result: Array, is_person: Array, oval: Array, scores: Array, face: 
     across, down = face.coordinates(height, width)
     near_face = cv2.dilate(oval.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
     _demote(result, is_person, L.SKIN, near_face, scores, (L.HAIR, L.NECK, L.CLOTH))
+    _drop_shadows(result, scores, face)
     # Hair comes after whatever may turn into hair, and nothing after it may.
     crown = ~oval & (down < 0) & is_person
     _demote(result, is_person, L.HAIR, crown, scores, (L.SKIN, L.NECK, L.CLOTH))
-    _drop_shadows(result, scores, face)
     _drop_strands(result, is_person, scores, face)
-    under_chin = (np.abs(across) < 0.5) & (down < face.chin + 0.3)
+    _drop_crumbs(result, is_person, scores, face)
+    # The knot of a tie has a neck's tint, but a collar lies between it and the chin.
+    around = cv2.dilate(oval.astype(np.uint8), np.ones((round(FINGER * face.iod) | 1,) * 2, np.uint8))
+    under_chin = (np.abs(across) < 0.5) & (around > 0)
     _demote(result, is_person, L.NECK, under_chin, scores, (L.CLOTH,))
     _demote(result, is_person, L.CLOTH, np.ones_like(oval), scores, (L.NECK,), (0.25 * face.iod) ** 2)
 
@@ -261,12 +283,10 @@ def _drop_shadows(result: Array, scores: Array, face: FaceFrame) -> None:
     low = (result == L.HAIR) & (down > face.chin - FINGER)
     if not low.any():
         return
-    broad = np.ones((round(2 * FINGER * face.iod) | 1,) * 2, np.uint8)
+    broad = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (round(2 * FINGER * face.iod) | 1,) * 2)
     hair = (result == L.HAIR).astype(np.uint8)
     kept = cv2.dilate(cv2.morphologyEx(hair, cv2.MORPH_OPEN, broad), np.ones((5, 5), np.uint8))
-    shadow = low & (kept == 0)
-    columns = [PARTS.index(L.NECK), PARTS.index(L.CLOTH)]
-    result[shadow] = np.array([L.NECK, L.CLOTH], np.uint8)[np.argmax(scores[shadow][:, columns], axis=1)]
+    _give(result, low & (kept == 0), scores, (L.NECK, L.CLOTH))
 
 
 def _drop_strands(result: Array, is_person: Array, scores: Array, face: FaceFrame) -> None:
@@ -288,6 +308,21 @@ def _drop_strands(result: Array, is_person: Array, scores: Array, face: FaceFram
     result[strands] = np.where(by_hair & like_hair, L.HAIR, L.SKIN)[strands]
 
 
+def _drop_crumbs(result: Array, is_person: Array, scores: Array, face: FaceFrame) -> None:
+    """Give pieces of the head that have come off it to neck or cloth."""
+    of_head = (((result == L.SKIN) | (result == L.HAIR)) & is_person).astype(np.uint8)
+    _, pieces, statistics, _ = cv2.connectedComponentsWithStats(of_head, connectivity=8)
+    crumbs = statistics[:, cv2.CC_STAT_AREA] < (0.25 * face.iod) ** 2
+    _give(result, crumbs[pieces] & (of_head > 0), scores, (L.NECK, L.CLOTH))
+
+
+def _give(result: Array, where: Array, scores: Array, others: tuple[int, ...]) -> None:
+    """Label pixels as the likeliest of `others`."""
+    if where.any():
+        columns = [PARTS.index(other) for other in others]
+        result[where] = np.array(others, np.uint8)[np.argmax(scores[where][:, columns], axis=1)]
+
+
 def _demote(
     result: Array,
     is_person: Array,
@@ -306,10 +341,7 @@ def _demote(
     keep |= (left == 0) | (top == 0) | (left + wide == result.shape[1]) | (top + high == result.shape[0])
     touching = np.zeros_like(keep)
     touching[np.unique(pieces[anchor & own])] = True
-    lost = own & ~(keep & touching)[pieces]
-    if lost.any():
-        columns = [PARTS.index(other) for other in others]
-        result[lost] = np.array(others, np.uint8)[np.argmax(scores[lost][:, columns], axis=1)]
+    _give(result, own & ~(keep & touching)[pieces], scores, others)
 
 
 def _draw_features(result: Array, frame: Array, points: Array, mouth: MouthColours, is_person: Array) -> None:
