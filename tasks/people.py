@@ -68,7 +68,7 @@ def check_basis(speaker: Speaker, today: datetime.date | None = None) -> None:
     if speaker.basis != "consent":
         return
     today = today or datetime.date.today()
-    fix = f"gausstalk add-speaker {speaker.name} VIDEO --consent FILE, with a consent that is valid today"
+    fix = f"gausstalk add-speaker {speaker.name} VIDEO --consent FILE --replace, with a consent that is valid today"
     if speaker.consent is None:
         raise ConsentError(
             f"{speaker.name}: no consent record", "the basis is 'consent' but nobody's consent is recorded", fix
