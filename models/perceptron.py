@@ -75,7 +75,7 @@ class _Perceive(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         features, first, *rest = ctx.saved_tensors
-        v_features = torch.zeros_like(features) if ctx.needs_input_grad[0] else None
+        v_features: Tensor | None = None
         v_first = torch.empty_like(first, memory_format=torch.contiguous_format)
         v_offsets = first.new_empty(first.shape[:2]) if ctx.needs_input_grad[2] else None
         v_rest = [torch.zeros_like(weight) for weight in rest]
@@ -91,6 +91,6 @@ class _Perceive(torch.autograd.Function):
             torch.mm(upstream, features.t(), out=v_first[index])
             if v_offsets is not None:
                 torch.sum(upstream, 1, out=v_offsets[index])
-            if v_features is not None:
-                v_features.addmm_(weight.t(), upstream)
+            if ctx.needs_input_grad[0]:
+                v_features = weight.t() @ upstream if v_features is None else v_features.addmm_(weight.t(), upstream)
         return v_features, v_first, v_offsets, *v_rest

@@ -13,7 +13,8 @@ from torch import Tensor
 from models.errors import InputError
 from models.gaussians.placing import face_points, head_center, mouth_points, pick_colors
 from models.heads.mediapipe_points import EYE_RINGS, LIP_PAIRS, LIP_POINTS, OVAL
-from models.methods.talking_gaussian import ACTION_UNITS, NEIGHBOURS, Camera, LandmarkBatch
+from models.methods.audio_encoder import NEIGHBOURS
+from models.methods.talking_gaussian import ACTION_UNITS, Camera, LandmarkBatch
 from models.parsing import labels
 from models.records import (
     TRAIN,

@@ -25,6 +25,7 @@ from models.gaussians.compositing import over
 from models.gaussians.field import GaussianField
 from models.gaussians.rasterize import Raster, rasterize
 from models.gaussians.spherical_harmonics import evaluate_sh
+from models.methods.audio_encoder import AUDIO_CODE, AudioEncoder
 from models.methods.talking_gaussian_config import Config, GridLayout
 from models.methods.talking_gaussian_phases import FacePhase, MotionPhase, MouthPhase, StillPhase
 from models.perceptron import Perceptron, perceive
@@ -32,39 +33,10 @@ from models.perceptron import Perceptron, perceive
 ACTION_UNITS = ("AU01", "AU04", "AU05", "AU06", "AU07", "AU45")
 EXPRESSION_SIZE = len(ACTION_UNITS) + 4  # and gaze down, up, right, left
 MIXED_UNITS = 5  # the first ones pass a small network together; blink and gaze go in as they are
-AUDIO_CODE = 32
-NEIGHBOURS = (-4, 3)  # entries of the audio features before and after the frame's own that the encoder sees
 GREEN = (0.0, 1.0, 0.0)  # behind a field while it is trained: no skin is green
 
 
 # --------------------------------------------------------------------------------------------------- networks
-
-
-class AudioEncoder(nn.Module):
-    """Eight neighbouring windows of speech features to one code, by attention over the neighbours."""
-
-    def __init__(self, size: int) -> None:
-        super().__init__()
-        leak = nn.LeakyReLU(0.02)
-        convolutions: list[nn.Module] = []
-        for inputs, outputs in ((size, 32), (32, 32), (32, 64), (64, 64)):
-            convolutions += [nn.Conv1d(inputs, outputs, 3, 2, 1), leak]
-        self.windows = nn.Sequential(*convolutions)
-        self.code = nn.Sequential(nn.Linear(64, 64), leak, nn.Linear(64, AUDIO_CODE))
-        scores: list[nn.Module] = []
-        for inputs, outputs in ((AUDIO_CODE, 16), (16, 8), (8, 4), (4, 2), (2, 1)):
-            scores += [nn.Conv1d(inputs, outputs, 3, 1, 1), leak]
-        self.scores = nn.Sequential(*scores)
-        neighbours = NEIGHBOURS[1] - NEIGHBOURS[0] + 1
-        self.mix = nn.Linear(neighbours, neighbours)
-
-    def forward(self, windows: Tensor) -> Tensor:
-        """Encode `[B, 8, D, W]` windows to `[B, 32]`."""
-        batch, neighbours = windows.shape[:2]
-        # 16 entries shrink to one; a wider window would leave more, which are averaged.
-        codes = self.code(self.windows(windows.flatten(0, 1)).mean(-1)).view(batch, neighbours, AUDIO_CODE)
-        attention = torch.softmax(self.mix(self.scores(codes.transpose(1, 2))[:, 0]), -1)
-        return torch.einsum("bn,bnc->bc", attention, codes)
 
 
 class TriPlane(nn.Module):

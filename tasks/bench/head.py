@@ -14,9 +14,9 @@ from torch import Tensor
 from models import losses
 from models.gaussians.field import GaussianField, inverse_softplus
 from models.gaussians.spherical_harmonics import COLOR_OFFSET, Y0
+from models.methods.audio_encoder import NEIGHBOURS
 from models.methods.talking_gaussian import (
     EXPRESSION_SIZE,
-    NEIGHBOURS,
     Branch,
     Camera,
     Config,

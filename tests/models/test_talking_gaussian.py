@@ -12,9 +12,9 @@ from models.errors import InputError
 from models.gaussians.field import create_field
 from models.gaussians.rasterize import Raster
 from models.methods import talking_gaussian
+from models.methods.audio_encoder import AudioEncoder, Convolution
 from models.methods.talking_gaussian import (
     EXPRESSION_SIZE,
-    AudioEncoder,
     Branch,
     Camera,
     Config,
@@ -62,6 +62,15 @@ def camera(width=48, height=40):
 @pytest.mark.parametrize(("size", "window"), [(80, 16), (29, 16), (1024, 2), (44, 24)])
 def test_the_encoder_takes_every_extractors_windows(size, window):
     assert AudioEncoder(size)(torch.randn(3, 8, size, window)).shape == (3, 32)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("length", [1, 2, 7, 16])
+def test_a_convolution_is_torchs(stride, length):
+    torch.manual_seed(0)
+    convolution, values = Convolution(5, 4, stride), torch.randn(3, 5, length)
+    expected = torch.nn.functional.conv1d(values, convolution.weight, convolution.bias, stride, 1)
+    torch.testing.assert_close(convolution(values), expected)
 
 
 def test_the_encoder_mixes_its_neighbours_without_amplifying_them():
