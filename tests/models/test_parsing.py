@@ -10,7 +10,7 @@ from models.parsing import labels as L
 from models.parsing.geometry import FaceFrame, coverage, face_oval, polygon
 from models.parsing.mouth import learn_mouth, toothness
 from models.parsing.regions import choose_frames, label_frame, learn, without_flicker
-from models.parsing.segmentation import ColourSegmenter, steady
+from models.parsing.segmentation import ColourSegmenter, HairSegmenter, steady
 
 SIZE = 160
 COLOURS = {
@@ -299,3 +299,19 @@ def test_groups_of_labels_overlap_in_shared_teeth_only_and_leave_only_the_backgr
     groups = (*L.HEAD, *L.INSIDE_MOUTH, *L.TORSO)
     assert sorted(groups) == sorted([*range(1, L.COUNT), L.SHARED_TEETH])
     assert len(L.COLOURS) == L.COUNT == len(L.NAMES)
+
+
+@pytest.mark.assets
+def test_the_hair_network_finds_hair_and_does_not_remember_other_frames(assets):
+    import av
+
+    with av.open(str(assets / "video" / "anchor_en_m.mp4")) as container:
+        frame = next(container.decode(video=0)).to_ndarray(format="rgb24")
+    network = HairSegmenter(assets / "weights" / "mediapipe_hair_segmentation.tflite")
+    hair = network.probability(frame)
+    assert hair.shape == frame.shape[:2]
+    rows = np.arange(len(hair)) + 0.5
+    assert 0.02 < (hair > 0.5).mean() < 0.3
+    assert (hair.sum(1) @ rows) / hair.sum() < 0.5 * len(hair)  # above the middle, where a head's hair is
+    network.probability(np.zeros_like(frame))
+    np.testing.assert_array_equal(network.probability(frame), hair)
