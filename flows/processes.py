@@ -93,7 +93,8 @@ class Children:
         with self._lock:
             self.stopping = True
             groups = list(self._living)
-        stop_groups(groups)
+        with _not_interrupted():
+            stop_groups(groups)
 
     def stop_leftovers(self) -> int:
         """End what an earlier run, itself killed, has left running; return how many there were."""
@@ -111,6 +112,22 @@ class Children:
         draft = self.book.with_suffix(".new")
         draft.write_text(json.dumps({str(pid): began for pid, began in self._living.items()}))
         os.replace(draft, self.book)
+
+
+@contextlib.contextmanager
+def _not_interrupted() -> Iterator[None]:
+    """Hold back a second Ctrl-C: breaking off here would leave behind what is just being stopped."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals reach the main thread only
+        return
+    before = {
+        number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def stop_groups(groups: Sequence[int]) -> None:

@@ -1,5 +1,6 @@
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -38,6 +39,19 @@ def test_stopping_reaches_the_children_of_children(tmp_path: Path) -> None:
     assert not psutil.pid_exists(grandchild) or psutil.Process(grandchild).status() == psutil.STATUS_ZOMBIE
     with pytest.raises(InterruptedError):
         children.start([sys.executable, "-c", ""], tmp_path, os.environ, subprocess.DEVNULL)
+
+
+def test_an_impatient_second_interrupt_leaves_nothing_behind(tmp_path: Path) -> None:
+    children = Children(tmp_path / "book.json")
+    process = children.start([sys.executable, "-c", STUBBORN], tmp_path, os.environ, subprocess.PIPE)
+    assert process.stdout is not None
+    grandchild = int(process.stdout.readline())
+    threading.Thread(target=process.wait).start()
+    # The child ignores the first request, so that stopping it is still going on by then.
+    threading.Timer(1.0, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
+    children.stop()
+    assert not psutil.pid_exists(grandchild) or psutil.Process(grandchild).status() == psutil.STATUS_ZOMBIE
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler  # and listens again afterwards
 
 
 def test_lines_arrive_while_the_process_runs(tmp_path: Path) -> None:
