@@ -50,7 +50,7 @@ def _quiet(monkeypatch):
 SHORT = Density(start=8, every=8, capacity=500, growth=0.3)
 PARAMS = {
     "pose_refine": pose_refine.PoseRefineParams(phase=StillPhase(steps=40, points=200, density=SHORT)),
-    "tg_motion": tg_motion.MotionParams(phase=MotionPhase(steps=250, frames=8)),
+    "tg_motion": tg_motion.MotionParams(phase=MotionPhase(steps=400, frames=16)),
     "tg_face": tg_face.FaceParams(phase=FacePhase(steps=150, points=300, density=SHORT)),
     "tg_mouth": tg_mouth.MouthParams(
         phase=MouthPhase(steps=40, points=60, density=MouthDensity(start=8, every=8, capacity=90, growth=0.3))
