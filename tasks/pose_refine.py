@@ -107,21 +107,22 @@ def _train(context: Context[PoseRefineParams], footage: Footage, device: str) ->
     import torch
 
     from models.gaussians.field import create_field
-    from models.methods.talking_gaussian import GREEN, draw, face_losses
+    from models.methods.talking_gaussian import BEHIND, draw, face_losses
     from tasks.training import FieldLearner, total_of, train
 
     params, phase = context.params, context.params.phase
     face = create_field(*footage.first_face(phase.points, params.seed), params.sh_degree, opacity=0.27).to(device)
     learner = FieldLearner(face, phase.rates, phase.density, params.seed)
     sampler = FrameSampler(footage.train_frames, {}, (), params.seed)
-    green = torch.tensor(GREEN, device=device)
+    backgrounds = torch.tensor(BEHIND, device=device)
 
     def step(number: int) -> dict[str, float]:
+        behind = backgrounds[number % len(backgrounds)]
         frame = sampler.draw(number, number / phase.steps)
         crop = footage.face_crop(frame)
         head = footage.mask(frame, crop, labels.HEAD)
-        target = torch.where(head[..., None], footage.frame(frame, crop), green)
-        raster = draw(face, footage.camera(frame, crop), None, green)
+        target = torch.where(head[..., None], footage.frame(frame, crop), behind)
+        raster = draw(face, footage.camera(frame, crop), None, behind)
         total, values = total_of(
             face_losses(raster, target, head.float(), footage.mouth_crop(frame).within(crop), phase)
         )

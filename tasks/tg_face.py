@@ -34,7 +34,7 @@ STAGE = Stage(
 
 
 def run(context: Context[FaceParams]) -> Weights:
-    """Train the face field in front of green."""
+    """Train the face field in front of plain colours."""
     import torch
 
     from models.gaussians.field import create_field
@@ -53,24 +53,25 @@ def run(context: Context[FaceParams]) -> Weights:
     field_learner = FieldLearner(face.gaussians, phase.rates, phase.density, seed)
     motion_learner = MotionLearner(motion, phase.rates)
     sampler = FrameSampler(footage.train_frames, footage.curriculum, phase.windows, seed)
-    green = torch.tensor(method.GREEN, device=device)
+    backgrounds = torch.tensor(method.BEHIND, device=device)
 
     def step(number: int) -> dict[str, float]:
         progress = number / phase.steps
         moving = progress > phase.motion_from
+        behind = backgrounds[number % len(backgrounds)]
         frame = sampler.draw(number, progress)
         crop = footage.face_crop(frame)
         camera, target = footage.camera(frame, crop), footage.frame(frame, crop)
         head = footage.mask(frame, crop, labels.HEAD)
         alone = footage.mask(frame, crop, labels.HEAD_ALONE)
-        target = torch.where(alone[..., None], target, green)
+        target = torch.where(alone[..., None], target, behind)
         lips = footage.mouth_box(frame).within(crop)
 
         batch = footage.landmark_batch([frame])
         with torch.set_grad_enabled(moving):
             points = motion.look_up(face.gaussians.means)
             deformation = motion(points, batch.audio, batch.expression).frame(0)
-        raster = method.draw(face.gaussians, camera, deformation, green)
+        raster = method.draw(face.gaussians, camera, deformation, behind)
         terms = method.face_losses(raster, target, head.float(), footage.mouth_crop(frame).within(crop), phase)
         if moving:
             terms["motion"] = phase.motion * method.motion_size(deformation)

@@ -41,11 +41,11 @@ STAGE = Stage(
 
 
 def run(context: Context[MouthParams]) -> Weights:
-    """Train the mouth field in front of green."""
+    """Train the mouth field in front of plain colours."""
     import torch
 
     from models.gaussians.field import create_field
-    from models.methods.talking_gaussian import GREEN, Branch, Config, MouthMotion, draw, motion_size, mouth_losses
+    from models.methods.talking_gaussian import BEHIND, Branch, Config, MouthMotion, draw, motion_size, mouth_losses
     from tasks.material import Footage
     from tasks.training import FieldLearner, MotionLearner, prepare, total_of, train
 
@@ -70,15 +70,16 @@ def run(context: Context[MouthParams]) -> Weights:
     field_learner = FieldLearner(gaussians, phase.rates, phase.density, params.seed)
     motion_learner = MotionLearner(motion, phase.rates)
     sampler = FrameSampler(_open_frames(footage, phase), footage.curriculum, phase.windows, params.seed)
-    green = torch.tensor(GREEN, device=device)
+    backgrounds = torch.tensor(BEHIND, device=device)
 
     def step(number: int) -> dict[str, float]:
         progress = number / phase.steps
         moving = progress > phase.motion_from
+        behind = backgrounds[number % len(backgrounds)]
         frame = sampler.draw(number, progress)
         crop = footage.mouth_crop(frame)
         inside = footage.mask(frame, crop, labels.INSIDE_MOUTH)
-        target = torch.where(inside[..., None], footage.frame(frame, crop), green)
+        target = torch.where(inside[..., None], footage.frame(frame, crop), behind)
         lips = footage.mouth_box(frame).within(crop)
         box = torch.zeros_like(inside)
         box[max(0, lips.top) : max(0, lips.bottom), max(0, lips.left) : max(0, lips.right)] = True
@@ -86,7 +87,7 @@ def run(context: Context[MouthParams]) -> Weights:
         deformation = (
             mouth.deform(footage.windows(frame)[None], footage.expression[frame][None]).frame(0) if moving else None
         )
-        raster = draw(gaussians, footage.camera(frame, crop), deformation, green)
+        raster = draw(gaussians, footage.camera(frame, crop), deformation, behind)
         terms = mouth_losses(raster, target, inside, box, phase)
         if deformation is not None:
             terms["motion"] = phase.motion * motion_size(deformation)

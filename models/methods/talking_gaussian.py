@@ -33,7 +33,9 @@ from models.perceptron import Perceptron, perceive
 ACTION_UNITS = ("AU01", "AU04", "AU05", "AU06", "AU07", "AU45")
 EXPRESSION_SIZE = len(ACTION_UNITS) + 4  # and gaze down, up, right, left
 MIXED_UNITS = 5  # the first ones pass a small network together; blink and gaze go in as they are
-GREEN = (0.0, 1.0, 0.0)  # behind a field while it is trained: no skin is green
+BEHIND = ((0.0, 1.0, 0.0), (1.0, 0.0, 1.0))
+"""What is behind a field while it is trained, step by step in turn: green as released, and its complement. In front of
+one colour alone, a pixel that is the head's in some frames only is learnt as a veil of the complement."""
 
 
 # --------------------------------------------------------------------------------------------------- networks
@@ -236,11 +238,11 @@ def compose(face: Raster, mouth: Raster, behind: Tensor) -> Tensor:
 def face_losses(
     raster: Raster, target: Tensor, head: Tensor, mouth_box: tuple[int, int, int, int], phase: FacePhase | StillPhase
 ) -> dict[str, Tensor]:
-    """Compare a face drawn over green with its target.
+    """Compare a face drawn over a background with its target.
 
     Args:
         raster: of the face's crop.
-        target: `[H, W, 3]` the frame where the face is seen, green elsewhere.
+        target: `[H, W, 3]` the frame where the face is seen, the background elsewhere.
         head: `[H, W]` 1 where the face is seen.
         mouth_box: left, top, right, bottom of the lips in the crop, pixels.
         phase: gives the weights.
@@ -256,14 +258,14 @@ def face_losses(
 
 
 def mouth_losses(raster: Raster, target: Tensor, mouth: Tensor, box: Tensor, phase: MouthPhase) -> dict[str, Tensor]:
-    """Compare the inside of the mouth drawn over green with its target.
+    """Compare the inside of the mouth drawn over a background with its target.
 
     In the lips' box only pixels of the mouth itself are compared: what the lips hide may be anything, and is asked to
     be opaque, so that the inside goes on behind the lips.
 
     Args:
         raster: of the mouth's crop.
-        target: `[H, W, 3]` the frame inside the mouth, green elsewhere.
+        target: `[H, W, 3]` the frame inside the mouth, the background elsewhere.
         mouth: `[H, W]` bool, inside of the mouth.
         box: `[H, W]` bool, the lips' box.
         phase: gives the weights.

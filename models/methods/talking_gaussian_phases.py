@@ -103,7 +103,7 @@ class StillPhase:
 
 @dataclass(frozen=True)
 class FacePhase:
-    """The face field in front of green."""
+    """The face field in front of plain colours."""
 
     __pydantic_config__: ClassVar = {"extra": "forbid"}
 
@@ -139,7 +139,7 @@ class MouthDensity(Density):
 
 @dataclass(frozen=True)
 class MouthPhase:
-    """The inside of the mouth in front of green; frames with a closed mouth are left out."""
+    """The inside of the mouth in front of plain colours; frames with a closed mouth are left out."""
 
     __pydantic_config__: ClassVar = {"extra": "forbid"}
 
