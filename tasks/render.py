@@ -33,7 +33,7 @@ def run(context: Context[RenderParams]) -> Rendering:
         InputError: the clip has no test part.
     """
     from tasks.talking_head import Scene, TalkingHead, audio_windows
-    from tasks.training import prepare
+    from tasks.training import computed_on, prepare
 
     device = prepare(context)
     speaker, extractor = str(context.keys.speaker), str(context.keys.extractor)
@@ -72,7 +72,11 @@ def run(context: Context[RenderParams]) -> Rendering:
         method="talking_gaussian",
         variants=list(VARIANTS),
         frame_index=frames.astype(np.int32),
-        quality={"milliseconds_a_frame": round(milliseconds, 2), "threads": context.threads},
+        quality={
+            "milliseconds_a_frame": round(milliseconds, 2),
+            "threads": context.threads,
+            **computed_on(device),
+        },
         **stores,
     )
 

@@ -26,7 +26,7 @@ def run(context: Context[RenderParams]) -> Rendering:
     """Render one picture for every entry of the drive's audio features."""
     from tasks.media import read_sound
     from tasks.talking_head import Scene, TalkingHead, audio_windows, back_and_forth, speak
-    from tasks.training import prepare
+    from tasks.training import computed_on, prepare
 
     device = prepare(context)
     speaker, drive = context.speaker(), context.drive()
@@ -49,7 +49,11 @@ def run(context: Context[RenderParams]) -> Rendering:
         variants=["full"],
         full=full,
         frame_index=frames,
-        quality={"milliseconds_a_frame": round(milliseconds, 2), "threads": context.threads},
+        quality={
+            "milliseconds_a_frame": round(milliseconds, 2),
+            "threads": context.threads,
+            **computed_on(device),
+        },
     )
 
 

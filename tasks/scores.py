@@ -169,5 +169,9 @@ def definitions(metrics: Mapping[str, Metric], more: Mapping[str, str]) -> dict[
 
 def device_of(rendering: Rendering) -> str:
     """Return what the head was rendered on."""
-    device, threads = rendering.quality.get("device", "cpu"), rendering.quality.get("threads")
-    return f"{device}, {threads} thread{'' if threads == 1 else 's'}" if threads else str(device)
+    quality = rendering.quality
+    threads = quality.get("threads")
+    words = [str(quality.get("device", "cpu"))]
+    words += [f"{threads} thread{'' if threads == 1 else 's'}"] if threads else []
+    words += [f"{quality['rasteriser']} rasteriser"] if "rasteriser" in quality else []
+    return ", ".join(words)

@@ -207,7 +207,7 @@ class Outcome:
     def quality(self, **more: float) -> dict[str, Any]:
         """Return the figures for the record."""
         last = {f"last_{name}": values[-1] for name, values in self.curves.items() if name != "step" and values}
-        return {"seconds": round(self.seconds, 1), "resumed": self.resumed, **last, **more}
+        return {"seconds": round(self.seconds, 1), "resumed": self.resumed, **computed_on(device()), **last, **more}
 
 
 def train(
@@ -313,6 +313,18 @@ def total_of(terms: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, float]]:
     return total, {name: term.item() for name, term in terms.items()}
 
 
+def device() -> str:
+    """Return what $GAUSSTALK_DEVICE says to compute on: cpu if it says nothing."""
+    return os.environ.get("GAUSSTALK_DEVICE", "cpu")
+
+
+def computed_on(device: str) -> dict[str, str]:
+    """Return what a record says of the machine: the device, and which rasteriser "auto" takes there."""
+    from models.gaussians.rasterize import choose_backend
+
+    return {"device": device, "rasteriser": choose_backend(torch.zeros(1, 3, device=device))}
+
+
 def prepare(context: Context[Any]) -> str:
     """Let our kernels use as many threads as the stage may; return the device to train on ($GAUSSTALK_DEVICE).
 
@@ -324,7 +336,9 @@ def prepare(context: Context[Any]) -> str:
     watch()
     torch.set_num_threads(1)  # tasks.stage.limit_threads says why
     numba.set_num_threads(min(context.threads, numba.config.NUMBA_NUM_THREADS))
-    device = os.environ.get("GAUSSTALK_DEVICE", "cpu")
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise MachineError("no CUDA device here", f"GAUSSTALK_DEVICE is {device}", "unset it to use the CPU")
-    return device
+    chosen = device()
+    if chosen.startswith("cuda") and not torch.cuda.is_available():
+        raise MachineError("no CUDA device here", f"GAUSSTALK_DEVICE is {chosen}", "unset it to use the CPU")
+    rasteriser = computed_on(chosen)["rasteriser"]
+    log.info("%s %s: computing on %s with the %s rasteriser", context.stage.name, context.keys, chosen, rasteriser)
+    return chosen

@@ -89,7 +89,8 @@ def killed_after(steps):
     return Progress
 
 
-def test_killed_and_resumed_equals_uninterrupted(untrained, monkeypatch):
+def test_killed_and_resumed_equals_uninterrupted(untrained, monkeypatch, caplog):
+    caplog.set_level("INFO")
     monkeypatch.setattr(training, "CHECKPOINT_EVERY_S", 0.0)
     whole = Weights.load(run("tg_mouth", untrained))
     first_progress = training.Progress
@@ -102,6 +103,8 @@ def test_killed_and_resumed_equals_uninterrupted(untrained, monkeypatch):
     assert resumed.quality["resumed"] == 2
     assert whole.quality["resumed"] == 0
     assert whole.quality["gaussians"] > 60  # density control did something
+    assert (whole.quality["device"], whole.quality["rasteriser"]) == ("cpu", "cpu")
+    assert "computing on cpu with the cpu rasteriser" in caplog.text
     assert set(whole.tensors) == set(resumed.tensors)
     for name, tensor in whole.tensors.items():
         assert np.array_equal(tensor, resumed.tensors[name]), name
