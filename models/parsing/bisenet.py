@@ -10,10 +10,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from models.parsing import checkpoints
 from models.parsing import labels as L
-from models.parsing.checkpoints import load_strictly, read_state
-from models.parsing.layers import ConvolutionUnit, Normalised, Residual
-from models.parsing.onnx_writer import write_onnx
+from models.parsing.layers import ConvolutionUnit, Residual
 
 MODEL = "bisenet-resnet18 celebamask-hq"
 SIZE = 512  # frames are resized to it, as in training
@@ -158,11 +157,5 @@ class BiSeNet(nn.Module):
 
 
 def convert(checkpoint: Path, onnx: Path) -> None:
-    """Convert the official checkpoint to the ONNX file that the parser runs.
-
-    Raises:
-        InputError: it is not the official checkpoint, or it would run code.
-    """
-    network = BiSeNet()
-    load_strictly(network, read_state(checkpoint), checkpoint.name)
-    write_onnx(Normalised(network, MEAN, DEVIATION), onnx, len(CLASSES), {"model": MODEL})
+    """Convert the official checkpoint; see `models.parsing.checkpoints.convert`."""
+    checkpoints.convert(BiSeNet(), checkpoint, onnx, (MEAN, DEVIATION), len(CLASSES), MODEL)

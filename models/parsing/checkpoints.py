@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from models.errors import InputError
+from models.parsing.layers import Normalised
+from models.parsing.onnx_writer import write_onnx
 
 # mmcv notes the best score of the training as a NumPy number; NumPy 2 has moved what makes one.
 _SCALAR = np.float64(0).__reduce__()[0]
@@ -72,3 +74,28 @@ def load_strictly(network: nn.Module, state: Mapping[str, Tensor], source: str) 
             "use the official file",
         )
     network.load_state_dict(dict(state), strict=True)
+
+
+def convert(
+    network: nn.Module,
+    checkpoint: Path,
+    onnx: Path,
+    normalisation: tuple[Sequence[float], Sequence[float]],
+    classes: int,
+    model: str,
+) -> None:
+    """Convert a checkpoint to the ONNX file that `models.parsing.networks` runs.
+
+    Args:
+        network: to be filled.
+        checkpoint: the official file.
+        onnx: what is written.
+        normalisation: mean and deviation of the frames' channels, of 0..255.
+        classes: how many.
+        model: name that the file keeps.
+
+    Raises:
+        InputError: it is not the official checkpoint, or it would run code.
+    """
+    load_strictly(network, read_state(checkpoint), checkpoint.name)
+    write_onnx(Normalised(network, *normalisation), onnx, classes, {"model": model})
