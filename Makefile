@@ -37,7 +37,7 @@ $(VENV)/.installed-%: pyproject.toml constraints.txt | $(BIN)/python
 	@touch $@
 
 EXTRAS_demo := demo
-EXTRAS_dev := demo,speech,dev
+EXTRAS_dev := demo,speech,convert,dev
 
 $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "error: no Python 3.11 or newer found"; \

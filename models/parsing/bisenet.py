@@ -158,4 +158,4 @@ class BiSeNet(nn.Module):
 
 def convert(checkpoint: Path, onnx: Path) -> None:
     """Convert the official checkpoint; see `models.parsing.checkpoints.convert`."""
-    checkpoints.convert(BiSeNet(), checkpoint, onnx, (MEAN, DEVIATION), len(CLASSES), MODEL)
+    checkpoints.convert(BiSeNet(), checkpoint, onnx, (MEAN, DEVIATION), MODEL)

@@ -130,4 +130,4 @@ class EasyPortraitFPN(nn.Module):
 
 def convert(checkpoint: Path, onnx: Path) -> None:
     """Convert the official checkpoint; see `models.parsing.checkpoints.convert`."""
-    checkpoints.convert(EasyPortraitFPN(), checkpoint, onnx, (MEAN, DEVIATION), len(CLASSES), MODEL)
+    checkpoints.convert(EasyPortraitFPN(), checkpoint, onnx, (MEAN, DEVIATION), MODEL)

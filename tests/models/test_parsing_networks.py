@@ -1,5 +1,6 @@
 """The official networks: their checkpoints load key by key, run alike in torch and onnxruntime, and are combined."""
 
+import sys
 import tomllib
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import torch
 from official_checkpoints import bisenet as bisenet_shapes
 from official_checkpoints import easyportrait as easyportrait_shapes
 
-from models.errors import InputError, UsageError
+from models.errors import InputError, MissingAssetError, UsageError
 from models.parsing import bisenet, easyportrait
 from models.parsing import labels as L
 from models.parsing.checkpoints import load_strictly, read_state
@@ -72,16 +73,17 @@ def test_a_converted_checkpoint_scores_like_the_network_itself(files, module, ne
 
     net = network().eval()
     net.load_state_dict(read_state(files / checkpoint), strict=True)
-    seen = torch.rand((2, 3, 64, 96), generator=torch.Generator().manual_seed(1)) * 255
     mean, deviation = (torch.tensor(part).view(1, 3, 1, 1) for part in (module.MEAN, module.DEVIATION))
-    with torch.no_grad():
-        expected = net((seen - mean) / deviation).numpy()
     session = onnxruntime.InferenceSession(str(files / file), providers=["CPUExecutionProvider"])
-    scores, labels = session.run(["scores", "labels"], {"frames": seen.numpy()})
-    assert expected.shape == (2, len(module.CLASSES), 64, 96)
-    assert expected.std() > 0.1
-    np.testing.assert_allclose(scores, expected, atol=1e-4 * np.abs(expected).max())
-    np.testing.assert_array_equal(labels, scores.argmax(1))
+    for count, height, width in ((2, 64, 96), (1, 512, 512)):
+        seen = torch.rand((count, 3, height, width), generator=torch.Generator().manual_seed(1)) * 255
+        with torch.no_grad():
+            expected = net((seen - mean) / deviation).numpy()
+        scores, labels = session.run(["scores", "labels"], {"frames": seen.numpy()})
+        assert expected.shape == (count, len(module.CLASSES), height, width)
+        assert expected.std() > 0.1
+        np.testing.assert_allclose(scores, expected, atol=1e-4 * np.abs(expected).max())
+        np.testing.assert_array_equal(labels, scores.argmax(1))
 
 
 @pytest.mark.parametrize("name", ["bisenet", "easyportrait"])
@@ -135,6 +137,14 @@ def test_a_checkpoint_that_calls_anything_is_refused_and_calls_nothing(tmp_path)
         bisenet.convert(tmp_path / "evil.pth", tmp_path / "evil.onnx")
     assert not sung.exists()
     assert not (tmp_path / "evil.onnx").exists()
+
+
+def test_without_the_package_onnx_the_message_says_how_to_get_it(files, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(MissingAssetError, match="onnx") as raised:
+        bisenet.convert(files / "79999_iter.pth", tmp_path / "bisenet.onnx")
+    assert "[convert]" in raised.value.fix
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_damaged_checkpoint_is_refused(files, tmp_path):
