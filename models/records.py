@@ -203,10 +203,16 @@ class RefinedPoses(Record):
 class ActionUnits(Record):
     """Intensities 0..5 of facial action units and gaze 0..1."""
 
-    source: str
+    VERSION: ClassVar[int] = 2
+
+    source: str  # builtin, geometry or openface
     intensity: np.ndarray = array("T", "A")
     gaze: np.ndarray = array("T", 4)  # down, up, right, left
+    measured: np.ndarray = array("T", dtype="bool")  # the other frames are interpolated
     names: list[str] = field(default_factory=list)  # "AU01", ...
+    origins: dict[str, dict[str, Any]] = field(
+        default_factory=dict
+    )  # of each: level of trust, source, whether it moves
     quality: dict[str, Any] = field(default_factory=dict)
 
     def columns(self, names: tuple[str, ...]) -> np.ndarray:

@@ -33,6 +33,7 @@ CURVE_COLOURS: tuple[Colour, ...] = (
     *((31, 119, 180), (214, 39, 40), (44, 160, 44), (148, 103, 189), (255, 127, 14)),
     *((23, 190, 207), (140, 86, 75), (227, 119, 194)),
 )
+PLOT_LEFT, PLOT_RIGHT = 46, 8  # px beside the curves of a plot
 FONT = cv2.FONT_HERSHEY_SIMPLEX
 
 
@@ -194,7 +195,7 @@ def draw_curves(
     low, high = (float(values.min()), float(values.max())) if len(values) else (0.0, 1.0)
     high = high if high > low else low + 1
     length = max(2, max(len(c) for c in curves.values()))
-    left, right, top, bottom = 46, width - 8, 20, height - 8
+    left, right, top, bottom = PLOT_LEFT, width - PLOT_RIGHT, 20, height - 8
 
     def x_of(frame: Array | float) -> Array:
         return left + np.asarray(frame) * (right - left) / (length - 1)

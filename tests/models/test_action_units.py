@@ -3,20 +3,9 @@
 import numpy as np
 import pytest
 
-from models.action_units import (
-    CHIN,
-    GAZE_SHAPES,
-    INNER_BROW,
-    LOWER_LID,
-    MOUTH_CORNER,
-    OUTER_BROW,
-    SHAPES,
-    UPPER_LID,
-    face_on,
-    from_blendshapes,
-    from_geometry,
-)
+from models.action_units import GAZE_SHAPES, SHAPES, from_blendshapes, from_geometry, from_intensities
 from models.errors import UsageError
+from models.face_curves import CHIN, INNER_BROW, LOWER_LID, MOUTH_CORNER, OUTER_BROW, UPPER_LID, face_on
 from models.heads.mediapipe_points import IRISES, LIP_PAIRS
 
 FRAMES = 200
@@ -132,7 +121,7 @@ def test_gaps_are_bridged_within_shots_and_flagged():
     units = from_geometry(moving, valid, ALWAYS)
     assert np.isfinite(units.intensity).all()
     assert np.isfinite(units.gaze).all()
-    assert np.array_equal(units.interpolated, ~valid)
+    assert np.array_equal(units.measured, valid)
     brow = of(units, "AU02")
     assert (np.diff(brow[85:115]) >= -1e-4).all()
     cut = from_geometry(moving, valid, ALWAYS, cuts=[100])
@@ -177,6 +166,66 @@ def test_blendshapes_are_scaled_and_silent_ones_stay_silent():
     assert of(units, "AU06").max() < 1.0
     assert np.argmax(units.gaze[120]) == 3
     assert {"AU05", "AU25"} <= set(units.names)
+
+
+def test_a_unit_whose_score_is_silent_is_taken_from_the_fit_and_trusted_less():
+    scores = np.full((FRAMES, len(NAMES)), 0.01)
+    scores[:, NAMES.index("browOuterUpLeft")] += 0.4 * bump(90)
+    scores[:, NAMES.index("browOuterUpRight")] += 0.4 * bump(90)
+    fitted = {f"mouthFrown_{side}": 0.3 * bump(50) for side in "LR"}
+    fitted |= {f"browOuterUp_{side}": 0.3 * bump(20) for side in "LR"}
+    fitted |= {f"cheekSquint_{side}": 0.3 * bump(20) for side in "LR"}
+    fitted |= {f"browInnerUp_{side}": 0.2 * bump(140) for side in "LR"}
+    units = from_blendshapes(scores, NAMES, faces(), ALWAYS, ALWAYS, fitted=fitted)
+    assert correlation(of(units, "AU15"), bump(50)) > 0.99
+    assert correlation(of(units, "AU01"), bump(140)) > 0.99
+    assert correlation(of(units, "AU02"), bump(90)) > 0.99  # its score moves, so the fit is not asked
+    assert {name: units.origins[name].level for name in ("AU01", "AU02", "AU15")} == {
+        "AU01": "weak",
+        "AU02": "solid",
+        "AU15": "weak",
+    }
+    assert "fitted mouthFrown" in units.origins["AU15"].source
+    # Nobody sees a raised cheek: the unit is there for the method, always 0, and says so.
+    assert units.origins["AU06"].level == "absent"
+    assert not of(units, "AU06").any()
+    assert not units.origins["AU06"].moves
+    assert units.origins["AU02"].moves
+    assert not units.origins["AU04"].moves
+
+
+def test_the_blink_is_read_from_the_fitted_lids():
+    scores = np.full((FRAMES, len(NAMES)), 0.1)
+    fitted = {f"eyeBlink_{side}": 0.15 + 0.7 * bump(60, 1.5) for side in "LR"}
+    blink = from_blendshapes(scores, NAMES, faces(), ALWAYS, ALWAYS, fitted=fitted)
+    assert of(blink, "AU45")[60] > 4.5
+    assert of(blink, "AU45")[100] < 0.1
+
+
+@pytest.mark.parametrize("level", [0.8, 0.02])
+def test_eyes_that_are_always_closed_or_always_open_give_a_constant_blink(level):
+    scores = np.full((FRAMES, len(NAMES)), level)
+    units = from_blendshapes(scores, NAMES, faces(), ALWAYS, ALWAYS)
+    assert np.isfinite(units.intensity).all()
+    assert of(units, "AU45") == pytest.approx(5.0 if level > 0.5 else 0.0)
+    assert not units.origins["AU45"].moves
+    shut = faces()
+    if level > 0.5:
+        for lid in (UPPER_LID, LOWER_LID):
+            for side in lid:
+                shut[:, list(side), 1] *= 0.05
+    assert of(from_geometry(shut, ALWAYS, ALWAYS), "AU45") == pytest.approx(5.0 if level > 0.5 else 0.0, abs=0.3)
+
+
+def test_intensities_of_another_tool_keep_their_scale_but_for_blink_and_parted_lips():
+    given = {"AU12": 3 * bump(50), "AU45": 4 * bump(90, 2), "AU25": np.where(TIME == 7, 5.0, 1.0)}
+    units = from_intensities(given, np.zeros((FRAMES, 4)), ALWAYS, ALWAYS)
+    assert of(units, "AU12").max() == pytest.approx(3.0)
+    assert of(units, "AU45")[90] == pytest.approx(5.0)  # 2 is a closed eye there
+    assert of(units, "AU45")[87] == pytest.approx(2.5 * min(2, given["AU45"][87]), rel=1e-4)
+    assert of(units, "AU25").max() == pytest.approx(1.0)
+    never = {"AU25": np.zeros(FRAMES), "AU45": np.zeros(FRAMES)}
+    assert not from_intensities(never, np.zeros((FRAMES, 4)), ALWAYS, ALWAYS).intensity.any()
 
 
 def test_missing_blendshapes_are_named():

@@ -74,7 +74,9 @@ def test_a_wrong_shape_is_refused_by_name(change: dict[str, object], message: st
 
 
 def test_every_flipped_byte_is_noticed(tmp_path: Path) -> None:
-    units = ActionUnits("test", np.ones((4, 2), np.float32), np.zeros((4, 4), np.float32), ["AU01", "AU45"])
+    units = ActionUnits(
+        "test", np.ones((4, 2), np.float32), np.zeros((4, 4), np.float32), np.ones(4, bool), ["AU01", "AU45"]
+    )
     units.save(tmp_path)
     path = tmp_path / RECORD_FILE
     good = path.read_bytes()
@@ -91,7 +93,9 @@ def test_every_flipped_byte_is_noticed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("keep", [0, 1, 8, 100])
 def test_a_truncated_record_is_an_input_error(tmp_path: Path, keep: int) -> None:
-    units = ActionUnits("test", np.ones((4, 2), np.float32), np.zeros((4, 4), np.float32), ["AU01", "AU45"])
+    units = ActionUnits(
+        "test", np.ones((4, 2), np.float32), np.zeros((4, 4), np.float32), np.ones(4, bool), ["AU01", "AU45"]
+    )
     units.save(tmp_path)
     path = tmp_path / RECORD_FILE
     path.write_bytes(path.read_bytes()[:keep])
@@ -106,7 +110,9 @@ def test_another_kind_of_record_is_refused(tmp_path: Path) -> None:
 
 
 def test_missing_action_units_are_named() -> None:
-    units = ActionUnits("blendshapes", np.ones((4, 1), np.float32), np.zeros((4, 4), np.float32), ["AU01"])
+    units = ActionUnits(
+        "blendshapes", np.ones((4, 1), np.float32), np.zeros((4, 4), np.float32), np.ones(4, bool), ["AU01"]
+    )
     with pytest.raises(UsageError, match="AU45"):
         units.columns(("AU01", "AU45"))
 

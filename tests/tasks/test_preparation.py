@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from saved_clip import save_clip
 
+from models.curriculum import FrameSampler, Window
 from models.demo.head_model import build
-from models.errors import InputError, MissingAssetError, UsageError
+from models.errors import InputError, MissingAssetError
 from models.heads.mediapipe_points import LANDMARK_COUNT, LIP_RING_OUTER, OVAL
 from models.parsing import labels as L
 from models.parsing.geometry import coverage
@@ -26,6 +27,7 @@ from models.records import (
 )
 from models.storage import FrameStore
 from tasks import action_units, layers, parse, quality, track
+from tasks.material import expression_inputs
 from tasks.places import Keys, Places
 from tasks.stage import execute
 
@@ -137,7 +139,7 @@ def make_project(root):
         speaker="drawn",
         sound=(3000 * rng.normal(size=FRAMES * 640) * np.repeat(JAW, 640)).astype(np.int16),
         split=split,
-        sources=[{"crop": [0, 0, SIZE]}],
+        sources=[{"file": "video.mp4", "first_frame": 0, "frames": FRAMES, "frame_rate": 25.0, "crop": [0, 0, SIZE]}],
         fitness={"silence_share": 0.1, "verdicts": ["only 1 s"]},
     )
     seen = points.copy()
@@ -279,10 +281,33 @@ def test_the_network_parser_names_the_asset_it_lacks(places, monkeypatch):
     assert Masks.load(places.record("parse", KEYS)).parser == "colour"
 
 
-def test_blendshapes_cannot_be_asked_of_landmarks_without(places):
-    params = action_units.ActionUnitParams(source="blendshapes")
-    with pytest.raises(UsageError, match="no blendshapes"):
-        execute(action_units.STAGE, action_units.run, KEYS, places, params)
+@pytest.mark.parametrize(("blink", "blinks"), [(0.0, 0.0), (3.0, None)])
+def test_a_speaker_who_never_blinks_or_never_looks_can_be_trained_on(places, blink, blinks):
+    table = places.raw_speaker("drawn") / "openface" / "video.csv"
+    table.parent.mkdir(exist_ok=True)
+    units = action_units.NEEDED
+    lines = [",".join(["frame", "timestamp", "confidence", "success", *(f"{unit}_r" for unit in units)])]
+    for k in range(FRAMES):
+        values = [blink if unit == "AU45" else 0.4 for unit in units]
+        lines.append(",".join(map(str, (k + 1, k / 25, 0.9, int(k != 20), *values))))
+    table.write_text("\n".join(lines))
+    kept = ActionUnits.load(places.record("action_units", KEYS))
+    try:
+        execute(action_units.STAGE, action_units.run, KEYS, places, action_units.ActionUnitParams(source="openface"))
+        found = ActionUnits.load(places.record("action_units", KEYS))
+    finally:
+        kept.save(places.record("action_units", KEYS))
+    assert found.source == "openface"
+    assert np.flatnonzero(~found.measured).tolist() == [20]
+    curve = found.columns(("AU45",))[:, 0]
+    assert curve == pytest.approx(5.0 if blink else 0.0)
+    assert (expression_inputs(found) >= 0).all()
+    assert np.isfinite(expression_inputs(found)).all()
+    if blinks is not None:
+        assert found.quality["blinks_per_minute"] == blinks
+    sampler = FrameSampler(TIME[:30], {"blink": curve}, (Window("blink", low=(0.9, 0.9)),), seed=0)
+    drawn = {sampler.draw(step, step / 100) for step in range(100)}
+    assert drawn <= set(TIME[:30].tolist())
 
 
 def test_a_clip_without_any_face_is_refused(tmp_path):

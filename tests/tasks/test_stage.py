@@ -28,7 +28,9 @@ KEYS = Keys(speaker="ada")
 
 
 def units(level: float) -> ActionUnits:
-    return ActionUnits("test", np.full((4, 1), level, np.float32), np.zeros((4, 4), np.float32), ["AU01"])
+    return ActionUnits(
+        "test", np.full((4, 1), level, np.float32), np.zeros((4, 4), np.float32), np.ones(4, bool), ["AU01"]
+    )
 
 
 def run(context: Context[Settings]) -> ActionUnits:
@@ -108,7 +110,7 @@ def run(context):
         (context.output / "torn").write_text("x")
         print("ready", flush=True)
         time.sleep(60)
-    return ActionUnits("test", np.ones((4, 1), np.float32), np.zeros((4, 4), np.float32), ["AU01"])
+    return ActionUnits("test", np.ones((4, 1), np.float32), np.zeros((4, 4), np.float32), np.ones(4, bool), ["AU01"])
 
 if __name__ == "__main__":
     main(STAGE, run)

@@ -94,7 +94,10 @@ def make_speaker(root: Path) -> Places:
                                       np.zeros((FRAMES, 1), np.float32), np.arange(478, dtype=np.int32), rest,
                                       np.zeros(FRAMES, np.float32), cuts=[20]))  # fmt: skip
     intensity = random.uniform(0, 2, (FRAMES, 6)).astype(np.float32)
-    save("action_units", lambda f: ActionUnits("tiny", intensity, np.zeros((FRAMES, 4), np.float32), UNITS))
+    save(
+        "action_units",
+        lambda f: ActionUnits("tiny", intensity, np.zeros((FRAMES, 4), np.float32), np.ones(FRAMES, bool), UNITS),
+    )
     save("audio", lambda f: AudioFeatures("logmel", "1", 25.0, values.astype(np.float32), FRAMES / 25))
     places.speaker_record("egg").parent.mkdir(parents=True, exist_ok=True)
     places.speaker_record("egg").write_text("name: egg\nbasis: synthetic\nsources: [egg.mp4]\n")
