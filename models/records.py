@@ -174,6 +174,8 @@ class Layers(Record):
 class HeadTrack(Record):
     """Camera, pose, identity and expression of a head model for every frame."""
 
+    VERSION: ClassVar[int] = 2
+
     model: str
     width: int
     height: int
@@ -182,10 +184,12 @@ class HeadTrack(Record):
     valid: np.ndarray = array("T", dtype="bool")  # frames in which the face was seen
     identity: np.ndarray = array("K")
     expression: np.ndarray = array("T", "E")
+    turns: np.ndarray = array("T", "J", 3)  # rotation vectors of the model's joints, radians; J is 0 without joints
     landmark_index: np.ndarray = array("L", dtype="int32")  # MediaPipe numbers of the points below
     rest_landmarks: np.ndarray = array("L", 3)  # personal neutral face, metres
     residual_px: np.ndarray = array("T")
     expression_names: list[str] = field(default_factory=list)
+    joint_names: list[str] = field(default_factory=list)
     cuts: list[int] = field(default_factory=list)
     quality: dict[str, Any] = field(default_factory=dict)
 

@@ -30,7 +30,7 @@ def load_head_model(places: Places, name: str) -> HeadModel:
 
 def posed_landmarks(model: HeadModel, head: HeadTrack, frame: int) -> np.ndarray:
     """Return the landmarks `[L, 3]` (m, head frame) of a frame: the personal rest shape moved by the expression."""
-    moved = model.landmarks(head.identity, head.expression[frame]) - model.landmarks(head.identity)
+    moved = model.landmarks(head.identity, head.expression[frame], head.turns[frame]) - model.landmarks(head.identity)
     return head.rest_landmarks + moved
 
 

@@ -91,10 +91,12 @@ def run(context: Context[TrackParams]) -> HeadTrack:
         valid=landmarks.valid,
         identity=fit.identity.astype(np.float32),
         expression=fit.expression.astype(np.float32),
+        turns=fit.turns.astype(np.float32),
         landmark_index=model.landmark_index.astype(np.int32),
         rest_landmarks=rest.astype(np.float32),
         residual_px=fit.residual_px.astype(np.float32),
         expression_names=list(model.expression_names),
+        joint_names=list(model.joint_names),
         cuts=[int(cut) for cut in landmarks.cuts],
         quality=quality,
     )
@@ -138,7 +140,7 @@ def _preview(
     captions: list[str] = []
     for t, caption in telling_frames(landmarks.points, landmarks.valid):
         large = cv2.resize(clip.frames[t], None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC)
-        vertices = model.vertices(result.identity, result.expression[t])
+        vertices = model.vertices(result.identity, result.expression[t], result.turns[t])
         mesh = draw_mesh(large, 2 * project(vertices, result, t), faces, opacity=0.2)
         marks = posed_landmarks(model, result, t)
         dots = draw_points(large, 2 * landmarks.points[t, result.landmark_index], (60, 220, 60), 1)

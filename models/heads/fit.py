@@ -40,6 +40,7 @@ class HeadFit:
         world_to_camera: `[T, 4, 4]`, also for frames without a face.
         identity: `[K]` in standard deviations.
         expression: `[T, E]`.
+        turns: `[T, J, 3]` rotation vectors of the model's joints, all zero but the jaw's; J is 0 without joints.
         landmark_offsets: `[L, 3]` metres, fixed corrections of the embedding in the head frame.
         residual_px: `[T]` mean distance of the landmarks off the jaw line; NaN for frames without a face.
         stats: Figures of quality (see `models.heads.fit_quality`).
@@ -50,6 +51,7 @@ class HeadFit:
     world_to_camera: Array
     identity: Array
     expression: Array
+    turns: Array
     landmark_offsets: Array
     residual_px: Array
     stats: dict[str, float]
@@ -128,11 +130,14 @@ def fit_head(
     error[~present | on_jaw] = np.nan
     residual = np.full(len(points), np.nan)
     residual[seen_frames] = np.nanmean(error[seen_frames], 1)
+    expression, angles = basis.split(state.expression)
+    turns = np.zeros((len(points), 0, 3)) if model.skeleton is None else model.skeleton.turns(angles)
     return HeadFit(
         focal=focal,
         world_to_camera=world_to_camera,
         identity=state.identity,
-        expression=state.expression,
+        expression=expression,
+        turns=turns,
         landmark_offsets=corrections,
         residual_px=residual,
         stats=fit_quality(

@@ -71,13 +71,13 @@ class FitParams:
         gap: Weight of a lid or lip opening.
         identity: Weight of squared identity coefficients. More than the 1 of independent landmark noise, because the
             embedding's errors are the same in all frames; real faces then get coefficients of about one.
-        expression: Weight of squared expression coefficients.
-        box: Weight of squared excess of expressions over 0..1.
+        expression: Weight of squared expression coefficients, each in its standard deviations.
+        box: Weight of squared excess of expressions over their range, as a share of it.
         correction_sd_m: Standard deviation of the fixed landmark corrections.
         identity_frames: How many spread frames identity is found from.
         with_flow: Smoothness where optical flow says how the nose accelerates.
         without_flow: Smoothness where it does not.
-        expression_sd: Standard deviation of an expression's second difference.
+        expression_sd: Standard deviation of an expression's second difference, in its standard deviations.
         snap_lids: Whether blinks are closed exactly at the end.
         identity_schedule: Phases on the spread frames.
         clip_schedule: Phases on all frames; they move neither the identity nor the corrections.
@@ -88,13 +88,13 @@ class FitParams:
     jaw: float = 0.2
     gap: float = 8.0
     identity: float = 5.0
-    expression: float = 4.8
+    expression: float = 0.3
     box: float = 3000.0
     correction_sd_m: float = 0.001
     identity_frames: int = 32
     with_flow: Smoothness = Smoothness(rotation_deg=0.05, sideways_m=3e-5, depth_m=3e-4)
     without_flow: Smoothness = Smoothness(rotation_deg=0.15, sideways_m=3e-4, depth_m=1e-3)
-    expression_sd: float = 0.15
+    expression_sd: float = 0.6
     snap_lids: bool = True
     identity_schedule: tuple[Phase, ...] = IDENTITY_SCHEDULE
     clip_schedule: tuple[Phase, ...] = CLIP_SCHEDULE

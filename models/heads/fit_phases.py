@@ -85,12 +85,8 @@ class ClipFitter:
         self.params, self.progress = params, progress
         self.observations, self.seen, self.shots = observations, seen, shots
         self.energies: dict[str, list[float]] = {}
-        self.basis = Basis(
-            rest=model.landmarks() - pivot,
-            identity=model.at_landmarks(model.identity),
-            expression=model.at_landmarks(model.expression),
-            pairs=np.concatenate([model.pair_rows(p) for p in (LIP_PAIRS, LID_PAIRS_RIGHT, LID_PAIRS_LEFT)]),
-        )
+        pairs = [model.pair_rows(pairs) for pairs in (LIP_PAIRS, LID_PAIRS_RIGHT, LID_PAIRS_LEFT)]
+        self.basis = Basis.of(model, pivot, np.concatenate(pairs))
         self.correctable = ~np.isin(model.landmark_index, RING_POINTS)
         self.steps_done = 0
         self.steps_total = sum(phase.steps for phase in params.identity_schedule)
@@ -132,7 +128,7 @@ class ClipFitter:
         shape = self.basis.rest + corrections + np.tensordot(identity, self.basis.identity, 1)
         rotation, ray, log_depth = weak_perspective(shape, self.observations.points, self.observations.weight)
         rotation, ray, log_depth = fill_gaps(rotation, ray, log_depth, self.seen, self.shots)
-        expression = np.zeros((len(ray), len(self.basis.expression)))
+        expression = np.zeros((len(ray), self.basis.coefficients))
         return State(rotation, ray, log_depth, expression, identity)
 
     def _phase(
@@ -186,13 +182,14 @@ class ClipFitter:
             weight[chosen, :3] = np.radians(smooth.rotation_deg) ** -2
             weight[chosen, 3:5] = (smooth.sideways_m / depth) ** -2
             weight[chosen, 5] = (smooth.depth_m / depth) ** -2
-        weight[:, POSE:] = self.params.expression_sd**-2
+        expression_sd = self.params.expression_sd * np.broadcast_to(self.basis.deviation, size - POSE)
+        weight[:, POSE:] = expression_sd**-2
         # Second differences alone would let a long gap coast away at the speed with which it was entered.
         gap = np.zeros(frames)
         gap[:-1] = np.logical_not(self.seen[:-1] & self.seen[1:])
         plain = self.params.without_flow
         deviation = [np.radians(plain.rotation_deg)] * 3 + [plain.sideways_m / depth] * 2 + [plain.depth_m / depth]
-        deviation += [self.params.expression_sd] * (size - POSE)
+        deviation += expression_sd.tolist()
         # Against accelerations of deviation s, velocities of deviation k s die down within k frames.
         hold = (_COASTING * np.array(deviation)) ** -2.0
         return Chain(weight * inside[:, None], target * inside[:, None], hold * (gap * joined)[:, None])

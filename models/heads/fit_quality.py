@@ -47,11 +47,12 @@ def fit_quality(
     Returns:
         In pixels: `reprojection_mean_px`, `reprojection_p95_px`, `eye_distance_px`, `lid_gap_error_px` (all frames),
         `lid_closed_gap_px` (mean lid gap of the mesh where the eye is closed), `flow_error_px` (per frame squared);
-        and `rms_over_eye_distance`, `expression_outside` (share of coefficients beyond -0.02..1.02),
+        and `rms_over_eye_distance`, `expression_outside` (share of coefficients more than 2 % beyond their range),
         `rotation_acceleration_deg` and `depth_acceleration_mm` (root mean square second differences),
         `frames_without_face`. A figure that cannot be measured is left out.
     """
-    outside = (state.expression < -0.02) | (state.expression > 1.02)
+    margin = 0.02 * (basis.high - basis.low)
+    outside = (state.expression < basis.low - margin) | (state.expression > basis.high + margin)
     stats = {
         "reprojection_mean_px": float(np.nanmean(error_px)),
         "reprojection_p95_px": float(np.nanpercentile(error_px, 95)),

@@ -10,6 +10,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from models.heads.model import NAMED_SHAPES, HeadModel
+from models.heads.skinning import Hinge, Range
+
 Array = np.ndarray
 
 
@@ -22,12 +25,54 @@ class Basis:
         identity: `[K, L, 3]`.
         expression: `[E, L, 3]`.
         pairs: `[G, 2]` landmark rows whose distance matters (lids, lips).
+        hinge: What the jaw joint does to the landmarks; its angles then follow the expression coefficients.
+        ranges: What those coefficients usually are, one for all or one for each.
     """
 
     rest: Array
     identity: Array
     expression: Array
     pairs: Array
+    hinge: Hinge | None = None
+    ranges: tuple[Range, ...] = (NAMED_SHAPES,)
+
+    @classmethod
+    def of(cls, model: HeadModel, pivot: Array, pairs: Array) -> Basis:
+        """Return a head model at its landmarks."""
+        ranges = (model.expression_range,) * len(model.expression)
+        return cls(
+            rest=model.landmarks() - pivot,
+            identity=model.at_landmarks(model.identity),
+            expression=model.at_landmarks(model.expression),
+            pairs=pairs,
+            hinge=model.hinge(),
+            ranges=ranges if model.skeleton is None else ranges + model.skeleton.jaw_range,
+        )
+
+    @property
+    def coefficients(self) -> int:
+        """How many numbers say what the face does in a frame: expressions, and angles of the jaw."""
+        return len(self.expression) + (0 if self.hinge is None else 3)
+
+    @property
+    def low(self) -> Array:
+        """The lower end of each coefficient's range."""
+        return np.array([each.low for each in self.ranges])
+
+    @property
+    def high(self) -> Array:
+        """The upper end of each coefficient's range."""
+        return np.array([each.high for each in self.ranges])
+
+    @property
+    def deviation(self) -> Array:
+        """The standard deviation of each coefficient."""
+        return np.array([each.deviation for each in self.ranges])
+
+    def split(self, coefficients: Array) -> tuple[Array, Array]:
+        """Return expressions `[..., E]` and angles of the jaw `[..., 3]`, or `[..., 0]` without a joint."""
+        count = len(self.expression)
+        return coefficients[..., :count], coefficients[..., count:]
 
 
 @dataclass(frozen=True)
@@ -45,7 +90,10 @@ class Observations:
 
 @dataclass(frozen=True)
 class State:
-    """The unknowns: `rotation [T, 3, 3]`, `ray [T, 2]`, `log_depth [T]`, `expression [T, E]`, `identity [K]`."""
+    """The unknowns: `rotation [T, 3, 3]`, `ray [T, 2]`, `log_depth [T]`, `expression [T, E]`, `identity [K]`.
+
+    The last three of the expressions are angles of the jaw in radians where the model has that joint.
+    """
 
     rotation: Array
     ray: Array
@@ -77,11 +125,13 @@ class State:
 
     def shape(self, basis: Basis) -> Array:
         """Return the landmarks in the head frame about the pivot, `[T, L, 3]`."""
-        return (
-            basis.rest
-            + np.tensordot(self.identity, basis.identity, 1)
-            + np.tensordot(self.expression, basis.expression, 1)
+        expression, angles = basis.split(self.expression)
+        shape = (
+            basis.rest + np.tensordot(self.identity, basis.identity, 1) + np.tensordot(expression, basis.expression, 1)
         )
+        if basis.hinge is None:
+            return shape
+        return shape + basis.hinge.offsets(self.identity, expression, angles)
 
 
 @dataclass(frozen=True)
@@ -92,8 +142,8 @@ class Priors:
         robust: Scale in sigmas of the Geman-McClure loss; infinite is least squares.
         gap: Weight of a lid or lip pair's difference.
         identity: Weight of the squared identity coefficients.
-        expression: Weight of the squared expression coefficients.
-        box: Weight of the squared excess over 0..1.
+        expression: Weight of the squared expression coefficients, each in its standard deviations.
+        box: Weight of the squared excess over a coefficient's range, as a share of that range.
     """
 
     robust: float

@@ -5,7 +5,7 @@ Unknowns of a frame, in this order (P = 6 + E):
     rotation   3   left-multiplied rotation vector about the pivot, radians
     ray        2   x/z and y/z of the pivot in the camera
     log depth  1   ln z of the pivot
-    expression E   coefficients
+    expression E   coefficients, the last three of them angles of the jaw where the model has that joint
 
 and K identity coefficients shared by all frames. With the pivot on the bridge of the nose the ray is what optical
 flow measures there, so a measured acceleration becomes a linear target. Image coordinates are normalised (pixels
@@ -13,7 +13,8 @@ from the principal point, divided by the focal length), which takes the focal le
 
 The normal matrix of the expressions is linear in the 3x3 information matrices M of the landmarks,
 sum_l B_l^T M_l B_l, so for all frames it is one matrix product with a table made once (`_ExpressionTable`); no
-Jacobian of the size landmarks x expressions is ever stored.
+Jacobian of the size landmarks x expressions is ever stored. With a jaw joint the offsets B_l themselves depend on the
+frame; then that Jacobian is made anew for some frames at a time.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from scipy.linalg import solveh_banded
 from scipy.spatial.transform import Rotation
 
 from models.heads.fit_state import Basis, Chain, Observations, Priors, State, project
+from models.heads.skinning import skew
 
 Array = np.ndarray
 
@@ -33,20 +35,18 @@ _CHUNK = 256  # frames linearised together; bounds the memory of long clips
 _SYMMETRIC = ((0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2))
 
 
-def skew(vectors: Array) -> Array:
-    """Return the matrices `[..., 3, 3]` with `skew(a) @ b = a x b`."""
-    x, y, z = vectors[..., 0], vectors[..., 1], vectors[..., 2]
-    zero = np.zeros_like(x)
-    rows = [zero, -z, y, z, zero, -x, -y, x, zero]
-    return np.stack(rows, -1).reshape(*vectors.shape[:-1], 3, 3)
-
-
 def _robust(squared: Array, scale: float) -> tuple[Array, Array]:
     """Return the Geman-McClure energy and the weight of its Gauss-Newton approximation."""
     if np.isinf(scale):
         return squared, np.ones_like(squared)
     damped = 1 / (1 + squared / scale**2)
     return squared * damped, damped**2
+
+
+def _through(by_head: Array, columns: Array) -> Array:
+    """Return `by_head [t, L, 2, 3] @ columns [t, L, 3, C]`, faster than as that many small products."""
+    left, right = by_head[..., None], columns[..., None, :, :]
+    return left[..., 0, :] * right[..., 0, :] + left[..., 1, :] * right[..., 1, :] + left[..., 2, :] * right[..., 2, :]
 
 
 class _ExpressionTable:
@@ -97,9 +97,9 @@ class GaussNewton:
     def __init__(self, basis: Basis, with_expression: bool = True, with_identity: bool = False) -> None:
         self.basis = basis
         self.with_expression, self.with_identity = with_expression, with_identity
-        self.expression_count = len(basis.expression) if with_expression else 0
+        self.expression_count = basis.coefficients if with_expression else 0
         self.size = POSE + self.expression_count
-        self.table = _ExpressionTable(basis.expression) if with_expression else None
+        self.table = _ExpressionTable(basis.expression) if with_expression and basis.hinge is None else None
         flat = basis.expression.reshape(len(basis.expression), -1)
         self.expression_flat = np.ascontiguousarray(flat.T.astype(np.float32))  # [3 L, E]
         self.expression_at = np.ascontiguousarray(basis.expression.transpose(1, 2, 0).astype(np.float32))  # [L, 3, E]
@@ -149,7 +149,9 @@ class GaussNewton:
         expression = state.expression
         if self.with_expression:
             # A little beyond the box, so that its edge is reached from both sides.
-            expression = np.clip(expression + update[:, POSE:], -0.1, 1.2)
+            low, high = self.basis.low, self.basis.high
+            span = high - low
+            expression = np.clip(expression + update[:, POSE:], low - 0.1 * span, high + 0.2 * span)
         return State(
             rotation=left @ right,
             ray=state.ray + update[:, 3:5],
@@ -194,9 +196,28 @@ class GaussNewton:
         energy, weight = _robust((residual**2).sum(-1), priors.robust)
         weight = weight * target.weight
         normal.energy += float((energy * target.weight).sum())
-        self._accumulate(normal, part, residual, by_pose, by_head, weight.astype(np.float32))
+        columns = self._columns_of(local)
+        if self.basis.hinge is None:
+            self._accumulate(normal, part, residual, by_pose, by_head, weight.astype(np.float32))
+        else:
+            jacobian = np.concatenate([by_pose, *(_through(by_head, at) for at in columns)], -1)
+            self._add_rows(normal, part, jacobian, residual, weight.astype(np.float32))
         if priors.gap > 0 and len(self.basis.pairs):
-            self._add_gaps(normal, part, residual, by_pose, by_head, target.weight, priors)
+            self._add_gaps(normal, part, residual, by_pose, by_head, columns, target.weight, priors)
+
+    def _columns_of(self, state: State) -> list[Array]:
+        """Return the derivatives of the landmarks in the head frame by expression and identity, as far as unknown.
+
+        Each is `[L, 3, columns]`, or `[t, L, 3, columns]` where a turned jaw makes it differ between frames.
+        """
+        hinge, columns = self.basis.hinge, [self.expression_at] * self.with_expression
+        if hinge is None:
+            return columns + [self.identity_at] * self.with_identity
+        by_identity, by_expression, by_angle = (
+            part.astype(np.float32) for part in hinge.derivatives(state.identity, *self.basis.split(state.expression))
+        )
+        columns = [self.expression_at + by_expression, by_angle] if self.with_expression else []
+        return columns + [self.identity_at + by_identity] * self.with_identity
 
     def _accumulate(
         self, normal: _Normal, part: slice, residual: Array, by_pose: Array, by_head: Array, weight: Array
@@ -235,6 +256,7 @@ class GaussNewton:
         residual: Array,
         by_pose: Array,
         by_head: Array,
+        columns: list[Array],
         seen: Array,
         priors: Priors,
     ) -> None:
@@ -244,14 +266,18 @@ class GaussNewton:
         energy, weight = _robust((difference**2).sum(-1), priors.robust)
         both = priors.gap * seen[:, first] * seen[:, second]
         normal.energy += float((energy * both).sum())
-        root = np.sqrt(weight * both).astype(np.float32)[..., None]
-        columns = [by_pose[:, first] - by_pose[:, second]]
-        bases = [self.expression_at] * self.with_expression + [self.identity_at] * self.with_identity
-        columns += [by_head[:, first] @ at[first] - by_head[:, second] @ at[second] for at in bases]
-        jacobian = (np.concatenate(columns, -1) * root[..., None]).reshape(len(residual), -1, self._columns())
+        blocks = [by_pose[:, first] - by_pose[:, second]]
+        for at in columns:
+            blocks.append(by_head[:, first] @ at[..., first, :, :] - by_head[:, second] @ at[..., second, :, :])
+        self._add_rows(normal, part, np.concatenate(blocks, -1), difference, (weight * both).astype(np.float32))
+
+    def _add_rows(self, normal: _Normal, part: slice, jacobian: Array, residual: Array, weight: Array) -> None:
+        """Add residuals `[t, N, 2]` with their derivatives `[t, N, 2, P + K]` and weights `[t, N]`."""
+        root = np.sqrt(weight)[..., None]
+        jacobian = (jacobian * root[..., None]).reshape(len(residual), -1, jacobian.shape[-1])
         transposed = jacobian.transpose(0, 2, 1)
         matrix = transposed @ jacobian
-        gradient = (transposed @ (difference * root).reshape(len(residual), -1, 1))[..., 0]
+        gradient = (transposed @ (residual * root).reshape(len(residual), -1, 1))[..., 0]
         normal.matrix[part] += matrix[:, : self.size, : self.size]
         normal.gradient[part] += gradient[:, : self.size]
         if normal.coupling is not None:
@@ -259,18 +285,17 @@ class GaussNewton:
             normal.shared_matrix += matrix[:, self.size :, self.size :].sum(0)
             normal.shared_gradient += gradient[:, self.size :].sum(0)
 
-    def _columns(self) -> int:
-        return self.size + (len(self.basis.identity) if self.with_identity else 0)
-
     def _add_priors(self, normal: _Normal, state: State, priors: Priors) -> None:
         expression, identity = state.expression, state.identity
-        excess = np.minimum(expression, 0) + np.maximum(expression - 1, 0)
-        normal.energy += float(priors.expression * (expression**2).sum() + priors.box * (excess**2).sum())
+        low, high = self.basis.low, self.basis.high
+        excess = np.minimum(expression - low, 0) + np.maximum(expression - high, 0)
+        strength, box = priors.expression / self.basis.deviation**2, priors.box / (high - low) ** 2
+        normal.energy += float((strength * expression**2).sum() + (box * excess**2).sum())
         normal.energy += float(priors.identity * (identity**2).sum())
         if self.with_expression:
             diagonal = np.arange(POSE, self.size)
-            normal.matrix[:, diagonal, diagonal] += priors.expression + priors.box * (excess != 0)
-            normal.gradient[:, POSE:] += priors.expression * expression + priors.box * excess
+            normal.matrix[:, diagonal, diagonal] += strength + box * (excess != 0)
+            normal.gradient[:, POSE:] += strength * expression + box * excess
         if self.with_identity:
             normal.shared_matrix += priors.identity * np.eye(len(identity))
             normal.shared_gradient += priors.identity * identity

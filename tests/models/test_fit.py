@@ -20,9 +20,10 @@ from models.heads.fit_params import IDENTITY_SCHEDULE, FitParams
 from models.heads.fit_phases import pivot_of
 from models.heads.fit_state import Basis, Chain, Observations, Priors, State, project
 from models.heads.flow import acceleration_error, find_cuts, flow_accelerations
-from models.heads.gauss_newton import GaussNewton
+from models.heads.gauss_newton import POSE, GaussNewton
 from models.heads.ict import load_ict, load_ict_mesh
 from models.heads.mediapipe_points import LID_PAIRS_LEFT, LID_PAIRS_RIGHT, RING_POINTS
+from models.heads.skinning import Hinge
 
 SIDE = 256
 FOCAL = 2.3 * SIDE
@@ -298,20 +299,26 @@ def test_wrong_input_is_refused_by_name() -> None:
         fit_head(eyeless, puppet.points, puppet.valid, SIDE, SIDE)
 
 
-def _small_problem(frames: int) -> tuple[Basis, State, Observations, Chain]:
+def _small_problem(frames: int, jaw: bool) -> tuple[Basis, State, Observations, Chain]:
     rng = np.random.default_rng(7)
     landmarks, expressions, identities = 9, 3, 2
+    hinge, unknowns = None, POSE + expressions + (3 if jaw else 0)
+    if jaw:
+        shapes = {"carried": (), "identity": (identities,), "expression": (expressions,)}
+        shapes |= {"correctives": (9,), "carried_correctives": (9,)}
+        hinge = Hinge(**{name: rng.normal(0, 0.01, (*shape, landmarks, 3)) for name, shape in shapes.items()})
     basis = Basis(
         rest=rng.normal(0, 0.05, (landmarks, 3)),
         identity=rng.normal(0, 0.004, (identities, landmarks, 3)),
         expression=rng.normal(0, 0.006, (expressions, landmarks, 3)),
         pairs=np.array([[0, 1], [2, 5]]),
+        hinge=hinge,
     )
     state = State(
         rotation=Rotation.from_rotvec(rng.normal(0, 0.2, (frames, 3))).as_matrix(),
         ray=rng.normal(0, 0.05, (frames, 2)),
         log_depth=rng.normal(-0.3, 0.05, frames),
-        expression=rng.uniform(0.1, 0.9, (frames, expressions)),
+        expression=rng.uniform(0.1, 0.9, (frames, basis.coefficients)),
         identity=rng.normal(0, 1, identities),
     )
     seen = Observations(
@@ -319,17 +326,18 @@ def _small_problem(frames: int) -> tuple[Basis, State, Observations, Chain]:
         weight=rng.integers(0, 3, (frames, landmarks)).astype(float),
         sigma=0.004,
     )
-    weight = rng.uniform(10, 1000, (frames, 9)) * (np.arange(frames) % (frames - 1) > 0)[:, None]
-    hold = rng.uniform(1, 50, (frames, 9)) * (np.arange(frames) < frames - 1)[:, None]
+    weight = rng.uniform(10, 1000, (frames, unknowns)) * (np.arange(frames) % (frames - 1) > 0)[:, None]
+    hold = rng.uniform(1, 50, (frames, unknowns)) * (np.arange(frames) < frames - 1)[:, None]
     return basis, state, seen, Chain(weight, rng.normal(0, 0.01, (frames, 2)) * (weight[:, :1] > 0), hold)
 
 
-def test_a_step_solves_the_linearised_problem_written_out_in_full() -> None:
+@pytest.mark.parametrize("jaw", [False, True])
+def test_a_step_solves_the_linearised_problem_written_out_in_full(jaw: bool) -> None:
     """One step with identity and temporal ties against a dense least squares on a numerical Jacobian."""
     frames = 4
-    basis, state, seen, chain = _small_problem(frames)
-    priors = Priors(robust=np.inf, gap=3.0, identity=2.0, expression=1.5, box=100.0)
-    size = 9
+    basis, state, seen, chain = _small_problem(frames, jaw)
+    priors = Priors(robust=np.inf, gap=3.0, identity=2.0, expression=0.1, box=100.0)
+    size = POSE + basis.coefficients
     turn_before = Rotation.from_matrix(state.rotation)
 
     def moved(unknowns: np.ndarray) -> State:
@@ -358,7 +366,7 @@ def test_a_step_solves_the_linearised_problem_written_out_in_full() -> None:
         terms = [
             np.sqrt(seen.weight)[..., None] * r,
             gaps,
-            np.sqrt(priors.expression) * new.expression,
+            np.sqrt(priors.expression) * new.expression / basis.deviation,
             np.sqrt(priors.identity) * new.identity,
             np.sqrt(chain.acceleration[1:-1]) * acceleration,
             np.sqrt(chain.hold[:-1]) * velocity,

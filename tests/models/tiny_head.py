@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
-from models.heads.model import HeadModel, triangulate
+from models.heads.model import COMPONENTS, HeadModel, triangulate
+from models.heads.skinning import Range, Skeleton
 
 _COLUMNS, _ROWS = 61, 73
 _X, _Y = (-0.085, 0.085), (-0.115, 0.1)
@@ -106,4 +109,40 @@ def make_tiny_head() -> HeadModel:
         landmark_index=numbers.astype(np.int32),
         landmark_triangle=triangle.astype(np.int32),
         landmark_barycentric=weights,
+    )
+
+
+def make_jointed_head() -> HeadModel:
+    """Return the tiny head with FLAME's five joints, whose jaw opens it; its expressions are principal components."""
+    plain = make_tiny_head()
+    count, rng = len(plain.neutral), np.random.default_rng(11)
+    y = plain.neutral[:, 1]
+    jaw = 0.95 / (1 + np.exp((y - _MOUTH_Y) / 0.0004)) + 0.02
+    weights = np.stack([0.01 + 0 * jaw, 0.97 - jaw, jaw, 0.01 + 0 * jaw, 0.01 + 0 * jaw], 1)
+    joints = np.array(
+        [[0, -0.15, -0.05], [0, -0.1, -0.02], [0, -0.02, -0.02], [0.032, 0.01, 0.05], [-0.032, 0.01, 0.05]]
+    )
+    regressor = np.zeros((5, count))
+    for j, place in enumerate(joints):
+        near = np.argsort(np.linalg.norm(plain.neutral - place, axis=1))[:20]
+        regressor[j, near] = 1 / 20
+    smooth = np.stack([np.ones(count), *(100 * plain.neutral.T), *(100 * plain.neutral.T) ** 2 / 5])
+    correctives = 1e-4 * np.einsum("fcm,mv->fvc", rng.normal(size=(36, 3, 7)), smooth)
+    kept = [i for i, name in enumerate(plain.expression_names) if name != "jaw_open"]
+    return replace(
+        plain,
+        name="jointed",
+        expression=0.3 * plain.expression[kept],
+        expression_names=tuple(f"component_{i}" for i in range(len(kept))),
+        expression_range=COMPONENTS,
+        skeleton=Skeleton(
+            names=("root", "neck", "jaw", "eye_left", "eye_right"),
+            parents=np.array([-1, 0, 1, 1, 1]),
+            joints=joints,
+            regressor=regressor,
+            weights=weights,
+            correctives=correctives,
+            jaw=2,
+            jaw_range=(Range(0.0, 0.5, 0.15), Range(-0.1, 0.1, 0.03), Range(-0.1, 0.1, 0.03)),
+        ),
     )

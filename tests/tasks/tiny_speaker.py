@@ -91,7 +91,8 @@ def make_speaker(root: Path) -> Places:
     save("layers", lambda f: Layers(store(f, "torso", [torso] * FRAMES, (*picture, 4)), frames[0][None] * 0 + 200,
                                   np.zeros(FRAMES, np.int32)))  # fmt: skip
     save("track", lambda f: HeadTrack("tiny", SIZE, SIZE, intrinsics, poses, valid, np.zeros(1, np.float32),
-                                      np.zeros((FRAMES, 1), np.float32), np.arange(478, dtype=np.int32), rest,
+                                      np.zeros((FRAMES, 1), np.float32), np.zeros((FRAMES, 0, 3), np.float32),
+                                      np.arange(478, dtype=np.int32), rest,
                                       np.zeros(FRAMES, np.float32), cuts=[20]))  # fmt: skip
     intensity = random.uniform(0, 2, (FRAMES, 6)).astype(np.float32)
     save(
