@@ -157,16 +157,12 @@ def threads() -> int:
 
 
 def limit_threads() -> None:
-    """Tell the numerical libraries, before they are imported, how many threads they may use; keep freed memory.
+    """Tell our own kernels, before Numba is imported, how many threads they may use; keep freed memory.
 
-    Our own kernels share their work out among the threads and sleep while they wait. The others stay on one thread:
-    their pools spin at barriers, which on a busy machine costs many times what a second core gives.
+    They share their work out among the threads and sleep while they wait. The other libraries stay on one thread each
+    (`tasks/__init__.py`).
     """
     os.environ.setdefault("NUMBA_NUM_THREADS", str(threads()))
-    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-        os.environ.setdefault(name, "1")
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    os.environ.setdefault("GOMP_SPINCOUNT", "0")
     _keep_memory()
 
 

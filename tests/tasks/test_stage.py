@@ -177,3 +177,15 @@ def test_a_killed_stage_publishes_nothing_and_finds_its_checkpoint_again(tmp_pat
     assert again.returncode == 0, errors
     assert time.monotonic() - started < 50
     assert ActionUnits.load(tmp_path / "data/work/ada/action_units").intensity[0, 0] == 1
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="counts threads as Linux lists them")
+@pytest.mark.parametrize("stage", ["track", "landmarks"])
+def test_numerical_libraries_start_no_pools_of_threads(stage: str) -> None:
+    """They spin at barriers: small matrix products on two busy cores took many times as long."""
+    code = f"import tasks.{stage}, numpy as np, os; np.ones((600, 600)) @ np.ones((600, 600))"
+    code += "; print(len(os.listdir('/proc/self/task')))"
+    pools = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+    clean = {name: value for name, value in os.environ.items() if name not in pools}
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=clean, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "1"
