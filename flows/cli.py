@@ -213,8 +213,7 @@ def fetch(
 ) -> None:
     """Download weights and head models, verified by their sha256."""
     from flows import console
-    from tasks.assets import has_asset, read_assets
-    from tasks.fetch import fetch_all
+    from tasks.fetch import fetch_all, overview
 
     places = project()
     if not names and not list_:
@@ -224,25 +223,12 @@ def fetch(
         if json:
             console.show_json({name: str(path) for name, path in found.items()})
         return
-    rows = [
-        {
-            "name": name,
-            "here": has_asset(places, name),
-            "megabytes": round(asset.bytes / 1e6, 1),
-            "licence": asset.licence,
-            "what": asset.what,
-            "url": asset.url,
-        }
-        for name, asset in read_assets(places).items()
-    ]
+    rows = overview(places)
     if json:
         console.show_json(rows)
         return
-    cells = [
-        (row["name"], "here" if row["here"] else "missing", row["megabytes"], row["licence"], row["what"])
-        for row in rows
-    ]
-    console.show_rows(cells, ["name", "state", "MB", "licence", "what"])
+    cells = [[row[key] for key in ("name", "state", "size", "licence", "use", "where")] for row in rows]
+    console.show_rows(cells, ["name", "state", "to download", "licence", "for", "where"])
 
 
 @app.command()

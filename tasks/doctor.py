@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 from models.errors import GausstalkError, UsageError
 from tasks import dag
-from tasks.assets import candidates, read_assets
+from tasks.assets import first_here, read_assets
 from tasks.kernels import cache_folder
 from tasks.params import Params, read_yaml, validate
 from tasks.people import load_drive, load_speaker
@@ -179,18 +179,21 @@ def _ports(_places: Places) -> Iterator[Finding]:
 
 
 def _assets(places: Places) -> Iterator[Finding]:
+    absent = []
     for name, asset in read_assets(places).items():
-        path = next((path for path in candidates(places, asset) if path.is_file()), None)
-        size = f"{asset.size}, {asset.licence}"
-        if path is None:
-            other = f"hf download {asset.hub}" if asset.hub else f"make it: {asset.what}"
-            fix = f"gausstalk fetch {name}" if asset.url else other
-            yield Finding(f"asset {name}", "warn", f"not here ({size}): {asset.what}", fix)
-        elif asset.bytes and path.name == Path(asset.file).name and path.stat().st_size != asset.bytes:
+        path = first_here(places, asset)
+        if path is None and asset.optional:
+            absent.append(name)
+        elif path is None:
+            found = f"not here (size: {asset.size}; {asset.licence}): {asset.what}"
+            yield Finding(f"asset {name}", "warn", found, f"gausstalk fetch {name}")
+        elif asset.plain and asset.bytes and path.name == Path(asset.file).name and path.stat().st_size != asset.bytes:
             got = f"{path} has {path.stat().st_size} bytes, not {asset.bytes}"
             yield Finding(f"asset {name}", "fail", got, f"delete it, then: gausstalk fetch {name}")
         else:
             yield Finding(f"asset {name}", "ok", str(path))
+    if absent:
+        yield Finding("assets", "ok", f"optional, not here: {', '.join(absent)}; gausstalk fetch --list tells more")
 
 
 def _people(places: Places) -> Iterator[Finding]:

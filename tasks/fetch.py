@@ -1,26 +1,26 @@
-"""Downloads assets: into a .part file that the next try continues, verified, then renamed."""
+"""Brings assets to this machine: licence, download, conversion, and a record of what came."""
 
 from __future__ import annotations
 
-import http.client
+import contextlib
+import fcntl
 import logging
 import os
-import re
-import time
-import urllib.error
+import shutil
 import urllib.parse
-import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-from models.errors import ConsentError, GausstalkError, MachineError, MissingAssetError, UsageError
-from tasks.assets import Asset, candidates, read_assets, sha256_of
+from models.errors import ConsentError, GausstalkError, MissingAssetError
+from tasks import confined
+from tasks.assets import Asset, Source, candidates, first_here, folders, known_asset, read_assets, sha256_of, sources_of
+from tasks.download import download, matches
 from tasks.places import Places
 from tasks.progress import Progress
 
-FREE_LICENCES = {"Apache-2.0", "MIT", "BSD-2-Clause", "BSD-3-Clause", "CC0-1.0", "CC-BY-4.0"}
-BLOCK = 1 << 18
-TIMEOUT_S = 30.0
-TRIES = 3
+FREE_LICENCES = {"Apache-2.0", "MIT", "BSD-2-Clause", "BSD-3-Clause", "MPL-2.0", "CC0-1.0", "CC-BY-4.0"}
+FEW = 5  # files, of each of which is told how far it is
 log = logging.getLogger("gausstalk")
 
 
@@ -35,101 +35,182 @@ def fetch(places: Places, name: str, accept: bool = False) -> Path:
     Raises:
         UsageError: no such asset.
         ConsentError: its licence has to be accepted.
-        MissingAssetError: it cannot be downloaded by a program, or what came is not the file that was meant.
-        MachineError: the network or the disk is in the way; what has arrived is kept for the next try.
+        MissingAssetError: a person has to get it, or what came is not the file that was meant.
+        InputError: the files cannot be converted, or would run code.
+        MachineError: the network, the disk or the memory is in the way; what has arrived is kept for the next try.
     """
-    assets = read_assets(places)
-    if name not in assets:
-        raise UsageError(f"no asset {name!r}", f"data/assets.toml knows {', '.join(sorted(assets))}")
-    asset = assets[name]
-    for path in candidates(places, asset):
-        if path.is_file() and sha256_of(path) == asset.sha256:
+    asset = known_asset(places, name)
+    target = places.root / "data" / "assets" / asset.file
+    with _alone(places, name):
+        path = _here(places, asset)
+        if path:
             log.info("%s is here already: %s", name, path)
             return path
-    target = places.root / "data" / "assets" / asset.file
-    if not asset.url or asset.gated:
-        how = f"get it at {asset.url} under your own name" if asset.url else asset.what
-        raise MissingAssetError(
-            f"{name} cannot be downloaded by a program",
-            f"{asset.what}; licence: {asset.licence}" if asset.url else f"licence: {asset.licence}",
-            f"{how}; put it into {target.relative_to(places.root)} or into a folder that GAUSSTALK_ASSETS names",
-        )
-    if asset.licence not in FREE_LICENCES and not accept:
-        raise ConsentError(
-            f"the licence of {name} has to be accepted: {asset.licence}",
-            f"{asset.what}, from {asset.url}",
-            f"read it, then: gausstalk fetch {name} --accept",
-        )
-    log.info("%s: %s; %.1f MB, licence: %s", name, asset.what, asset.bytes / 1e6, asset.licence)
-    return _download(asset, target)
+        sources = sources_of(places, asset)
+        found = {source.file: _source_here(places, asset, source) for source in sources}
+        absent = [source for source in sources if found[source.file] is None]
+        by_hand = [source.file for source in absent if not source.url]
+        if by_hand or not sources:
+            raise _by_hand(asset, by_hand or [asset.file])
+        if absent:
+            _ask(asset, accept)
+        log.info("%s: %s; size: %s, licence: %s", name, asset.what, asset.size, asset.licence)
+        plain = asset.plain
+        store = target.parent if plain else _store(places, asset)
+        records = Records(places)
+        many = Progress(f"fetch {name}", len(absent), "files") if len(absent) > FEW else None
+        for source in absent:
+            label = name if len(sources) == 1 else f"{name} ({source.file})"
+            path = store / (target.name if plain else source.file)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            records.note(source, download(source, path, label, records.sha256(source), show=many is None))
+            found[source.file] = path
+            if many:
+                many.update()
+        if not plain:
+            _make(asset, sources, {file: path for file, path in found.items() if path}, target)
+            shutil.rmtree(store, ignore_errors=True)
+            with contextlib.suppress(OSError):
+                store.parent.rmdir()
+        log.info("%s: %s", name, target)
+        return target
 
 
-def _download(asset: Asset, target: Path) -> Path:
-    address = urllib.parse.urlsplit(asset.url)
-    if address.scheme != "https" and address.hostname != "127.0.0.1":
-        raise UsageError(f"{asset.name}: {asset.url} is not an https address", "data/assets.toml has it")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(target.name + ".part")
-    for attempt in range(1, TRIES + 1):
-        try:
-            _receive(asset, part)
-            break
-        except (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError) as error:
-            have = part.stat().st_size if part.is_file() else 0
-            final = isinstance(error, urllib.error.HTTPError) and error.code < 500
-            if attempt == TRIES or final:
-                raise MachineError(
-                    f"{asset.name}: the download stopped at {have / 1e6:.1f} of {asset.bytes / 1e6:.1f} MB",
-                    str(error),
-                    f"gausstalk fetch {asset.name} goes on from there; or put {asset.url} into {target} yourself",
-                ) from error
-            log.info("%s: %s; trying again", asset.name, error)
-            time.sleep(attempt)
-    digest = sha256_of(part)
-    if digest != asset.sha256:
-        size = part.stat().st_size
-        part.unlink()
-        raise MissingAssetError(
-            f"{asset.name}: what came is not the file that was meant, and is deleted",
-            f"sha256 {digest} ({size} bytes), expected {asset.sha256} ({asset.bytes} bytes)",
-            f"check {asset.url}; the file there may have been changed",
-        )
-    os.replace(part, target)
-    log.info("%s: %s", asset.name, target)
-    return target
+def _here(places: Places, asset: Asset) -> Path | None:
+    """Return where an asset lies that is what it should be, as far as that is known."""
+    for path in candidates(places, asset):
+        if path.is_file() and (
+            not asset.sha256 or path.name != Path(asset.file).name or sha256_of(path) == asset.sha256
+        ):
+            return path
+    return None
 
 
-def _receive(asset: Asset, part: Path) -> None:
-    """Append to `part` what is missing of the file.
+def _source_here(places: Places, asset: Asset, source: Source) -> Path | None:
+    """Return where a source lies: an earlier download, or what a person has put beside the assets.
 
     Raises:
-        MissingAssetError: the server sends more than the file has.
-        ConnectionError: it stops before the end.
+        MissingAssetError: a file of that name is another one.
     """
-    have = part.stat().st_size if part.is_file() else 0
-    if have >= asset.bytes:
+    if asset.plain:
+        return None
+    names = [source.file] + ([source.member, f"{Path(source.file).stem}/{source.member}"] if source.member else [])
+    for folder in (_store(places, asset), *folders(places)):
+        for name in names:
+            path = folder / name
+            if not path.is_file():
+                continue
+            same = not source.sha256 or name != source.file or sha256_of(path) == source.sha256
+            if same and (not source.digest or name != source.file or matches(path, source.digest)):
+                return path
+            if not source.url:
+                raise MissingAssetError(f"{path} is not the file that {asset.name} needs", source.sha256, asset.page)
+    return None
+
+
+def _store(places: Places, asset: Asset) -> Path:
+    """Return where the sources of a conversion wait for it."""
+    return places.root / "data" / "assets" / "sources" / asset.name
+
+
+def _by_hand(asset: Asset, files: list[str]) -> MissingAssetError:
+    """Return how to get what no program may download."""
+    return MissingAssetError(
+        f"{asset.name} cannot be downloaded by a program",
+        f"{asset.what}; licence: {asset.licence}" + ("; given to registered persons only" if asset.page else ""),
+        f"get {' and '.join(files)}{f' at {asset.page}' if asset.page else ''}, put it into data/assets/ or into a "
+        f"folder that GAUSSTALK_ASSETS names, then: gausstalk fetch {asset.name}",
+    )
+
+
+def _ask(asset: Asset, accept: bool) -> None:
+    if asset.licence in FREE_LICENCES or accept:
         return
-    request = urllib.request.Request(asset.url, headers={"User-Agent": "gausstalk"})  # noqa: S310 - checked by caller
-    if have:
-        request.add_header("Range", f"bytes={have}-")
-    with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:  # noqa: S310 - checked by caller
-        start = re.match(r"bytes (\d+)-", answer.headers.get("Content-Range") or "")
-        if answer.status != 206 or not start or int(start.group(1)) != have:
-            have = 0  # a server that does not continue sends everything
-        progress = Progress(f"fetch {asset.name}", asset.bytes, "bytes")
-        progress.update(have)
-        with part.open("ab" if have else "wb") as file:
-            while block := answer.read(BLOCK):
-                have += len(block)
-                if have > asset.bytes:
-                    raise MissingAssetError(
-                        f"{asset.name}: the server sends more than {asset.bytes} bytes", "", f"check {asset.url}"
-                    )
-                file.write(block)
-                progress.update(len(block))
-        if have < asset.bytes:
-            raise ConnectionError(f"the connection ended after {have} of {asset.bytes} bytes")
-        progress.finish()
+    raise ConsentError(
+        f"the licence of {asset.name} has to be accepted: {asset.licence}",
+        f"{asset.what}" + (f"; the licence: {asset.page}" if asset.page else ""),
+        f"read it, then: gausstalk fetch {asset.name} --accept",
+    )
+
+
+def _make(asset: Asset, sources: tuple[Source, ...], found: dict[str, Path], target: Path) -> None:
+    """Convert or unpack the sources in a confined process, and put the result where it belongs.
+
+    Raises:
+        GausstalkError: of the converter, or the result is not what was meant.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    folder = target.with_name(f".{target.name}.making")
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    inputs, members = {}, {}
+    for source in sources:
+        path = found[source.file]
+        archive = source.member and path.name == Path(source.file).name
+        name = source.member or Path(source.file).name
+        inputs[name] = str(path.resolve())
+        if archive:
+            members[name] = source.member
+    log.info("%s: converting, in a process of its own", asset.name)
+    try:
+        made = confined.run(confined.Job(inputs, members, asset.convert, target.name), folder)
+        if asset.digest and not matches(made, asset.digest):
+            raise MissingAssetError(f"{asset.name}: what came is not the file that was meant", asset.digest, asset.page)
+        os.replace(made, target)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+class Records:
+    """The checksums that first downloads had, in data/assets.lock: later ones must have the same.
+
+    The file lies beside assets.toml, not beside the downloads, so that it outlives them and is committed: whoever
+    clones the project gets the same files or an error.
+    """
+
+    HEAD = "# sha256 and address of downloads whose checksum was not known before; `gausstalk fetch` compares.\n"
+
+    def __init__(self, places: Places) -> None:
+        self.places, self.path = places, places.root / "data" / "assets.lock"
+
+    def _all(self) -> dict[str, str]:
+        if not self.path.is_file():
+            return {}
+        lines = self.path.read_text(encoding="utf-8").splitlines()
+        pairs = (line.split(maxsplit=1) for line in lines if line.strip() and not line.startswith("#"))
+        return {url: digest for digest, url in pairs}
+
+    def sha256(self, source: Source) -> str:
+        """Return what an earlier download had, nothing if there was none or data/assets.toml knows it."""
+        return "" if source.sha256 else self._all().get(source.url, "")
+
+    def note(self, source: Source, digest: str) -> None:
+        """Write down what a download had, where nothing else says it."""
+        if source.sha256:
+            return
+        with _alone(self.places, "records"):
+            known = self._all()
+            if known.get(source.url) == digest:
+                return
+            text = self.HEAD + "".join(f"{d} {url}\n" for url, d in sorted({**known, source.url: digest}.items()))
+            part = self.path.with_name(self.path.name + ".part")
+            part.write_text(text, encoding="utf-8")
+            os.replace(part, self.path)
+        log.info("data/assets.lock: %s is from now on %s", source.file, digest)
+
+
+@contextlib.contextmanager
+def _alone(places: Places, name: str) -> Iterator[None]:
+    """Wait until no other process fetches `name`."""
+    folder = places.root / "data" / "assets"
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / f".{name}.lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            log.info("%s: another process fetches it; waiting", name)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def fetch_all(places: Places, names: list[str], accept: bool = False) -> dict[str, Path]:
@@ -150,3 +231,30 @@ def fetch_all(places: Places, names: list[str], accept: bool = False) -> dict[st
     if failures:
         raise failures[0]
     return found
+
+
+def overview(places: Places) -> list[dict[str, Any]]:
+    """Return what is known of every asset: for a table, and for programs."""
+    rows = []
+    for name, asset in read_assets(places).items():
+        path = first_here(places, asset)
+        url = asset.url or asset.base or next((source.url for source in asset.sources if source.url), "")
+        state = "here" if path else "by hand" if asset.gated else "optional" if asset.optional else "missing"
+        rows.append(
+            {
+                "name": name,
+                "state": state,
+                "here": path is not None,
+                "where": str(path or urllib.parse.urlsplit(asset.page if asset.gated else url).hostname or "nowhere"),
+                "bytes": asset.download_bytes,
+                "size": asset.size,
+                "licence": asset.licence,
+                "gated": asset.gated,
+                "optional": asset.optional,
+                "use": asset.use or asset.what,
+                "what": asset.what,
+                "url": url,
+                "page": asset.page,
+            }
+        )
+    return rows

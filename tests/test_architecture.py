@@ -48,7 +48,9 @@ def test_pictures_and_sound_are_decoded_in_one_place() -> None:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_no_pickle_no_shell_no_relative_import(path: Path) -> None:
-    assert not imports(path) & {"pickle", "dill", "cloudpickle", "joblib"}
+    # One module reads pickles, with a reader that refuses every call; nothing else touches them.
+    allowed = {"pickle"} if path.relative_to(ROOT).as_posix() == "models/pickles.py" else set()
+    assert not imports(path) & {"pickle", "dill", "cloudpickle", "joblib"} - allowed
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom):
             assert node.level == 0

@@ -128,8 +128,27 @@ def test_a_wrong_option_leads_to_the_help_of_its_verb(project: Path) -> None:
 
 def test_fetch_lists_what_is_here_and_what_is_not(project: Path) -> None:
     listed = json.loads(call(project, "fetch", "--list", "--json").stdout)
-    assert [(entry["name"], entry["here"], entry["megabytes"]) for entry in listed] == [("weights", False, 2.0)]
-    assert "MIT" in call(project, "fetch", "--list").stdout
+    assert [(entry["name"], entry["here"], entry["bytes"]) for entry in listed] == [("weights", False, 2_000_000)]
+    toml = project / "data" / "assets.toml"
+    toml.write_text(
+        toml.read_text() + '[model]\nfile = "m.npz"\nlicence = "by registration"\nwhat = "a head"\noptional = true\n'
+        'page = "https://example.org/model"\nsources = [{ file = "m.pkl" }]\n[w2]\nfile = "w2"\nlicence = "MIT"\n'
+        'what = "more"\nuse = "parse"\noptional = true\nurl = "https://localhost/w2"\nat_most = 3000000\n'
+    )
+    lines = [line.split("  ") for line in call(project, "fetch", "--list").stdout.splitlines()]
+    cells = {line[0]: [cell.strip() for cell in line[1:] if cell.strip()] for line in lines}
+    assert cells["weights"] == ["missing", "2.0 MB", "MIT", "some weights", "localhost"]
+    assert cells["model"] == ["by hand", "unknown", "by registration", "a head", "example.org"]
+    assert cells["w2"] == ["optional", "unknown, at most 3.0 MB", "MIT", "parse", "localhost"]
+
+
+def test_assets_that_no_default_needs_are_one_line_of_the_doctor(project: Path) -> None:
+    entry = 'licence = "MIT"\nwhat = "more"\noptional = true\nurl = "https://localhost/w"\n'
+    (project / "data" / "assets.toml").write_text(f'[a]\nfile = "a"\n{entry}[b]\nfile = "b"\n{entry}')
+    findings = json.loads(call(project, "doctor", "--json").stdout)["findings"]
+    found = [finding for finding in findings if "asset" in finding["name"]]
+    assert [(finding["name"], finding["state"]) for finding in found] == [("assets", "ok")]
+    assert "optional, not here: a, b" in found[0]["found"]
 
 
 def test_doctor_finds_what_is_wrong_with_a_project(project: Path) -> None:

@@ -1,161 +1,451 @@
 import hashlib
-import http.server
+import io
+import logging
+import os
+import pickle
+import shutil
+import signal
+import subprocess
+import sys
 import threading
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+from file_server import FileServer, serving
 
-from models.errors import ConsentError, MachineError, MissingAssetError, UsageError
-from tasks import fetch as module
-from tasks.assets import find_asset
+from models.errors import ConsentError, InputError, MachineError, MissingAssetError, UsageError
+from tasks import download as module
+from tasks.assets import find_asset, read_assets, sources_of
 from tasks.fetch import fetch, fetch_all
 from tasks.places import Places
 
+ROOT = Path(__file__).resolve().parents[2]
 CONTENT = bytes(range(256)) * 4000  # 1 MB
-
-
-class Server(http.server.ThreadingHTTPServer):
-    """Serves CONTENT; `cut` bytes after the start of the first answers it hangs up."""
-
-    cuts: list[int]
-    ranges: list[str]
-    content = CONTENT
-    understands_ranges = True
-
-
-class Handler(http.server.BaseHTTPRequestHandler):
-    server: Server
-
-    def do_GET(self) -> None:
-        if self.path == "/none":
-            self.send_error(404)
-            return
-        wanted = self.headers.get("Range", "")
-        self.server.ranges.append(wanted)
-        start = int(wanted[6:-1]) if wanted and self.server.understands_ranges else 0
-        body = self.server.content[start:]
-        self.send_response(206 if start else 200)
-        if start:
-            self.send_header(
-                "Content-Range", f"bytes {start}-{len(self.server.content) - 1}/{len(self.server.content)}"
-            )
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        if self.server.cuts:
-            body = body[: self.server.cuts.pop(0)]
-        self.wfile.write(body)
-
-    def log_message(self, *_: object) -> None:
-        pass
+OTHER = CONTENT[::-1]
+SHA256 = hashlib.sha256(CONTENT).hexdigest()
 
 
 @pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FileServer]:
     monkeypatch.setattr(module.time, "sleep", lambda _: None)
-    made = Server(("127.0.0.1", 0), Handler)
-    made.cuts, made.ranges = [], []
-    thread = threading.Thread(target=made.serve_forever, daemon=True)
-    thread.start()
-    yield made
-    made.shutdown()
-    made.server_close()
+    with serving() as made:
+        made.files["/w.bin"] = CONTENT
+        yield made
 
 
 @pytest.fixture
-def places(tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch) -> Places:
+def places(tmp_path: Path, server: FileServer, monkeypatch: pytest.MonkeyPatch) -> Places:
     monkeypatch.delenv("GAUSSTALK_ASSETS", raising=False)
-    base = f"http://127.0.0.1:{server.server_address[1]}"
-    digest = hashlib.sha256(CONTENT).hexdigest()
+    known = f'url = "{server.address}/w.bin"\nsha256 = "{SHA256}"\nbytes = {len(CONTENT)}'
     entries = {
-        "weights": {"url": f"{base}/w.bin", "licence": "MIT"},
-        "restricted": {"url": f"{base}/w.bin", "licence": "for research only"},
-        "gone": {"url": f"{base}/none", "licence": "MIT"},
-        "made": {"url": "", "licence": "MIT"},
-        "insecure": {"url": "http://example.org/w.bin", "licence": "MIT"},
+        "weights": known,
+        "restricted": known,
+        "gone": known.replace("w.bin", "none"),
+        "made": "",
+        "insecure": 'url = "http://example.org/w.bin"',
+        "unknown": f'url = "{server.address}/w.bin"\nat_most = 1500000',
+        "turning": f'url = "{server.address}/turn"\nsha256 = "{SHA256}"\nbytes = {len(CONTENT)}',
     }
     text = ""
     for name, entry in entries.items():
-        text += f'[{name}]\nfile = "{name}.bin"\nurl = "{entry["url"]}"\nsha256 = "{digest}"\nbytes = {len(CONTENT)}\n'
-        text += f'licence = "{entry["licence"]}"\nwhat = "the {name}"\n'
+        licence = "for research only" if name == "restricted" else "MIT"
+        text += f'[{name}]\nfile = "{name}.bin"\nlicence = "{licence}"\nwhat = "the {name}"\n{entry}\n'
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "assets.toml").write_text(text)
+    for name in ("params.yaml", "dvc.yaml"):
+        (tmp_path / name).touch()
     return Places(tmp_path)
 
 
+def add(places: Places, name: str, entry: str) -> None:
+    path = places.root / "data" / "assets.toml"
+    path.write_text(f'{path.read_text()}[{name}]\nlicence = "MIT"\nwhat = "the {name}"\n{entry}\n')
+
+
 def left(places: Places) -> list[str]:
-    return sorted(path.name for path in (places.root / "data" / "assets").glob("*"))
+    return sorted(p.name for p in (places.root / "data" / "assets").glob("*") if not p.name.endswith(".lock"))
 
 
-def test_an_asset_comes_whole_and_only_once(places: Places, server: Server) -> None:
+def part(places: Places, name: str = "weights") -> Path:
+    return places.root / "data" / "assets" / f"{name}.bin.part"
+
+
+def start(places: Places, name: str, limit: str = "") -> "subprocess.Popen[str]":
+    """Run `gausstalk fetch` in a process of its own."""
+    code = f"import resource; {limit}\nfrom flows.cli import main; main()"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "GAUSSTALK_ROOT": str(places.root)}
+    command = [sys.executable, "-c", code, "fetch", name]
+    return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+
+
+def test_an_asset_comes_whole_and_only_once(places: Places, server: FileServer) -> None:
     path = fetch(places, "weights")
     assert path.read_bytes() == CONTENT
     assert left(places) == ["weights.bin"]
     assert find_asset(places, "weights") == path
     fetch(places, "weights")
-    assert server.ranges == [""]
+    assert server.asked == [""]
 
 
-def test_a_broken_connection_goes_on_where_it_stopped(places: Places, server: Server) -> None:
+def test_a_damaged_asset_is_brought_again(places: Places, server: FileServer) -> None:
+    fetch(places, "weights").write_bytes(OTHER)
+    assert fetch(places, "weights").read_bytes() == CONTENT
+    assert server.asked == ["", ""]
+
+
+def test_a_broken_connection_goes_on_where_it_stopped(places: Places, server: FileServer) -> None:
     server.cuts = [300_000, 200_000]
     assert fetch(places, "weights").read_bytes() == CONTENT
-    assert server.ranges == ["", "bytes=300000-", "bytes=500000-"]
+    assert server.asked == ["", "bytes=300000-", "bytes=500000-"]
+    assert left(places) == ["weights.bin"]
 
 
-def test_what_has_arrived_is_kept_for_the_next_call(places: Places, server: Server) -> None:
+def test_what_has_arrived_is_kept_for_the_next_call(places: Places, server: FileServer) -> None:
     server.cuts = [100_000] * 3
-    with pytest.raises(MachineError, match="stopped at 0.3 of 1.0 MB") as error:
+    with pytest.raises(MachineError, match="stopped at 0.3 MB of 1.0 MB") as error:
         fetch(places, "weights")
     assert error.value.exit_code == 5
-    assert left(places) == ["weights.bin.part"]
+    assert part(places).stat().st_size == 300_000
     assert fetch(places, "weights").read_bytes() == CONTENT
-    assert server.ranges[-1] == "bytes=300000-"
+    assert server.asked[-1] == "bytes=300000-"
 
 
-def test_a_server_that_cannot_continue_sends_all_again(places: Places, server: Server) -> None:
+def test_a_killed_fetch_is_continued(places: Places, server: FileServer) -> None:
+    server.pause_after = 400_000
+    child = start(places, "weights")
+    for _ in range(600):
+        if part(places).is_file() and part(places).stat().st_size >= 200_000:
+            break
+        threading.Event().wait(0.05)
+    os.kill(child.pid, signal.SIGKILL)
+    child.communicate()
+    server.pause_after = -1
+    server.go.set()
+    size = part(places).stat().st_size
+    assert 0 < size < len(CONTENT)
+    assert fetch(places, "weights").read_bytes() == CONTENT
+    assert server.asked == ["", f"bytes={size}-"]
+
+
+def test_a_server_that_cannot_continue_sends_all_again(places: Places, server: FileServer) -> None:
     server.understands_ranges = False
     server.cuts = [300_000]
     assert fetch(places, "weights").read_bytes() == CONTENT
 
 
-def test_another_file_is_not_accepted(places: Places, server: Server) -> None:
-    server.content = CONTENT[:-1] + b"x"
+def test_a_file_that_changes_in_between_is_not_joined_with_the_old_one(places: Places, server: FileServer) -> None:
+    server.cuts = [300_000] * 3
+    server.understands_ranges = False
+    with pytest.raises(MachineError):
+        fetch(places, "unknown")
+    server.understands_ranges = True
+    server.files["/w.bin"], server.tag = OTHER, '"2"'
+    assert fetch(places, "unknown").read_bytes() == OTHER  # the server saw from If-Range that it is another one
+    assert server.asked[-1] == "bytes=300000-"
+
+
+@pytest.mark.parametrize("name", ["weights", "unknown"])
+def test_parts_of_two_versions_are_thrown_away(places: Places, server: FileServer, name: str) -> None:
+    """A server that names no versions: the checksum tells, and without one nothing is continued."""
+    server.tag = ""
+    server.files["/w.bin"] = OTHER
+    server.cuts = [300_000] * 3
+    with pytest.raises(MachineError):
+        fetch(places, name)
+    server.files["/w.bin"] = CONTENT
+    assert fetch(places, name).read_bytes() == CONTENT
+
+
+def test_a_part_that_is_longer_than_the_file_is_dropped(places: Places, server: FileServer) -> None:
+    part(places, "unknown").parent.mkdir()
+    part(places, "unknown").write_bytes(bytes(1_100_000))
+    module._tag(part(places, "unknown")).write_text('"1"')
+    assert fetch(places, "unknown").read_bytes() == CONTENT
+
+
+def test_another_file_is_not_accepted(places: Places, server: FileServer) -> None:
+    server.files["/w.bin"] = OTHER
     with pytest.raises(MissingAssetError, match="not the file that was meant"):
         fetch(places, "weights")
     assert left(places) == []
+    assert not part(places).exists()
 
 
-def test_more_than_the_file_has_is_not_stored(places: Places, server: Server) -> None:
-    server.content = CONTENT * 3
-    with pytest.raises(MissingAssetError, match="sends more than"):
+@pytest.mark.parametrize("content", [CONTENT * 3, CONTENT[:-1], b""])
+def test_a_file_of_another_size_is_not_even_begun(places: Places, server: FileServer, content: bytes) -> None:
+    server.files["/w.bin"] = content
+    with pytest.raises(MissingAssetError, match=f"offers {len(content)} bytes"):
         fetch(places, "weights")
-    part = places.root / "data" / "assets" / "weights.bin.part"
-    assert part.stat().st_size <= len(CONTENT)
+    assert not part(places).exists()
 
 
-def test_a_restricted_licence_is_shown_and_has_to_be_accepted(places: Places, server: Server) -> None:
+def test_a_server_that_does_not_stop_sending_is_cut(places: Places, server: FileServer) -> None:
+    server.tells_length = False
+    server.files["/w.bin"] = CONTENT * 3
+    with pytest.raises(MissingAssetError, match="sends more than 1024000 bytes"):
+        fetch(places, "weights")
+    with pytest.raises(MissingAssetError, match="sends more than 1500000 bytes"):
+        fetch(places, "unknown")
+    assert not part(places).exists()
+    server.tells_length = True
+    with pytest.raises(MissingAssetError, match="offers 3 MB, at most 2 MB"):
+        fetch(places, "unknown")
+
+
+def test_one_redirect_is_followed_and_a_circle_is_not(places: Places, server: FileServer) -> None:
+    server.redirects = {"/turn": f"{server.address}/w.bin"}
+    assert fetch(places, "turning").read_bytes() == CONTENT
+    (places.root / "data/assets/turning.bin").unlink()
+    server.redirects = {"/turn": "/back", "/back": "/turn"}
+    with pytest.raises(MissingAssetError, match="redirects in circles"):
+        fetch(places, "turning")
+    server.redirects = {"/turn": "/turn1"} | {f"/turn{k}": f"/turn{k + 1}" for k in range(1, 20)}
+    with pytest.raises(MissingAssetError, match="more than 5 times"):
+        fetch(places, "turning")
+
+
+@pytest.mark.parametrize("goal", ["http://example.org/w.bin", "ftp://127.0.0.1/w.bin", "file:///etc/passwd"])
+def test_a_redirect_away_from_https_is_refused(places: Places, server: FileServer, goal: str) -> None:
+    server.redirects = {"/turn": goal}
+    with pytest.raises(MissingAssetError, match=f"redirects to {goal}"):
+        fetch(places, "turning")
+    assert "turning.bin" not in left(places)
+
+
+def test_a_full_disk_keeps_what_there_is(places: Places, server: FileServer) -> None:
+    child = start(places, "weights", "resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))")
+    error = child.communicate(timeout=60)[1]
+    assert child.returncode == 5
+    assert "the disk is full after 0.3 MB" in error
+    assert "Traceback" not in error
+    assert part(places).stat().st_size == 300_000
+    assert fetch(places, "weights").read_bytes() == CONTENT
+    assert server.asked[-1] == "bytes=300000-"
+
+
+def test_room_is_looked_for_before_anything_is_stored(
+    places: Places, server: FileServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage(places.root)
+    monkeypatch.setattr(module.shutil, "disk_usage", lambda _: usage._replace(free=module.SPARE + 500_000))
+    with pytest.raises(MachineError, match="and 1 MB are to come"):
+        fetch(places, "weights")
+    assert not part(places).exists()
+
+
+def test_the_first_download_decides_where_no_checksum_is_known(places: Places, server: FileServer) -> None:
+    path = fetch(places, "unknown")
+    record = (places.root / "data" / "assets.lock").read_text()
+    assert f"{SHA256} {server.address}/w.bin" in record
+    path.unlink()
+    server.files["/w.bin"] = OTHER
+    with pytest.raises(MissingAssetError) as error:
+        fetch(places, "unknown")
+    assert f"an earlier download had {SHA256}" in error.value.why
+    assert not path.exists()
+    server.files["/w.bin"] = CONTENT
+    assert fetch(places, "unknown") == path
+    assert (places.root / "data" / "assets.lock").read_text() == record
+
+
+def test_a_checksum_other_than_sha256_is_compared_too(places: Places, server: FileServer) -> None:
+    name = hashlib.sha1(b"blob %d\0" % len(CONTENT) + CONTENT).hexdigest()  # what `git hash-object` prints
+    add(places, "blob", f'file = "b.bin"\nurl = "{server.address}/w.bin"\ndigest = "git:{name}"')
+    server.files["/w.bin"] = OTHER
+    with pytest.raises(MissingAssetError, match="not the file that was meant"):
+        fetch(places, "blob")
+    assert not (places.root / "data" / "assets.lock").exists()
+    server.files["/w.bin"] = CONTENT
+    assert fetch(places, "blob").read_bytes() == CONTENT
+
+
+def test_two_fetches_of_one_asset_do_not_meet(
+    places: Places, server: FileServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.pause_after = 200_000
+    caplog.set_level(logging.INFO, "gausstalk")
+    logging.getLogger("gausstalk").propagate = True
+    results: list[bytes] = []
+    threads = [threading.Thread(target=lambda: results.append(fetch(places, "weights").read_bytes())) for _ in "ab"]
+    for thread in threads:
+        thread.start()
+    for _ in range(200):
+        if "waiting" in caplog.text:
+            break
+        threading.Event().wait(0.02)
+    server.go.set()
+    for thread in threads:
+        thread.join(30)
+    assert results == [CONTENT, CONTENT]
+    assert server.asked == [""]
+    assert "another process fetches it; waiting" in caplog.text
+
+
+def test_a_restricted_licence_is_shown_and_has_to_be_accepted(places: Places, server: FileServer) -> None:
     with pytest.raises(ConsentError, match="for research only") as error:
         fetch(places, "restricted")
     assert error.value.fix.endswith("gausstalk fetch restricted --accept")
-    assert server.ranges == []
+    assert server.asked == []
     assert fetch(places, "restricted", accept=True).read_bytes() == CONTENT
 
 
 def test_what_no_program_can_download_says_how_to_get_it(places: Places) -> None:
     with pytest.raises(MissingAssetError) as error:
         fetch(places, "made")
-    assert "the made" in error.value.fix
-    assert "data/assets/made.bin" in error.value.fix
+    assert "the made" in error.value.why
+    assert "get made.bin, put it into data/assets/" in error.value.fix
 
 
-def test_a_missing_file_fails_at_once_and_keeps_nothing_else_from_coming(places: Places) -> None:
+def test_a_missing_file_fails_at_once_and_keeps_nothing_else_from_coming(places: Places, server: FileServer) -> None:
     with pytest.raises(MachineError, match="gone"):
         fetch_all(places, ["gone", "weights"])
-    assert left(places) == ["weights.bin"]
+    assert "weights.bin" in left(places)
+    assert server.asked == [""]
 
 
-def test_names_and_addresses_are_checked(places: Places) -> None:
+def test_a_machine_without_a_network_is_told_so(places: Places) -> None:
+    add(places, "far", 'file = "far"\nurl = "https://no.such.host.invalid/far"')
+    with pytest.raises(MachineError, match="no.such.host.invalid cannot be reached") as error:
+        fetch(places, "far")
+    assert "gausstalk fetch far with a network" in error.value.fix
+
+
+def test_names_addresses_and_fields_are_checked(places: Places) -> None:
     with pytest.raises(UsageError, match="no asset 'wieghts'"):
         fetch(places, "wieghts")
     with pytest.raises(UsageError, match="not an https address"):
         fetch(places, "insecure")
+    add(places, "odd", 'file = "odd"\nlicense = "MIT"')
+    with pytest.raises(UsageError, match="odd is not an asset"):
+        fetch(places, "weights")
+
+
+def packed(files: dict[str, bytes]) -> bytes:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return stream.getvalue()
+
+
+def test_one_file_of_an_archive_is_unpacked(places: Places, server: FileServer) -> None:
+    sha1 = hashlib.sha1(CONTENT).hexdigest()
+    add(places, "graph", f'file = "g.pb"\ndigest = "sha1:{sha1}"\n'
+        f'sources = [{{ file = "g.zip", url = "{server.address}/g.zip", member = "g.pb" }}]')  # fmt: skip
+    server.files["/g.zip"] = packed({"readme": b"", "in/g.pb": CONTENT})
+    assert fetch(places, "graph").read_bytes() == CONTENT
+    assert left(places) == ["g.pb"]
+    assert "/g.zip" in (places.root / "data" / "assets.lock").read_text()
+    (places.root / "data/assets/g.pb").unlink()
+    (places.root / "data/assets.lock").unlink()
+    for content, what in ((packed({"in/g.pb": OTHER}), "not the file"), (packed({"x": b""}), "0 files g.pb"),
+                          (b"PK" + bytes(500), "cannot be unpacked")):  # fmt: skip
+        server.files["/g.zip"] = content
+        with pytest.raises((MissingAssetError, InputError), match=what):
+            fetch(places, "graph")
+        assert not (places.root / "data/assets/g.pb").exists()
+        shutil.rmtree(places.root / "data/assets/sources")
+        (places.root / "data/assets.lock").unlink()
+
+
+def test_meshes_that_a_list_names_become_one_archive(places: Places, server: FileServer, tmp_path: Path) -> None:
+    from models.heads import ict_files
+
+    neutral, lines = np.arange(12.0).reshape(4, 3), ""
+    for name in ("generic_neutral_mesh", *(f"identity{k:03d}" for k in range(100)), *ict_files.EXPRESSIONS):
+        moved = neutral + (name == "jawOpen") * np.array([[0, -1, 0]])
+        text = "".join(f"v {x} {y} {z}\n" for x, y, z in moved) + "vt 0 1\nf 1/1 2/1 3/1 4/1\n"
+        server.files[f"/{name}.obj"] = text.encode()
+        lines += f"{hashlib.sha256(text.encode()).hexdigest()}  {name}.obj\n"
+    (tmp_path / "data/list.sha256").write_text(f"# meshes\n{lines}")
+    add(places, "head", f'file = "head.npz"\nbase = "{server.address}/"\nsums = "list.sha256"\n'
+        'convert = "models.heads.ict_files:convert"')  # fmt: skip
+    server.files["/jawOpen.obj"] += b"\n"
+    with pytest.raises(MissingAssetError, match="not the file that was meant"):
+        fetch(places, "head")
+    server.files["/jawOpen.obj"] = server.files["/jawOpen.obj"][:-1]
+    asked = len(server.asked)
+    with np.load(fetch(places, "head"), allow_pickle=False) as head:
+        np.testing.assert_array_equal(head["expression"][26], np.tile([0, -1, 0], (4, 1)))
+    assert len(server.asked) - asked == 154 - (asked - 1)  # the meshes of the first try were kept
+    assert left(places) == ["head.npz"]
+    assert not (tmp_path / "data/assets.lock").exists()
+
+
+GATED = 'file = "flame.npz"\nconvert = "models.heads.flame_files:convert"\npage = "https://example.org/licence"\n' \
+        'sources = [{ file = "FLAME.zip", member = "generic_model.pkl" }]'  # fmt: skip
+
+
+def flame(**others: Any) -> bytes:
+    rng = np.random.default_rng(0)
+    content = {"v_template": rng.random((6, 3)), "shapedirs": rng.random((6, 3, 4)), "posedirs": rng.random((6, 3, 36)),
+               "J_regressor": rng.random((5, 6)), "weights": rng.random((6, 5)),
+               "kintree_table": np.array([[-1, 0, 1, 1, 1], [0, 1, 2, 3, 4]]), "f": np.zeros((1, 3), int)}  # fmt: skip
+    return pickle.dumps({**content, **others})
+
+
+@pytest.mark.parametrize("form", ["zip", "bare", "folder"])
+def test_a_gated_file_is_converted_once_a_person_has_brought_it(places: Places, form: str) -> None:
+    add(places, "flame", GATED)
+    with pytest.raises(MissingAssetError) as error:
+        fetch(places, "flame")
+    assert "get FLAME.zip at https://example.org/licence" in error.value.fix
+    folder = places.root / "data" / "assets"
+    path = {"zip": "FLAME.zip", "bare": "generic_model.pkl", "folder": "FLAME/generic_model.pkl"}[form]
+    (folder / path).parent.mkdir(exist_ok=True)
+    (folder / path).write_bytes(packed({"FLAME/generic_model.pkl": flame()}) if form == "zip" else flame())
+    with np.load(fetch(places, "flame"), allow_pickle=False) as model:
+        assert model["shapedirs"].shape == (6, 3, 4)
+    assert (folder / path).is_file()  # what a person has brought stays
+
+
+class Call:
+    def __init__(self, function: Any, *arguments: Any) -> None:
+        self.call = function, arguments
+
+    def __reduce__(self) -> Any:
+        return self.call
+
+
+def test_an_official_file_that_would_run_code_is_refused(places: Places, tmp_path: Path) -> None:
+    add(places, "flame", GATED)
+    canary = tmp_path / "canary"
+    path = places.root / "data/assets/generic_model.pkl"
+    path.parent.mkdir()
+    path.write_bytes(flame(v_template=Call(open, str(canary), "w")))
+    with pytest.raises(InputError) as error:
+        fetch(places, "flame")
+    assert "it would call io.open" in error.value.why
+    assert not canary.exists()
+    assert left(places) == ["generic_model.pkl"]
+
+
+def test_an_official_file_that_wants_the_whole_memory_is_refused(places: Places) -> None:
+    add(places, "flame", GATED)
+    path = places.root / "data/assets/generic_model.pkl"
+    path.parent.mkdir()
+    path.write_bytes(flame(v_template=Call(np.ndarray, (10**9,))))  # 8 GB
+    with pytest.raises(MachineError, match="wants more than 6.4 GB of memory"):
+        fetch(places, "flame")
+    assert left(places) == ["generic_model.pkl"]
+
+
+def test_the_projects_own_list_is_whole() -> None:
+    places = Places(ROOT)
+    for name, asset in read_assets(places).items():
+        assert asset.use, name
+        sources = sources_of(places, asset)
+        assert sources, name
+        for source in sources:
+            assert source.url.startswith("https://") or (not source.url and asset.page), (name, source.file)
+            # Nothing that is downloaded is without a bound, and what no checksum pins is a fixed version.
+            if source.url:
+                assert source.bytes or source.at_most, (name, source.file)
+                assert len(source.sha256) == 64 or source.digest or "/main/" not in source.url, (name, source.file)
+        if asset.convert:
+            module_name, function = asset.convert.split(":")
+            assert callable(getattr(__import__(module_name, fromlist=[function]), function)), name
