@@ -221,12 +221,16 @@ def _receive(source: Source, part: Path, label: str, verified: bool, show: bool)
     except urllib.error.HTTPError as error:
         if error.code != 416:
             raise
+        size = re.match(r"bytes \*/(\d+)", error.headers.get("Content-Range") or "")
+        if size and int(size.group(1)) == have:
+            return  # a try that was ended after the last byte
         part.unlink()  # more is here than there: it was another file
         raise ConnectionError("the file there is shorter than what is here") from error
     with answer:
         start = re.match(r"bytes (\d+)-\d+/(\d+|\*)", answer.headers.get("Content-Range") or "")
         if answer.status != 206 or not start or int(start.group(1)) != have:
             have = 0  # a server that does not continue sends everything
+            part.unlink(missing_ok=True)  # before the new version is noted: the two are never joined
         length = answer.headers.get("Content-Length")
         total = have + int(length) if length and length.isdigit() else source.bytes
         _check_size(source, total, label)
@@ -235,10 +239,9 @@ def _receive(source: Source, part: Path, label: str, verified: bool, show: bool)
         version = tag if tag.startswith('"') else answer.headers.get("Last-Modified") or ""
         _tag(part).write_text(version, encoding="utf-8")
         progress = Progress(f"fetch {label}", -(-(total - have) // 1_000_000), "MB")
-        with part.open("ab" if have else "wb") as file:
+        with part.open("ab") as file:
             while block := answer.read1(BLOCK):
                 if have + len(block) > (total or source.most):
-                    file.close()
                     part.unlink()
                     raise MissingAssetError(
                         f"{label}: the server sends more than {total or source.most} bytes", "", f"check {source.url}"
@@ -251,7 +254,7 @@ def _receive(source: Source, part: Path, label: str, verified: bool, show: bool)
             os.fsync(file.fileno())
         if have < total:
             raise ConnectionError(f"the connection ended after {have} of {total} bytes")
-        if not total and getattr(answer, "chunked", False) is False and not verified:
+        if not (total or verified or getattr(answer, "chunked", False)):
             part.unlink()
             raise MissingAssetError(f"{label}: the server does not say how long the file is", "", "get it by hand")
         if show:

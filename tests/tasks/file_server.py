@@ -20,7 +20,8 @@ class FileServer(http.server.ThreadingHTTPServer):
         self.tag = '"1"'  # the version; none: the server tells none
         self.understands_ranges = True
         self.minds_versions = True  # sends everything where If-Range names another version
-        self.tells_length = True  # otherwise it sends in chunks
+        self.tells_length = True  # otherwise it sends in chunks, or
+        self.ends_by_closing = False  # without any sign of the end
         self.pause_after = -1  # bytes after which it waits for `go`
         self.go = threading.Event()
 
@@ -50,7 +51,10 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         changed = server.minds_versions and self.headers.get("If-Range", server.tag) != server.tag
         start = int(wanted[6:-1]) if wanted and server.understands_ranges and not changed else 0
         if start and start >= len(content):
-            self.send_error(416)
+            self.send_response(416)
+            self.send_header("Content-Range", f"bytes */{len(content)}")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
             return
         body = content[start:]
         self.send_response(206 if start else 200)
@@ -58,8 +62,11 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
         if server.tag:
             self.send_header("ETag", server.tag)
-        length = ("Content-Length", str(len(body))) if server.tells_length else ("Transfer-Encoding", "chunked")
-        self.send_header(*length)
+        chunked = not (server.tells_length or server.ends_by_closing)
+        if chunked:
+            self.send_header("Transfer-Encoding", "chunked")
+        elif server.tells_length:
+            self.send_header("Content-Length", str(len(body)))
         self.send_header("Connection", "close")
         self.end_headers()
         self.close_connection = True
@@ -69,10 +76,10 @@ class _Handler(http.server.BaseHTTPRequestHandler):
                 server.go.wait(30)
             piece = body[first : min(first + 50_000, cut)]
             try:
-                self.wfile.write(piece if server.tells_length else b"%x\r\n%b\r\n" % (len(piece), piece))
+                self.wfile.write(b"%x\r\n%b\r\n" % (len(piece), piece) if chunked else piece)
             except OSError:
                 return
-        if not server.tells_length and cut == len(body):
+        if chunked and cut == len(body):
             self.wfile.write(b"0\r\n\r\n")
 
     def log_message(self, *_: object) -> None:

@@ -167,6 +167,22 @@ def test_a_part_that_is_longer_than_the_file_is_dropped(places: Places, server: 
     assert fetch(places, "unknown").read_bytes() == CONTENT
 
 
+def test_a_part_that_is_the_whole_file_is_not_brought_again(places: Places, server: FileServer) -> None:
+    part(places, "unknown").parent.mkdir()
+    part(places, "unknown").write_bytes(CONTENT)
+    module._tag(part(places, "unknown")).write_text(server.tag)
+    assert fetch(places, "unknown").read_bytes() == CONTENT
+    assert server.asked == [f"bytes={len(CONTENT)}-"]
+
+
+def test_an_end_that_nothing_marks_is_trusted_only_with_a_checksum(places: Places, server: FileServer) -> None:
+    server.tells_length, server.ends_by_closing = False, True
+    assert fetch(places, "weights").read_bytes() == CONTENT
+    with pytest.raises(MissingAssetError, match="does not say how long"):
+        fetch(places, "unknown")
+    assert not part(places, "unknown").exists()
+
+
 def test_another_file_is_not_accepted(places: Places, server: FileServer) -> None:
     server.files["/w.bin"] = OTHER
     with pytest.raises(MissingAssetError, match="not the file that was meant"):
