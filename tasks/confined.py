@@ -54,8 +54,8 @@ def run(job: Job, folder: Path) -> Path:
         GausstalkError: what the converter says, or that it went beyond its limits.
     """
     environment = {name: os.environ[name] for name in KEPT_VARIABLES if name in os.environ}
-    environment |= {"PYTHONPATH": str(CODE), "HOME": str(folder), "TMPDIR": str(folder), "LANG": "C.UTF-8"}
-    environment |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "PATH": os.defpath}
+    environment |= {"PYTHONPATH": str(CODE), "HOME": str(folder), "TMPDIR": str(folder)}
+    environment |= {"LANG": "C.UTF-8", "PATH": os.defpath}
     command = [sys.executable, "-P", "-s", "-B", "-m", "tasks.confined_child"]
     patience = 60 + 3 * job.seconds
     with (folder / NOTES).open("wb") as notes:
