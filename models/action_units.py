@@ -24,6 +24,7 @@ Array = np.ndarray
 FULL = 5.0
 SMOOTH_FRAMES = 1.0  # sigma; blinks and parting lips are too short for it
 QUICK = ("AU25", "AU45")
+SLOW_FRAMES, SLOW = 6.0, ("AU06",)  # cheeks rise by less than a pixel and stay up for seconds
 # Brows and lids rest most of the time, a speaking mouth hardly ever.
 RESTING = ("AU01", "AU02", "AU04", "AU05", "AU06", "AU07", "AU09")
 REST_PERCENTILE, MOUTH_REST_PERCENTILE, FULL_PERCENTILE = 30.0, 5.0, 97.0
@@ -249,7 +250,7 @@ def _units(curves: Mapping[str, _Curve], gaze: Array, valid: Array, train: Array
     origins: dict[str, Origin] = {}
     for name in sorted(curves):
         curve, span, origin = curves[name].values, curves[name].span, curves[name].origin
-        smooth = 0.0 if name in QUICK or origin.level == "given" else SMOOTH_FRAMES
+        smooth = 0.0 if name in QUICK or origin.level == "given" else SLOW_FRAMES if name in SLOW else SMOOTH_FRAMES
         curve = _steady(_bridge(curve, valid, cuts), cuts, smooth)
         moves = _span(curve, known) >= (span or STILL)
         if span > 0:

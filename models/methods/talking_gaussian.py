@@ -33,6 +33,7 @@ from models.perceptron import Perceptron, perceive
 ACTION_UNITS = ("AU01", "AU04", "AU05", "AU06", "AU07", "AU45")
 EXPRESSION_SIZE = len(ACTION_UNITS) + 4  # and gaze down, up, right, left
 MIXED_UNITS = 5  # the first ones pass a small network together; blink and gaze go in as they are
+SMILE = ACTION_UNITS.index("AU06")  # cheeks rise with a smile, which sound cannot tell: the lips may attend to it
 BEHIND = ((0.0, 1.0, 0.0), (1.0, 0.0, 1.0))
 """What is behind a field while it is trained, step by step in turn: green as released, and its complement. In front of
 one colour alone, a pixel that is the head's in some frames only is learnt as a veil of the complement."""
@@ -313,11 +314,12 @@ def landmark_losses(
 
 
 def lip_attention(points: FacePoints, batch: LandmarkBatch) -> Tensor:
-    """Return how much the lips' landmarks attend to action units and gaze.
+    """Return how much the lips' landmarks attend to action units and gaze, the raised cheeks of a smile left out.
 
     A clip is short enough for brows and glances to explain its lips by chance.
     """
-    return points.expression_attention[batch.is_lip].mean()
+    others = [number for number in range(EXPRESSION_SIZE) if number != SMILE]
+    return points.expression_attention[batch.is_lip][:, others].mean()
 
 
 class LandmarkBatch(NamedTuple):

@@ -5,7 +5,7 @@ import pytest
 
 from models.action_units import GAZE_SHAPES, SHAPES, from_blendshapes, from_geometry, from_intensities
 from models.errors import UsageError
-from models.face_curves import CHIN, INNER_BROW, LOWER_LID, MOUTH_CORNER, OUTER_BROW, UPPER_LID, face_on
+from models.face_curves import CHEEK, CHIN, INNER_BROW, LOWER_LID, MOUTH_CORNER, OUTER_BROW, UPPER_LID, face_on
 from models.heads.mediapipe_points import IRISES, LIP_PAIRS
 
 FRAMES = 200
@@ -90,6 +90,14 @@ def test_a_smile_is_told_from_a_dropping_jaw():
     assert correlation(of(units, "AU12"), smile) > 0.97
     assert correlation(of(units, "AU26"), jaw) > 0.97
     assert of(units, "AU12")[140] < 0.5
+
+
+def test_cheeks_that_stay_up_are_seen_through_the_noise_of_landmarks():
+    moving, smile = faces(), 0.5 + 0.5 * np.sin(TIME / 20)
+    for side in CHEEK:
+        moving[:, list(side), 1] += 0.02 * smile[:, None]
+    moving += np.random.default_rng(1).normal(0, 0.01, moving.shape)  # 1 px at 100 px between the eyes
+    assert correlation(of(from_geometry(moving, ALWAYS, ALWAYS), "AU06"), smile) > 0.8
 
 
 @pytest.mark.parametrize(("axis", "sign", "column"), [(1, -1, 0), (1, 1, 1), (0, -1, 2), (0, 1, 3)])

@@ -14,6 +14,7 @@ from models.gaussians.rasterize import Raster
 from models.methods import talking_gaussian
 from models.methods.audio_encoder import AudioEncoder, Convolution
 from models.methods.talking_gaussian import (
+    ACTION_UNITS,
     EXPRESSION_SIZE,
     Branch,
     Camera,
@@ -307,7 +308,13 @@ def test_attention_of_lips_and_size_of_motion_are_means():
     motion, (rest, sound, moved, lower, _) = face_motion(), jaw_clip()
     batch = jaw_batch([0], rest, sound, moved, lower, camera())
     points = motion.look_up(rest)
-    assert lip_attention(points, batch).item() == pytest.approx(points.expression_attention[lower].mean().item())
+    attention = points.expression_attention[lower]
+    lip_attention(points, batch).backward()
+    told = motion.expression_attention.weights[-1].grad.abs().sum(1) > 0
+    names = (*ACTION_UNITS, "down", "up", "right", "left")
+    assert {name for name, moves in zip(names, told, strict=True) if not moves} == {"AU06"}  # a smile is not heard
+    others = attention[:, [number for number, name in enumerate(names) if name != "AU06"]]
+    assert lip_attention(points, batch).item() == pytest.approx(others.mean().item())
     deformation = motion(points, batch.audio, batch.expression)
     expected = sum(part.abs().mean().item() for part in deformation)
     assert motion_size(deformation).item() == pytest.approx(expected)
