@@ -15,6 +15,8 @@ from typing import Annotated, Any
 
 import typer
 
+from flows import footage
+from flows.project import Json, project
 from models.errors import GausstalkError, MachineError, UsageError, of_the_machine
 from tasks.places import Places
 
@@ -60,7 +62,6 @@ class Device(StrEnum):
     cuda = "cuda"
 
 
-Json = Annotated[bool, typer.Option("--json", help="Write JSON, and nothing else, to stdout.")]
 Replace = Annotated[bool, typer.Option("--replace", help="Put the files in the place of those of this name.")]
 Language = Annotated[str, typer.Option(help="Language that is spoken, as in ISO 639-1: en, de, zh.")]
 GenderOption = Annotated[Gender, typer.Option(help="Of the voice; the tables group by it.")]
@@ -76,26 +77,6 @@ def common(
 
 
 _verbose = False
-
-
-def project() -> Places:
-    """Return the project: $GAUSSTALK_ROOT, or the nearest folder upwards that has dvc.yaml and params.yaml.
-
-    Raises:
-        UsageError: there is none.
-    """
-    if "GAUSSTALK_ROOT" not in os.environ:
-        here = Path.cwd()
-        found = next((path for path in (here, *here.parents) if (path / "params.yaml").is_file()), here)
-        os.environ["GAUSSTALK_ROOT"] = str(found)
-    places = Places.here()
-    if not places.params.is_file() or not (places.root / "dvc.yaml").is_file():
-        raise UsageError(
-            f"{places.root} is no gausstalk project",
-            "it has no params.yaml and dvc.yaml",
-            "cd into a checkout, or set GAUSSTALK_ROOT to one",
-        )
-    return places
 
 
 @app.command("add-speaker")
@@ -133,6 +114,9 @@ def add_drive(
     places = project()
     written = add(places, name, audio, language, basis.value, gender.value, note, replace)
     _tell_written(places, written, json, "next: gausstalk run   (or dvc repro)")
+
+
+app.command()(footage.check)
 
 
 def _tell_written(places: Places, written: list[Path], json: bool, after: str) -> None:

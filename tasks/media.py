@@ -86,6 +86,7 @@ class FrameReader:
         self.count, self.source_count, self.origin_s, self.note = 0, 0, 0.0, ""
         self._packets_end_s = 0.0
         self.intact: list[bool] = []
+        self.steps: list[float] = []  # seconds from each picture of the file to the next
         self.remarks: set[str] = set()
 
     def __iter__(self) -> Iterator[np.ndarray]:
@@ -95,7 +96,7 @@ class FrameReader:
             InputError: the file breaks, changes its size, or its clock jumps; the message says at which second.
         """
         self.count, self.source_count, self.note, self._packets_end_s = 0, 0, "", 0.0
-        self.intact = []
+        self.intact, self.steps = [], []
         held: tuple[float, av.VideoFrame, bool] | None = None
         intact = Intact()
         interval = 1.0 / max(1.0, self.info.frame_rate)
@@ -103,6 +104,7 @@ class FrameReader:
             if held is not None:
                 yield from self._until((held[0] + time) / 2, *held[1:])
                 interval = time - held[0]
+                self.steps.append(interval)
             held = (time, frame, intact.check(frame.to_ndarray(format="gray"), frame.key_frame))
             if time > self.max_seconds:
                 raise too_long(self.path, time, self.max_seconds)
