@@ -117,6 +117,8 @@ def add_drive(
 
 
 app.command()(footage.check)
+app.command()(footage.preview)
+app.command("remove-speaker")(footage.remove_speaker)
 
 
 def _tell_written(places: Places, written: list[Path], json: bool, after: str) -> None:

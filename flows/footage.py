@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,6 +10,7 @@ import typer
 
 from flows.project import Json, project
 from models.errors import InputError
+from tasks.places import Places
 
 
 def check(
@@ -50,3 +52,63 @@ def _show(result: dict[str, Any], picture: Path | None) -> None:
     show_rows(told(result["figures"]), ["figure", "value"])
     if picture is not None:
         say(f"\nwrote {picture}")
+
+
+class PreviewStage(StrEnum):
+    """What can be previewed."""
+
+    parse = "parse"
+    track = "track"
+    layers = "layers"
+
+
+def preview(
+    speaker: Annotated[str, typer.Argument(help="Who; add-speaker is enough, nothing has to have run.")],
+    stage: Annotated[PreviewStage, typer.Option(help="Which stage.")],
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="The picture, .jpg; none: in .work/preview.")] = None,
+    json: Json = False,
+) -> None:
+    """Draw what a stage makes of the first frame with a face, in seconds, before the long run."""
+    from tasks.stage import limit_threads
+
+    places = project()
+    limit_threads()
+    from flows.console import say, show_json
+    from tasks.preview import preview as draw
+
+    path = draw(places, speaker, stage.value, out)
+    if json:
+        show_json({"picture": str(path)})
+    else:
+        say(str(path))
+
+
+def remove_speaker(
+    name: Annotated[str, typer.Argument(help="Whom to remove.")],
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    json: Json = False,
+) -> None:
+    """Remove a person: record, footage, everything computed from it, and the name in params.yaml."""
+    from flows.console import complain, say, show_json
+    from tasks.removal import belongings
+    from tasks.removal import remove_speaker as remove
+
+    places = project()
+    found = belongings(places, name)
+    if not yes:
+        complain("\n".join([f"this deletes for good all of {name}:", *(f"  {_short(places, p)}" for p in found)]))
+        typer.confirm("go on?", abort=True, err=True)
+    removed = [_short(places, path) for path in remove(places, name)]
+    if json:
+        show_json({"removed": removed})
+        return
+    say("\n".join(f"changed {path}" if path == "params.yaml" else f"removed {path}" for path in removed))
+    say(
+        "what DVC has cached of it goes by: dvc gc --workspace\n"
+        "report and tables still show it until the next: dvc repro\n"
+        "its runs in MLflow stay until they are deleted there: gausstalk ui"
+    )
+
+
+def _short(places: Places, path: Path) -> str:
+    return str(path.relative_to(places.root))

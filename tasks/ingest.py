@@ -57,7 +57,7 @@ def run(context: Context[IngestParams]) -> Clip:
     for info in infos:
         if not info.has_sound:
             read_sound(info.path)  # raises, and says why sound is needed
-    crops, notes = _crops(infos, speaker, context.places, params.face_margin)
+    crops, notes = crops_of(infos, speaker, context.places, params.face_margin)
     statistics, sources, sounds, intact = PictureStatistics(), [], [], []
     progress = Progress(f"ingest {name}", max(1, round(sum(info.seconds for info in infos) * FPS)))
 
@@ -117,7 +117,7 @@ def split(count: int, test_share: float, validation_share: float) -> np.ndarray:
     return parts
 
 
-def _crops(
+def crops_of(
     infos: list[MediaInfo], speaker: Speaker, places: Places, margin: float
 ) -> tuple[list[Crop], list[list[str]]]:
     """Return the square of every source, and what should be said about it.

@@ -181,9 +181,7 @@ def add_drive(
 
 
 def _check_free(places: Places, what: str, name: str, record: Path, raw: Path, replace: bool) -> None:
-    graph = places.root / "dvc.yaml"
-    made = f"- {raw.relative_to(places.root).as_posix()}"
-    if graph.is_file() and any(line.strip() == made for line in graph.read_text(encoding="utf-8").splitlines()):
+    if made_by_stage(places, raw):
         why = "its files would be overwritten again"
         raise UsageError(f"the {what} {name!r} is made by a stage of dvc.yaml", why, "choose another name")
     if not replace and (record.exists() or raw.exists()):
@@ -192,6 +190,13 @@ def _check_free(places: Places, what: str, name: str, record: Path, raw: Path, r
             f"{record.relative_to(places.root) if record.exists() else raw.relative_to(places.root)} exists",
             "choose another name, or add --replace to put these files in the place of the old ones",
         )
+
+
+def made_by_stage(places: Places, raw: Path) -> bool:
+    """Return whether a stage of dvc.yaml gives this folder of footage."""
+    graph = places.root / "dvc.yaml"
+    made = f"- {raw.relative_to(places.root).as_posix()}"
+    return graph.is_file() and any(line.strip() == made for line in graph.read_text(encoding="utf-8").splitlines())
 
 
 def _add(
@@ -230,14 +235,15 @@ def _in_place(target: Path, make: Callable[[Path], None]) -> Iterator[None]:
         placed = True
         yield
     except BaseException:
-        _remove(target if placed else draft)
+        remove(target if placed else draft)
         if old.exists():
             os.replace(old, target)
         raise
-    _remove(old)
+    remove(old)
 
 
-def _remove(path: Path) -> None:
+def remove(path: Path) -> None:
+    """Delete a file or a folder, if it is there."""
     if path.is_dir():
         shutil.rmtree(path)
     else:
@@ -293,3 +299,29 @@ def _append(names: Any, name: str) -> None:
             after = copy.copy(token)
             token.value, after.value = f"{comment}\n", f"\n{following}"
             names.ca.items[last + 1] = [after, None, None, None]
+
+
+def without_name(params: Path, key: str, name: str) -> str:
+    """Return the text of params.yaml without `name` in the list `key`; comments and order stay.
+
+    Raises:
+        UsageError: params.yaml is not valid.
+    """
+    from ruamel.yaml import YAML
+
+    text = params.read_text(encoding="utf-8")
+    names = read_yaml(params).get(key)
+    if not isinstance(names, list) or name not in names:
+        return text
+    line = re.search(rf"^{key}:[ \t]*\[([^\]#]*)\]", text, re.MULTILINE)
+    if line:
+        kept = ", ".join(str(other) for other in names if other != name)
+        return text[: line.start(1)] + kept + text[line.end(1) :]
+    editor: Any = YAML()
+    editor.preserve_quotes = True
+    editor.width = 4096
+    data = editor.load(text)
+    data[key].remove(name)
+    buffer = io.StringIO()
+    editor.dump(data, buffer)
+    return buffer.getvalue()

@@ -1,0 +1,55 @@
+"""Removes a speaker: record, footage, everything computed from it, and its name in params.yaml."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from models.errors import UsageError
+from tasks.params import read_yaml
+from tasks.places import Places, check_name
+from tasks.registry import made_by_stage, remove, without_name
+
+
+def belongings(places: Places, name: str) -> list[Path]:
+    """Return the files and folders of a speaker that `remove_speaker` deletes.
+
+    Raises:
+        UsageError: the name is none, nothing is known of it, or its footage is made by a stage of dvc.yaml.
+    """
+    check_name(name)
+    if made_by_stage(places, places.raw_speaker(name)):
+        why = "its files would be made again by the next run"
+        raise UsageError(f"the speaker {name!r} is made by a stage of dvc.yaml", why, f"take {name} out of params.yaml")
+    data = places.root / "data"
+    found = [places.speaker_record(name), places.raw_speaker(name)]
+    found += [data / kind / name for kind in ("work", "preview", "metrics")]
+    # Checkpoints lie in .work/<stage>/<speaker>[-<extractor>[-<drive>]]; names have no hyphen.
+    scratch = (places.root / ".work").glob("*/*")
+    found += sorted(path for path in scratch if path.name.partition("-")[0].partition(".")[0] == name)
+    found = [path for path in found if path.exists()]
+    if not found and name not in (read_yaml(places.params).get("speakers") or []):
+        known = sorted(path.stem for path in (data / "speakers").glob("*.yaml"))
+        raise UsageError(f"no speaker {name!r}", f"known: {', '.join(known) or 'none'}", "check the name")
+    return found
+
+
+def remove_speaker(places: Places, name: str) -> list[Path]:
+    """Delete all of a speaker; return what was deleted or changed.
+
+    The name leaves params.yaml first, so that a run after an interruption asks for nothing that is gone.
+
+    Raises:
+        UsageError: see `belongings`.
+    """
+    found = belongings(places, name)
+    text = without_name(places.params, "speakers", name)
+    changed: list[Path] = []
+    if text != places.params.read_text(encoding="utf-8"):
+        draft = places.params.with_name(f".{places.params.name}.new-{os.getpid()}")
+        draft.write_text(text, encoding="utf-8")
+        os.replace(draft, places.params)
+        changed.append(places.params)
+    for path in found:
+        remove(path)
+    return [*found, *changed]
