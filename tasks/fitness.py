@@ -180,7 +180,7 @@ def findings_of(
 def _of_sources(figures: dict[str, Any], sources: list[dict[str, Any]], fps: float, size: int) -> Iterator[Finding]:
     for source in sources:
         name = source["file"]
-        for note in source["notes"]:
+        for note in source.get("notes", []):
             yield Finding("warning", f"{name}: {note}", "use another recording, or cut that part out")
         if abs(source["frame_rate"] - fps) > 0.01 * fps:
             text = f"{name}: {source['frame_rate']:g} pictures a second were resampled to {fps:g}"
@@ -204,12 +204,12 @@ def _of_sources(figures: dict[str, Any], sources: list[dict[str, Any]], fps: flo
 
 
 def _of_pictures(figures: dict[str, Any]) -> Iterator[Finding]:
-    if figures["brightness"] < DARK:
+    if figures.get("brightness", 0.5) < DARK:
         yield Finding("warning", f"dark: mean brightness {figures['brightness']:.2f} of 1", "use more light")
-    if figures["brightness"] > BRIGHT:
+    if figures.get("brightness", 0.5) > BRIGHT:
         text = f"overexposed: mean brightness {figures['brightness']:.2f} of 1"
         yield Finding("warning", text, "use less light or a shorter exposure")
-    if figures["sharpness"] < BLURRED:
+    if figures.get("sharpness", BLURRED) < BLURRED:
         text = f"blurred: sharpness {figures['sharpness']:.0f}, good footage has 50 or more"
         yield Finding("warning", text, "focus on the eyes, clean the lens, compress less")
     minutes = figures["seconds"] / 60

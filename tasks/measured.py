@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from models.errors import InputError
-from tasks.scores import VARIANTS
+from tasks.scores import TOO_SHORT, VARIANTS
 from tasks.tabular import VERDICTS, Cell, Column, Table, number
 
 MAIN = (
@@ -113,13 +113,18 @@ def main_table(heads: list[Measured]) -> Table:
     columns = [Column("speaker"), Column("method"), Column("extractor"), Column("bars"), *_columns(heads, MAIN)]
     table = Table("main", "Heads on their test frames", columns, notes=_conditions(heads))
     for head in heads:
-        known = [bar for bar in head.bars if bar["ok"] is not None]
-        reached = sum(bar["ok"] for bar in known)
-        verdict = (
-            Cell(f"{reached} of {len(head.bars)}", ok=reached == len(head.bars)) if head.bars else Cell("none set")
-        )
-        table.rows.append([*_keys(head), verdict, *(head.cell(metric, region) for metric, region in MAIN)])
+        table.rows.append([*_keys(head), bars_cell(head.bars), *(head.cell(metric, region) for metric, region in MAIN)])
     return table
+
+
+def bars_cell(bars: list[dict[str, Any]]) -> Cell:
+    """Return how many of a head's bars are reached, or why that cannot be said."""
+    if not bars:
+        return Cell("none set")
+    if any(bar["why"].startswith(TOO_SHORT) for bar in bars):
+        return Cell(TOO_SHORT, "with so few test frames a bar is reached or missed by chance")
+    reached = sum(bar["ok"] is True for bar in bars)
+    return Cell(f"{reached} of {len(bars)}", ok=reached == len(bars))
 
 
 def bars_table(heads: list[Measured], named: bool = True) -> Table:
@@ -148,7 +153,7 @@ def bar_cells(bar: dict[str, Any]) -> list[Cell]:
     few = "" if bar["low"] is not None else "too few blocks of frames"
     return [
         Cell(bar["name"]),
-        Cell(VERDICTS[bar["ok"]], bar["why"], bar["ok"]),
+        Cell(TOO_SHORT if bar["why"].startswith(TOO_SHORT) else VERDICTS[bar["ok"]], bar["why"], bar["ok"]),
         Cell(_with_unit(bar["value"], unit), bar["why"]),
         Cell(f"{limit[0]} {_with_unit(limit[1], unit)}"),
         Cell(interval) if not few else Cell("n/a", few),

@@ -108,6 +108,11 @@ def load_drive(places: Places, drive: str) -> Drive:
     return validate(Drive, _read(path, "drive", drive), str(path.relative_to(places.root)))
 
 
+def listed_speakers(places: Places) -> list[str]:
+    """Return the speakers that params.yaml lists, in order of their names."""
+    return sorted(str(name) for name in read_yaml(places.params).get("speakers") or [])
+
+
 def unknown_people(places: Places) -> list[UsageError]:
     """Return an error for each speaker and drive of params.yaml that has no record, or none that is valid."""
     wrong: list[UsageError] = []

@@ -21,11 +21,13 @@ STAGE = Stage(
     per=("speaker",),
     params=NoParams,
     reads=("ingest", "landmarks", "parse", "track", "pose_refine", "action_units"),
+    preview=True,
     metrics=True,
 )
 
 EVERY = 5  # frames of a clip whose labels and shapes are compared with truth
 LAG_FRAMES = 10
+SECOND_FACE_EVERY = 12  # frames, as the stage landmarks looks for one
 BRIDGE = 168  # of the nose: the point whose place is compared
 MIN_AREA = 20  # pixels a frame below which a label's overlap says nothing
 
@@ -97,8 +99,50 @@ def run(context: Context[NoParams]) -> None:
         _true_poses(rows, context, crop, truth, head, refined)
         _true_labels(rows, crop, truth, masks)
         _true_units(rows, truth, units)
-    verdicts = [*clip.fitness.get("verdicts", []), *landmarks.quality.get("verdicts", []), *rows.verdicts]
-    context.write_metrics("quality", {"rows": rows.rows, "verdicts": verdicts, "truth": truth_folder.is_dir()})
+    fit = _fitness(context, clip, landmarks, units)
+    content = {
+        "rows": rows.rows,
+        "verdicts": [*(finding["what"] for finding in fit["findings"]), *rows.verdicts],
+        "truth": truth_folder.is_dir(),
+        "fitness": fit,
+        "action_units": {"source": units.source, "units": units.origins},
+    }
+    context.write_metrics("quality", content)
+
+
+def _fitness(context: Context[NoParams], clip: Clip, landmarks: Landmarks, units: ActionUnits) -> dict[str, Any]:
+    """Judge the footage as `gausstalk check` does, and draw it over time."""
+    from tasks.fitness import face_figures, findings_of, told, verdict_of
+    from tasks.pictures import mark_of_clip, save_strip
+    from tasks.timeline import timeline
+
+    closed = units.columns(("AU45",))[:, 0] / 5
+    if landmarks.blendshape_names:
+        blink = [name.startswith("eyeBlink") for name in landmarks.blendshape_names]
+        closed = landmarks.blendshapes[:, blink].mean(axis=1)
+    points = np.where(landmarks.valid[:, None, None], landmarks.points, np.nan)
+    every, size = np.ones(len(clip), bool), clip.frames.shape[1]
+    enlarged = float(np.median([size / source["crop"][2] for source in clip.sources]))
+    seconds = len(clip) / clip.fps
+    second = len(landmarks.quality.get("second_face_frames", [])) / max(1, -(-len(clip) // SECOND_FACE_EVERY))
+    figures = {
+        "seconds": round(seconds, 2),
+        **{key: value for key, value in clip.fitness.items() if key != "verdicts"},
+        "cuts": len(landmarks.cuts),
+        "cuts_s": [round(cut / clip.fps, 2) for cut in landmarks.cuts],
+        "second_face_share": round(second, 3),
+        "damaged_pictures": int((~clip.intact).sum()),
+        **face_figures(points, every, closed, clip.sound, landmarks.cuts, clip.fps, enlarged),
+    }
+    sources = [{"frame_rate": clip.fps, **source} for source in clip.sources]
+    findings = findings_of(figures, sources, clip.fps, size)
+    picture = timeline(clip.frames, points, every, closed, clip.sound, landmarks.cuts, clip.fps)
+    save_strip(context.preview / "strip.jpg", [picture], mark_of_clip(clip))
+    return {
+        "verdict": verdict_of(findings),
+        "findings": [vars(finding) for finding in findings],
+        "figures": [list(row) for row in told(figures)],
+    }
 
 
 def _footage(rows: Rows, clip: Clip, landmarks: Landmarks) -> None:

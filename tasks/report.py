@@ -12,6 +12,7 @@ from tasks.charts import line_chart
 from tasks.measured import (
     Measured,
     absent_table,
+    bars_cell,
     bars_table,
     controls_table,
     drives_table,
@@ -19,16 +20,18 @@ from tasks.measured import (
     quality_table,
     read_json,
 )
-from tasks.people import Drive, Speaker, load_drive, load_speaker, mark_of
+from tasks.people import Drive, Speaker, listed_speakers, load_drive, load_speaker, mark_of
 from tasks.places import Places
 from tasks.stage import Context, NoParams, Stage, main
-from tasks.tabular import Table
+from tasks.tabular import Cell, Column, Table
 
 STAGE = Stage(name="report", per=(), params=NoParams, folder="data/report")
 PAGE = "report.html"
 LARGEST_VIDEO = 60_000_000  # bytes; a longer one is named instead of shown
 TYPES = {".jpg": "image/jpeg", ".png": "image/png", ".mp4": "video/mp4"}
 LOOK_FOR = {
+    "quality": "The clip over time: its pictures, sound, mouth, eyes and the turn of the head. Shaded: no face. Lines: "
+    "cuts. Mouth and sound move together; eyes show blinks as spikes.",
     "ingest": "The whole face in every frame, upright and sharp; nothing cut off at chin or hair.",
     "landmarks": "Lips (red) on the lips' edge, lids (blue) on their rims, also with the mouth wide open and the eyes "
     "shut.",
@@ -43,6 +46,13 @@ LOOK_FOR = {
     "action_units": "Above each frame its number and the three strongest units with their intensity, 0 to 5. The "
     "curves rise with what the frames show: brows (1, 2, 4), lids (45, 5, 7), lips and jaw (25, 26, 12, 20), gaze.",
     "audio": "Bright columns where there is speech, dark ones in pauses, aligned with the sound.",
+}
+UNIT_WORDS = {
+    **{"AU01": "inner brow raiser", "AU02": "outer brow raiser", "AU04": "brow lowerer", "AU05": "upper lid raiser"},
+    **{"AU06": "cheek raiser", "AU07": "lid tightener", "AU09": "nose wrinkler", "AU10": "upper lip raiser"},
+    **{"AU12": "lip corner puller", "AU14": "dimpler", "AU15": "lip corner depressor", "AU17": "chin raiser"},
+    **{"AU20": "lip stretcher", "AU23": "lip tightener, with 24", "AU25": "lips part", "AU26": "jaw drop"},
+    "AU45": "blink",
 }
 GALLERY = {
     "worst_PSNR_mouth": "Mouth, worst by PSNR",
@@ -72,10 +82,19 @@ class Head:
     drives: list[Picture] = field(default_factory=list)
     bars: Table | None = None
     reached: str = ""
-    all_reached: bool = False
+    all_reached: bool | None = None
     gaps: str = ""
     training: list[tuple[str, str]] = field(default_factory=list)
     worst: list[Picture] = field(default_factory=list)
+
+
+@dataclass
+class Fitness:
+    """How fit the footage is to learn from."""
+
+    verdict: str
+    findings: Table
+    figures: Table
 
 
 @dataclass
@@ -89,6 +108,8 @@ class Section:
     refused: str = ""
     heads: list[Head] = field(default_factory=list)
     strips: list[Picture] = field(default_factory=list)
+    fitness: Fitness | None = None
+    units: Table | None = None
     verdicts: list[str] = field(default_factory=list)  # on the footage, and on the preparation
     quality: Table | None = None  # figures with a bar
     told: Table | None = None  # figures without
@@ -100,10 +121,12 @@ def run(context: Context[NoParams]) -> None:
     content = read_json(places.root / "data" / "tables" / "everything.json")
     heads = [Measured(**entry) for entry in content["heads"]]
     drives = [Measured(**entry) for entry in content["drives"]]
-    names = sorted(path.stem for path in (places.root / "data" / "speakers").glob("*.yaml"))
-    sections = [section_of(places, name, heads, drives, content["quality"]) for name in names]
+    sections = [section_of(places, name, heads, drives, content["quality"]) for name in listed_speakers(places)]
     for section in sections:
-        section.verdicts = [] if section.refused else content["verdicts"].get(section.key, [])
+        if not section.refused:
+            section.verdicts = content["verdicts"].get(section.key, [])
+            section.fitness = fitness_of(content.get("fitness", {}).get(section.key, {}))
+            section.units = units_table(content.get("action_units", {}).get(section.key, {}))
     tables = [main_table(heads), controls_table(heads), drives_table(drives), absent_table(heads + drives)]
     page = render(sections, [table for table in tables if table.rows], content["definitions"])
     (context.output / PAGE).write_text(page, encoding="utf-8")
@@ -152,6 +175,37 @@ def section_of(
     return section
 
 
+def fitness_of(content: dict[str, Any]) -> Fitness | None:
+    """Return how fit the footage is, None if that was not measured."""
+    if not content:
+        return None
+    findings = Table("findings", "What is not as it should be", [Column("found"), Column("what to do")])
+    findings.rows = [
+        [Cell(finding["what"], ok=False if finding["level"] == "unfit" else None), Cell(finding["fix"])]
+        for finding in content["findings"]
+    ]
+    figures = Table("figures", "Figures of the footage", [Column("figure"), Column("value")])
+    figures.rows = [[Cell(name), Cell(value)] for name, value in content["figures"]]
+    return Fitness(content["verdict"], findings, figures)
+
+
+def units_table(content: dict[str, Any]) -> Table | None:
+    """Return how far each action unit can be trusted."""
+    if not content.get("units"):
+        return None
+    columns = [Column("unit"), Column("what it is"), Column("trust"), Column("measured by"), Column("in this footage")]
+    table = Table("units", f"Action units, source {content['source']}", columns)
+    for name, origin in sorted(content["units"].items()):
+        moves = "" if origin["level"] == "absent" else "moves" if origin["moves"] else "still"
+        words = (name, UNIT_WORDS.get(name, ""), origin["level"], origin["source"], moves)
+        table.rows.append([Cell(word) for word in words])
+    table.notes.append(
+        "solid: public maps and two ways of measuring agree; weak: they agree little; absent: always 0; given: as "
+        "OpenFace says. Proxies of a coder's work, on each speaker's own scale."
+    )
+    return table
+
+
 def facts_of(speaker: Speaker) -> list[tuple[str, str]]:
     """Return on what basis this likeness is shown, and whose it is."""
     facts = [("basis", speaker.basis), ("language", speaker.language), ("gender", speaker.gender)]
@@ -190,9 +244,9 @@ def head_of(places: Places, base: Path, extractor: str, measured: Measured | Non
 def add_numbers(head: Head, measured: Measured) -> None:
     """Add bars and curves to a head."""
     head.bars = bars_table([measured], named=False)
-    reached = sum(bar["ok"] is True for bar in measured.bars)
-    head.reached = f"{reached} of {len(measured.bars)} bars reached" if measured.bars else "no bars set"
-    head.all_reached = bool(measured.bars) and reached == len(measured.bars)
+    verdict = bars_cell(measured.bars)
+    head.reached = verdict.text if verdict.ok is None else f"{verdict.text} bars reached"
+    head.all_reached = verdict.ok
     gaps = dict(measured.curves.get("gaps", {}))
     frames = gaps.pop("frame", [])
     lines = {GAP_LINES[name]: gaps[name] for name in GAP_LINES if name in gaps}

@@ -23,6 +23,9 @@ STATIC = "static"
 UNHEARING = ("motion_off", "mean_motion", "constant_lips")
 """Variants that do not hear the sound; the strongest of them, metric by metric, is the control called static."""
 
+LEAST_BLOCKS = 3  # of frames; with fewer nobody can say what is chance
+TOO_SHORT = "too short to judge"
+
 VARIANTS = {
     "full": "the trained head driven by its own sound",
     "motion_off": "the same head without any deformation",
@@ -140,6 +143,10 @@ class Scores:
         value = statistic(np.arange(count)) if count else float("nan")
         low, high = block_bootstrap(statistic, blocks, draws) if count else (float("nan"), float("nan"))
         known = math.isfinite(value)
+        why = "" if known else f"{bar.metric} of {bar.variant} or of {bar.against or bar.variant} is absent"
+        short = known and len(blocks) < LEAST_BLOCKS
+        if short:
+            why = f"{TOO_SHORT}: {sum(map(len, blocks))} test frames in {len(blocks)} blocks"
         reached = value >= bar.at_least if bar.at_least is not None else value <= (bar.at_most or 0.0)
         static = self.strongest.get((bar.metric, bar.region), "") if bar.against == STATIC else ""
         keys = {key: self.keys[key] for key in ("speaker", "method", "extractor", "split")}
@@ -152,8 +159,8 @@ class Scores:
             "low": _finite(low),
             "high": _finite(high),
             "blocks": len(blocks),
-            "ok": bool(reached) if known else None,
-            "why": "" if known else f"{bar.metric} of {bar.variant} or of {bar.against or bar.variant} is absent",
+            "ok": bool(reached) if known and not short else None,
+            "why": why,
         }
 
 

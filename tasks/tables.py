@@ -19,6 +19,7 @@ from tasks.measured import (
     read_json,
     read_measured,
 )
+from tasks.people import listed_speakers
 from tasks.stage import Context, NoParams, Stage, main
 from tasks.tabular import Table
 
@@ -31,11 +32,12 @@ ROW_KEYS = (
 def run(context: Context[NoParams]) -> None:
     """Read data/metrics and write data/tables."""
     base = context.places.root / "data" / "metrics"
-    heads = [read_measured(path) for path in sorted(base.glob("*/evaluate/*/metrics.json"))]
-    drives = [read_measured(path) for path in sorted(base.glob("*/evaluate_drive/*/*/metrics.json"))]
-    qualities = sorted(base.glob("*/quality/*.json"))
-    quality = [row for path in qualities for row in read_json(path).get("rows", [])]
-    verdicts = {path.parent.parent.name: read_json(path).get("verdicts", []) for path in qualities}
+    # Whoever has left params.yaml is no longer of this project, whatever still lies there.
+    names = listed_speakers(context.places)
+    heads = [read_measured(path) for path in files_of(base, names, "evaluate/*/metrics.json")]
+    drives = [read_measured(path) for path in files_of(base, names, "evaluate_drive/*/*/metrics.json")]
+    qualities = {path.parent.parent.name: read_json(path) for path in files_of(base, names, "quality/*.json")}
+    quality = [row for content in qualities.values() for row in content.get("rows", [])]
     tables = [
         main_table(heads),
         bars_table(heads),
@@ -56,10 +58,17 @@ def run(context: Context[NoParams]) -> None:
         "heads": [vars(measured) for measured in heads],
         "drives": [vars(measured) for measured in drives],
         "quality": quality,
-        "verdicts": verdicts,
+        "verdicts": {name: content.get("verdicts", []) for name, content in qualities.items()},
+        "fitness": {name: content.get("fitness", {}) for name, content in qualities.items()},
+        "action_units": {name: content.get("action_units", {}) for name, content in qualities.items()},
         "definitions": words,
     }
     (context.output / "everything.json").write_text(_json(content), encoding="utf-8")
+
+
+def files_of(base: Path, names: Iterable[str], pattern: str) -> list[Path]:
+    """Return the files of the named speakers that match, in order."""
+    return sorted(path for name in names for path in (base / name).glob(pattern))
 
 
 def write_tables(folder: Path, tables: Iterable[Table]) -> None:

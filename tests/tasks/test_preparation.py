@@ -5,11 +5,12 @@ import json
 import cv2
 import numpy as np
 import pytest
+from clips import make_clip
 from saved_clip import save_clip
 
 from models.curriculum import FrameSampler, Window
 from models.demo.head_model import build
-from models.errors import InputError, MissingAssetError
+from models.errors import InputError, MissingAssetError, UsageError
 from models.heads.mediapipe_points import LANDMARK_COUNT, LIP_RING_OUTER, OVAL
 from models.parsing import labels as L
 from models.parsing.geometry import coverage
@@ -29,6 +30,7 @@ from models.storage import FrameStore
 from tasks import action_units, layers, parse, quality, track
 from tasks.material import expression_inputs
 from tasks.places import Keys, Places
+from tasks.preview import preview
 from tasks.stage import execute
 
 SIZE, FRAMES = 128, 36
@@ -248,13 +250,17 @@ def test_what_fails_is_said_in_words(rows, places):
     content = json.loads((places.metrics("quality", KEYS) / "quality.json").read_text())
     assert content["truth"] is True
     failed = [row for row in content["rows"] if row["ok"] is False]
-    assert len(content["verdicts"]) == 1 + len(failed)
-    assert content["verdicts"][0] == "only 1 s"
+    findings = content["fitness"]["findings"]
+    assert len(content["verdicts"]) == len(findings) + len(failed)
+    assert content["verdicts"][0].startswith("only 1.44 s")
+    assert content["fitness"]["verdict"] == "unfit"
+    assert ["length", "1.44 s"] in content["fitness"]["figures"]
+    assert content["action_units"]["units"]["AU45"]["level"] == "solid"
     assert rows["landmarks", "found_share"]["ok"] is False
     assert any("found_share" in verdict for verdict in content["verdicts"])
 
 
-@pytest.mark.parametrize("stage", ["parse", "layers", "track", "action_units"])
+@pytest.mark.parametrize("stage", ["parse", "layers", "track", "action_units", "quality"])
 def test_previews_are_pictures_of_bounded_width(places, stage):
     picture = cv2.imread(str(places.preview(stage, KEYS) / "strip.jpg"))
     assert picture is not None
@@ -308,6 +314,28 @@ def test_a_speaker_who_never_blinks_or_never_looks_can_be_trained_on(places, bli
     sampler = FrameSampler(TIME[:30], {"blink": curve}, (Window("blink", low=(0.9, 0.9)),), seed=0)
     drawn = {sampler.draw(step, step / 100) for step in range(100)}
     assert drawn <= set(TIME[:30].tolist())
+
+
+@pytest.mark.parametrize("stage", ["parse", "track", "layers"])
+def test_a_stage_is_previewed_without_a_trace_in_the_project(places, stage, tmp_path):
+    params = {"ingest": {"size": SIZE}, "landmarks": {}, "parse": {}, "layers": {}, "track": {"focal_factor": 2.58}}
+    places.params.write_text(json.dumps(params))
+    video = places.raw_speaker("drawn") / "video.mp4"
+    clip = Clip.load(places.record("ingest", KEYS))
+    make_clip(video, FRAMES / 25, size=(SIZE, SIZE), codec="libx264", pictures=list(clip.frames))
+    before = {path: path.stat().st_mtime_ns for path in (places.root / "data").rglob("*")}
+    path = preview(places, "drawn", stage)
+    assert path == places.root / ".work" / "preview" / f"drawn.{stage}.jpg"
+    picture = cv2.imread(str(path))
+    assert picture.shape[1] > 1500
+    thirds = np.array_split(picture[20:].astype(float), 3, axis=1)
+    assert np.abs(thirds[0][:, :500] - thirds[1][:, :500]).mean() > 3
+    assert {path: path.stat().st_mtime_ns for path in (places.root / "data").rglob("*")} == before
+    assert [left.name for left in path.parent.iterdir() if left.is_dir()] == []
+    with pytest.raises(UsageError, match="no speaker"):
+        preview(places, "nobody", stage)
+    with pytest.raises(UsageError, match=r"\.jpg"):
+        preview(places, "drawn", stage, tmp_path / "a.gif")
 
 
 def test_a_clip_without_any_face_is_refused(tmp_path):

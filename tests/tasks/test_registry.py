@@ -18,7 +18,8 @@ from tasks.media import write_wav
 from tasks.params import read_yaml
 from tasks.people import load_drive, load_speaker
 from tasks.places import Places, check_name
-from tasks.registry import add_drive, add_speaker, with_name
+from tasks.registry import add_drive, add_speaker, with_name, without_name
+from tasks.removal import belongings, remove_speaker
 
 ROOT = Path(__file__).resolve().parents[2]
 TODAY = datetime.date.today()
@@ -269,3 +270,67 @@ def test_the_command_adds_a_speaker_and_says_what_it_wrote(places: Places, video
     assert done.returncode == 0, done.stderr
     written = ["data/raw/speakers/ann/01.mp4", "data/speakers/ann.yaml", "params.yaml"]
     assert json.loads(done.stdout) == {"written": written}
+
+
+def test_a_removed_speaker_leaves_nothing_and_others_stay(places: Places, video: Path, consent: Path) -> None:
+    add_speaker(places, "ann", [video], consent)
+    before = everything(places)
+    add_speaker(places, "ann2", [video], consent)
+    stays = {path for path in everything(places) if "ann2" in path}
+    for name in ("work/ann/ingest/record", "preview/ann/parse/strip.jpg", "metrics/ann/quality/quality.json"):
+        for who in ("ann", "ann2"):
+            path = places.root / "data" / name.replace("ann", who)
+            path.parent.mkdir(parents=True)
+            path.write_text("computed")
+    for scratch in ("tg_face/ann-logmel/abc/state", "landmarks/ann/abc/state", "tg_face/ann2-logmel/abc/state"):
+        (places.root / ".work" / scratch).parent.mkdir(parents=True)
+        (places.root / ".work" / scratch).write_text("half done")
+    assert places.raw_speaker("ann") in belongings(places, "ann")
+    removed = remove_speaker(places, "ann")
+    assert places.params in removed
+    left = everything(places)
+    assert not [path for path in left if "/ann/" in path or "/ann-" in path or path.endswith("/ann.yaml")]
+    assert stays <= set(left)
+    assert len([path for path in left if "ann2" in path]) == len(stays) + 4
+    assert read_yaml(places.params)["speakers"] == ["demo", "ann2"]
+    remove_speaker(places, "ann2")
+    add_speaker(places, "ann", [video], consent)
+    assert {path: text for path, text in everything(places).items() if ".work" not in path} == before
+    with pytest.raises(UsageError, match="no speaker 'bob'"):
+        remove_speaker(places, "bob")
+
+
+def test_a_speaker_that_a_stage_makes_is_not_removed(places: Places) -> None:
+    with pytest.raises(UsageError, match="made by a stage"):
+        remove_speaker(places, "demo")
+    assert read_yaml(places.params)["speakers"] == ["demo"]
+
+
+def test_a_name_leaves_a_list_on_several_lines_and_comments_stay(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text("speakers:\n- one   # first\n- two   # second\n- three\ningest: {size: 64}   # small\n")
+    text = without_name(path, "speakers", "two")
+    assert "# first" in text
+    assert "# small" in text
+    assert yaml.safe_load(text)["speakers"] == ["one", "three"]
+    path.write_text("speakers: [a]  # who\n")
+    assert without_name(path, "speakers", "a") == "speakers: []  # who\n"
+    assert without_name(path, "speakers", "b") == path.read_text()
+
+
+def test_removing_asks_first(places: Places, video: Path, consent: Path) -> None:
+    add_speaker(places, "ann", [video], consent)
+    environment = {**os.environ, "GAUSSTALK_ROOT": str(places.root), "PYTHONPATH": str(ROOT)}
+
+    def call(answer: str, *words: str) -> "subprocess.CompletedProcess[str]":
+        command = [sys.executable, "-m", "flows.cli", "remove-speaker", "ann", *words]
+        return subprocess.run(command, env=environment, input=answer, capture_output=True, text=True, timeout=60)
+
+    refused = call("n\n")
+    assert refused.returncode != 0
+    assert "data/raw/speakers/ann" in refused.stderr
+    assert places.raw_speaker("ann").is_dir()
+    done = call("", "--yes", "--json")
+    assert done.returncode == 0, done.stderr
+    assert "data/speakers/ann.yaml" in json.loads(done.stdout)["removed"]
+    assert not places.raw_speaker("ann").exists()

@@ -5,19 +5,23 @@ import json
 from pathlib import Path
 
 import evaluated_project
+import numpy as np
 import pytest
 
 from models.errors import InputError
+from models.metrics.base import blocks_of
+from models.metrics.image import METRICS as IMAGE_METRICS
 from tasks import tables
-from tasks.measured import Measured, main_table, quality_table
+from tasks.measured import Measured, bar_cells, bars_cell, main_table, quality_table
 from tasks.places import Keys, Places
+from tasks.scores import TOO_SHORT, Bar, Scores
 from tasks.stage import execute
 from tasks.tabular import Cell, Column, Table, number
 
 
 @pytest.fixture
 def places(tmp_path: Path) -> Places:
-    (tmp_path / "params.yaml").write_text("speakers: []\n")
+    (tmp_path / "params.yaml").write_text("speakers: [ada, bob]\n")
     return Places(tmp_path)
 
 
@@ -126,3 +130,28 @@ def test_notes_and_quotes_survive_csv() -> None:
     lines = table.as_csv().splitlines()
     assert lines[0] == "# on data"
     assert list(csv.reader(lines[1:])) == [["a [dB] ↑"], ['x, "y"']]
+
+
+def test_a_speaker_that_params_do_not_list_is_in_no_table(places: Places) -> None:
+    for speaker in ("ada", "gone"):
+        evaluated_project.write_metrics(places.root, speaker)
+    folder = built(places)
+    assert "ada" in (folder / "rows.csv").read_text()
+    assert "gone" not in "".join(path.read_text() for path in folder.iterdir())
+
+
+def test_bars_on_a_second_of_test_frames_are_not_judged() -> None:
+    bar = {"why": f"{TOO_SHORT}: 25 test frames in 1 blocks", "ok": None}
+    assert bars_cell([bar, {"why": "", "ok": True}]).text == "too short to judge"
+    assert bars_cell([{"why": "", "ok": True}, {"why": "", "ok": False}]).ok is False
+    columns = {("PSNR", "head", "full"): np.full((25, 1), 20.0)}
+    keys = {"speaker": "a", "method": "m", "extractor": "e", "split": "test", "drive": ""}
+    scores = Scores(keys, columns)
+    metrics = {metric.name: metric for metric in IMAGE_METRICS}
+    wanted = Bar(name="head", metric="PSNR", region="head", at_least=28.0)
+    short = scores.judge_bar(wanted, metrics, blocks_of(np.arange(25), 25), 10)
+    assert short["ok"] is None
+    assert short["value"] == 20.0
+    assert bar_cells({**short, "against_is": ""})[1].text == "too short to judge"
+    longer = scores.judge_bar(wanted, metrics, blocks_of(np.arange(25), 5), 10)
+    assert longer["ok"] is False
