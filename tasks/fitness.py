@@ -303,9 +303,9 @@ def told(figures: dict[str, Any]) -> list[tuple[str, str]]:
 
     add("length", "seconds", lambda v: f"{v:g} s")
     add("picture", "size", lambda v: f"{v[0]} x {v[1]}, {figures.get('codec', '')}")
-    uneven = figures.get("uneven_share", 0.0)
-    rate = "constant" if uneven <= UNEVEN else f"varies in {share(uneven)} of the pictures"
-    add("pictures a second", "frame_rate", lambda v: f"{v:g}, {rate}")
+    uneven = figures.get("uneven_share")
+    varies = f", varying in {share(uneven)} of the pictures" if uneven is not None and uneven > UNEVEN else ", constant"
+    add("pictures a second", "frame_rate", lambda v: f"{v:g}{'' if uneven is None else varies}")
     add("repeated pictures", "repeated_share", share)
     add("damaged pictures", "damaged_pictures", str)
     add("square that is used", "crop", lambda v: f"{v[2]} px, from {v[0]}, {v[1]}")

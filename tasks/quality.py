@@ -128,6 +128,11 @@ def _fitness(context: Context[NoParams], clip: Clip, landmarks: Landmarks, units
     figures = {
         "seconds": round(seconds, 2),
         **{key: value for key, value in clip.fitness.items() if key != "verdicts"},
+        "size": clip.sources[0].get("size"),
+        "frame_rate": clip.sources[0].get("frame_rate"),
+        "codec": clip.sources[0].get("codec", ""),
+        "sound": clip.sources[0].get("sound", ""),
+        "crop": clip.sources[0]["crop"],
         "cuts": len(landmarks.cuts),
         "cuts_s": [round(cut / clip.fps, 2) for cut in landmarks.cuts],
         "second_face_share": round(second, 3),
@@ -137,7 +142,10 @@ def _fitness(context: Context[NoParams], clip: Clip, landmarks: Landmarks, units
     sources = [{"frame_rate": clip.fps, **source} for source in clip.sources]
     findings = findings_of(figures, sources, clip.fps, size)
     picture = timeline(clip.frames, points, every, closed, clip.sound, landmarks.cuts, clip.fps)
-    save_strip(context.preview / "strip.jpg", [picture], mark_of_clip(clip))
+    mark = mark_of_clip(clip)
+    if mark:  # below the axis instead of over it
+        picture = np.pad(picture, ((0, 24), (0, 0), (0, 0)), constant_values=255)
+    save_strip(context.preview / "strip.jpg", [picture], mark)
     return {
         "verdict": verdict_of(findings),
         "findings": [vars(finding) for finding in findings],

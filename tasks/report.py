@@ -21,7 +21,7 @@ from tasks.measured import (
     read_json,
 )
 from tasks.people import Drive, Speaker, listed_speakers, load_drive, load_speaker, mark_of
-from tasks.places import Places
+from tasks.places import Keys, Places
 from tasks.stage import Context, NoParams, Stage, main
 from tasks.tabular import Cell, Column, Table
 
@@ -30,8 +30,6 @@ PAGE = "report.html"
 LARGEST_VIDEO = 60_000_000  # bytes; a longer one is named instead of shown
 TYPES = {".jpg": "image/jpeg", ".png": "image/png", ".mp4": "video/mp4"}
 LOOK_FOR = {
-    "quality": "The clip over time: its pictures, sound, mouth, eyes and the turn of the head. Shaded: no face. Lines: "
-    "cuts. Mouth and sound move together; eyes show blinks as spikes.",
     "ingest": "The whole face in every frame, upright and sharp; nothing cut off at chin or hair.",
     "landmarks": "Lips (red) on the lips' edge, lids (blue) on their rims, also with the mouth wide open and the eyes "
     "shut.",
@@ -95,6 +93,7 @@ class Fitness:
     verdict: str
     findings: Table
     figures: Table
+    timeline: Picture | None = None
 
 
 @dataclass
@@ -125,7 +124,7 @@ def run(context: Context[NoParams]) -> None:
     for section in sections:
         if not section.refused:
             section.verdicts = content["verdicts"].get(section.key, [])
-            section.fitness = fitness_of(content.get("fitness", {}).get(section.key, {}))
+            section.fitness = fitness_of(places, section.key, content.get("fitness", {}).get(section.key, {}))
             section.units = units_table(content.get("action_units", {}).get(section.key, {}))
     tables = [main_table(heads), controls_table(heads), drives_table(drives), absent_table(heads + drives)]
     page = render(sections, [table for table in tables if table.rows], content["definitions"])
@@ -175,7 +174,7 @@ def section_of(
     return section
 
 
-def fitness_of(content: dict[str, Any]) -> Fitness | None:
+def fitness_of(places: Places, key: str, content: dict[str, Any]) -> Fitness | None:
     """Return how fit the footage is, None if that was not measured."""
     if not content:
         return None
@@ -186,7 +185,9 @@ def fitness_of(content: dict[str, Any]) -> Fitness | None:
     ]
     figures = Table("figures", "Figures of the footage", [Column("figure"), Column("value")])
     figures.rows = [[Cell(name), Cell(value)] for name, value in content["figures"]]
-    return Fitness(content["verdict"], findings, figures)
+    path = places.preview("quality", Keys(speaker=key)) / "strip.jpg"
+    words = "Shaded: no face. Lines: cuts. Mouth and sound move together; blinks are spikes."
+    return Fitness(content["verdict"], findings, figures, picture_of(path, "The clip over time", words))
 
 
 def units_table(content: dict[str, Any]) -> Table | None:
