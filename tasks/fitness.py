@@ -170,7 +170,7 @@ def findings_of(
     """Judge the figures that are there; what makes footage unfit comes first."""
     found = [
         *_of_sources(figures, sources, fps, size),
-        *_of_pictures(figures),
+        *_of_pictures(figures, joins=max(0, len(sources) - 1)),
         *_of_face(figures),
         *_of_sound(figures),
     ]
@@ -203,7 +203,7 @@ def _of_sources(figures: dict[str, Any], sources: list[dict[str, Any]], fps: flo
         yield Finding("warning", text, "use the original recording instead of one that was converted to more pictures")
 
 
-def _of_pictures(figures: dict[str, Any]) -> Iterator[Finding]:
+def _of_pictures(figures: dict[str, Any], joins: int) -> Iterator[Finding]:
     if figures.get("brightness", 0.5) < DARK:
         yield Finding("warning", f"dark: mean brightness {figures['brightness']:.2f} of 1", "use more light")
     if figures.get("brightness", 0.5) > BRIGHT:
@@ -213,8 +213,9 @@ def _of_pictures(figures: dict[str, Any]) -> Iterator[Finding]:
         text = f"blurred: sharpness {figures['sharpness']:.0f}, good footage has 50 or more"
         yield Finding("warning", text, "focus on the eyes, clean the lens, compress less")
     minutes = figures["seconds"] / 60
-    if figures.get("cuts", 0) > 2 and figures["cuts"] > CUTS_PER_MINUTE * minutes:
-        text = f"{figures['cuts']} cuts: every shot is tracked on its own"
+    cuts = figures.get("cuts", 0) - joins  # where one recording follows another is no cut within one
+    if cuts > 2 and cuts > CUTS_PER_MINUTE * minutes:
+        text = f"{cuts} cuts: every shot is tracked on its own"
         yield Finding("warning", text, "use one long shot, or the longest ones as sources of their own")
 
 

@@ -78,6 +78,11 @@ def test_an_unsure_or_small_lag_is_no_finding() -> None:
     assert ("sound after picture", "unsure: noise") in told({"sound_lag": lag(9, sure=False)})
 
 
+def test_where_recordings_are_joined_is_no_cut() -> None:
+    assert findings_of({**GOOD, "cuts": 8}, [SOURCE])
+    assert not findings_of({**GOOD, "cuts": 8}, [SOURCE] * 8)
+
+
 def test_no_sound_is_unfit() -> None:
     silent = {key: value for key, value in GOOD.items() if key not in ("loudness_dbfs",)}
     assert [finding.what for finding in findings_of(silent, [SOURCE])] == ["there is no sound in it"]
