@@ -25,7 +25,7 @@ from tasks.places import Keys, Places
 from tasks.stage import Context, NoParams, Stage, main
 from tasks.tabular import Cell, Column, Table
 
-STAGE = Stage(name="report", per=(), params=NoParams, folder="data/report")
+STAGE = Stage(name="report", per=(), params=NoParams, folder="data/report", lists=("speakers",))
 PAGE = "report.html"
 LARGEST_VIDEO = 60_000_000  # bytes; a longer one is named instead of shown
 TYPES = {".jpg": "image/jpeg", ".png": "image/png", ".mp4": "video/mp4"}

@@ -53,6 +53,7 @@ class Stage(Generic[AnyParams]):
     preview: bool = False  # also gives pictures or videos for a person
     metrics: bool = False  # also gives metric rows
     section: str = ""  # of params.yaml, when it is another stage's
+    lists: tuple[str, ...] = ()  # of params.yaml that it reads besides: "speakers"
     raw: tuple[str, ...] = ()  # folders below data/raw that it makes
     folder: str = ""  # of the project, for plain files instead of a record: "data/tables"
 

@@ -23,7 +23,7 @@ from tasks.people import listed_speakers
 from tasks.stage import Context, NoParams, Stage, main
 from tasks.tabular import Table
 
-STAGE = Stage(name="tables", per=(), params=NoParams, folder="data/tables")
+STAGE = Stage(name="tables", per=(), params=NoParams, folder="data/tables", lists=("speakers",))
 ROW_KEYS = (
     *("speaker", "method", "extractor", "split", "drive", "region", "variant", "metric", "value", "unit", "better"),
 )

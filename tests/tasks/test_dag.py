@@ -123,7 +123,8 @@ def test_dvc_yaml_and_the_stage_say_the_same(name: str) -> None:
     assert stage.name == name
     found = (re.match(r"data/work/(?:drives/)?\$\{[^}]*\}/([a-z_]+)", path) for path in body["deps"])
     assert {match.group(1) for match in found if match} == set(stage.reads)
-    assert body.get("params", []) == ([stage.section or name] if stage.params.model_fields else [])
+    section = [stage.section or name] if stage.params.model_fields else []
+    assert body.get("params", []) == [*section, *stage.lists]
     assert all(f"--{key} " in body["cmd"] + " " for key in stage.per)
     assert len(re.findall(r"--[a-z]+", body["cmd"])) == len(stage.per)
     kinds = {path.split("/")[1] for path in body["outs"]}
