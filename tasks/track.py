@@ -24,7 +24,7 @@ class TrackParams(Params):
     """What may be set. Strengths of the fit's terms are in models.heads.fit_params, with their reasons."""
 
     focal_factor: float = Field(default=2.3, gt=0.3, lt=20)  # focal length over the larger side; it cannot be measured
-    identity_frames: int = Field(default=32, ge=4)  # spread frames that the face's shape is found from
+    identity_frames: int = Field(default=64, ge=4)  # spread frames that the face's shape is found from
     flow: bool = True  # measure by optical flow how the nose accelerates, instead of assuming that it does not
 
 

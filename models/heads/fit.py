@@ -1,12 +1,13 @@
 """Fit a head model to the landmarks of a whole clip: one identity, and a pose and an expression for every frame.
 
 The energy is that of Gauss-Newton trackers such as Thies et al., "Face2Face", CVPR 2016, section 4, on landmarks
-alone, with two changes that video needs:
+alone, with three changes that video needs:
 
 * Smoothness says "the acceleration of the nose is the one optical flow measured", not "it is zero". A zero prior
   calms the numbers and drags the head off its true motion.
 * Lids and lips are compared by their opening, under a wide robust scale: a closed lid looks like an outlier to a
   tight one.
+* Points on the jaw line may slide along it: where it runs is seen, but nothing on it tells one place from the next.
 
 The focal length cannot be seen in landmarks (it only trades with depth and face size) and is therefore fixed.
 """
@@ -108,11 +109,13 @@ def fit_head(
         raise InputError("no frame shows a face", f"none of {len(points)} frames has {_FEWEST_LANDMARKS} landmarks")
     eye_distance = np.linalg.norm(pixels[:, eyes[0]] - pixels[:, eyes[1]], axis=1)
     eye_distance_px = float(np.nanmedian(np.where(seen_frames, eye_distance, np.nan)))
-    on_jaw = np.isin(rows, JAW)
+    on_jaw, jaw_line = np.isin(rows, JAW), model.rows_of(JAW)
     observations = Observations(
         points=np.where(present[..., None], (pixels - [width / 2, height / 2]) / focal, 0.0),
         weight=np.where(on_jaw, params.jaw, 1.0) * present,
         sigma=params.landmark_sigma * eye_distance_px / focal,
+        sliding=jaw_line,
+        along=params.jaw_slides**0.5 * _tangents(pixels[:, jaw_line]),
     )
     pivot = pivot_of(model)
     fitter = ClipFitter(model, pivot, observations, seen_frames, shots, params, progress)
@@ -145,6 +148,15 @@ def fit_head(
         ),
         energies=fitter.energies,
     )
+
+
+def _tangents(line: Array) -> Array:
+    """Return unit directions `[T, J, 2]` of a line of points at each of them, 0 where a neighbour is missing."""
+    if line.shape[1] < 2:
+        return np.zeros_like(line)
+    along = np.gradient(line, axis=1)
+    length = np.linalg.norm(along, axis=2, keepdims=True)
+    return np.nan_to_num(along / np.where(length > 0, length, np.nan))
 
 
 def _check(points: Array, valid: Array, flow: Array | None, blendshapes: Array | None) -> None:

@@ -67,13 +67,17 @@ class FitParams:
     Attributes:
         focal_factor: Focal length over the larger image side.
         landmark_sigma: Standard deviation of a landmark as a share of the distance of the outer eye corners.
-        jaw: Weight of a landmark on the jaw line, whose place on the face is less sure than that of others.
+        jaw: Weight of a landmark on the jaw line.
+        jaw_slides: Share of such a landmark's distance along the jaw line that is disregarded: the line is seen, but
+            nothing on it tells one place from the next.
         gap: Weight of a lid or lip opening.
         identity: Weight of squared identity coefficients. More than the 1 of independent landmark noise, because the
             embedding's errors are the same in all frames; real faces then get coefficients of about one.
         expression: Weight of squared expression coefficients, each in its standard deviations.
         box: Weight of squared excess of expressions over their range, as a share of it.
-        correction_sd_m: Standard deviation of the fixed landmark corrections.
+        correction_sd_m: Smallest and largest standard deviation of the fixed landmark corrections; in between it is
+            estimated from what the frames agree on. While the focal length is a guess no head fits exactly, and
+            without corrections the identity would bend to make up for it; with a known one the smallest may be 0.
         identity_frames: How many spread frames identity is found from.
         with_flow: Smoothness where optical flow says how the nose accelerates.
         without_flow: Smoothness where it does not.
@@ -85,13 +89,14 @@ class FitParams:
 
     focal_factor: float = 2.3
     landmark_sigma: float = 0.012
-    jaw: float = 0.2
-    gap: float = 8.0
+    jaw: float = 1.0
+    jaw_slides: float = 0.9
+    gap: float = 4.0
     identity: float = 5.0
     expression: float = 0.3
     box: float = 3000.0
-    correction_sd_m: float = 0.001
-    identity_frames: int = 32
+    correction_sd_m: tuple[float, float] = (0.0005, 0.001)
+    identity_frames: int = 64
     with_flow: Smoothness = Smoothness(rotation_deg=0.05, sideways_m=3e-5, depth_m=3e-4)
     without_flow: Smoothness = Smoothness(rotation_deg=0.15, sideways_m=3e-4, depth_m=1e-3)
     expression_sd: float = 0.6

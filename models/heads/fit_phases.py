@@ -20,6 +20,7 @@ Array = np.ndarray
 Progress = Callable[[float, str], None]
 
 _WINDOW = 3000  # frames solved together: about half a gigabyte
+_FEWEST_FRAMES = 8  # in which a landmark must be seen for its correction to be judged
 _COASTING = 4.0  # frames for which a motion goes on into a gap
 _OVERLAP = 50  # frames that a window looks at on either side of those it keeps
 
@@ -138,6 +139,7 @@ class ClipFitter:
         priors = Priors(phase.robust, params.gap, params.identity, params.expression, params.box)
         energies: list[float] = []
         solver = GaussNewton(self.basis_with(corrections), phase.expression, phase.identity)
+        deviation = self._correction_sd(state, seen, corrections) if phase.corrections else math.inf
         damping, before = 1e-3, state
         for k in range(phase.steps):
             new, energy = solver.step(state, seen, priors, chain, damping)
@@ -151,7 +153,7 @@ class ClipFitter:
             before, state = state, new
             self._report(phase, k + 1)
             if phase.corrections:
-                corrections = self._corrections(state, seen, corrections, phase.robust)
+                corrections = self._corrections(state, seen, corrections, phase.robust, deviation)
                 solver = GaussNewton(self.basis_with(corrections), phase.expression, phase.identity)
             elif settled:
                 break
@@ -194,11 +196,35 @@ class ClipFitter:
         hold = (_COASTING * np.array(deviation)) ** -2.0
         return Chain(weight * inside[:, None], target * inside[:, None], hold * (gap * joined)[:, None])
 
-    def _corrections(self, state: State, seen: Observations, corrections: Array, robust: float) -> Array:
+    def _correction_sd(self, state: State, seen: Observations, corrections: Array) -> float:
+        """Return how large fixed corrections are, metres: what frames agree on beyond what noise leaves in a mean.
+
+        Where landmarks lie on the mesh just where the model says, corrections would only take from the identity.
+        """
+        turned, image = project(state, self.basis_with(corrections))
+        residual = image - seen.points
+        seen.across(residual)
+        residual *= (turned[..., 2] + np.exp(state.log_depth)[:, None])[..., None]
+        usable = self.correctable & ((seen.weight > 0).sum(0) >= _FEWEST_FRAMES)
+        usable[seen.sliding] = False
+        if not usable.any():
+            return self.params.correction_sd_m[1]
+        present = np.where((seen.weight > 0)[:, usable, None], 1.0, np.nan)
+        residual = residual[:, usable] * present
+        count = np.nansum(present, axis=0)
+        common = np.nanmean(residual, axis=0) ** 2 - np.nanvar(residual, axis=0) / (count - 1)
+        estimate = math.sqrt(max(float(common.mean()), 0.0))
+        smallest, largest = self.params.correction_sd_m
+        return float(np.clip(estimate, max(smallest, 1e-6), largest))
+
+    def _corrections(
+        self, state: State, seen: Observations, corrections: Array, robust: float, deviation: float
+    ) -> Array:
         """Update the fixed landmark corrections in closed form.
 
         Points on lids and lips move by themselves and get none. What a similarity of the whole face would do is
-        taken out, because it belongs to the pose and the identity: left in, the head's size drifts.
+        taken out, because it belongs to the pose and the identity: left in, the head's size drifts. What slides for
+        the fit is corrected all the same: the corrected landmarks shall lie where they are seen.
         """
         basis = self.basis_with(corrections)
         turned, image = project(state, basis)
@@ -211,7 +237,7 @@ class ClipFitter:
         weight = seen.weight / (1 + (residual**2).sum(-1) / robust**2) ** 2
         matrix = np.einsum("tlij,tlik,tl->ljk", by_head, by_head, weight)
         gradient = np.einsum("tlij,tli,tl->lj", by_head, residual, weight)
-        prior = self.params.correction_sd_m**-2
+        prior = deviation**-2
         matrix += prior * np.eye(3)
         gradient += prior * corrections
         new = corrections - np.linalg.solve(matrix, gradient[..., None])[..., 0]

@@ -6,7 +6,7 @@ pivot on the bridge of the nose.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -77,15 +77,33 @@ class Basis:
 
 @dataclass(frozen=True)
 class Observations:
-    """Measured landmarks: `points [T, L, 2]` in normalised coordinates (0 where absent) and `weight [T, L]`."""
+    """Measured landmarks.
+
+    Attributes:
+        points: `[T, L, 2]` in normalised coordinates, 0 where absent.
+        weight: `[T, L]`.
+        sigma: Standard deviation of a landmark, normalised coordinates.
+        sliding: `[J]` rows of landmarks of which only the distance across a contour counts.
+        along: `[T, J, 2]` direction of the contour there; its length, 0 to 1, is the share that is disregarded.
+    """
 
     points: Array
     weight: Array
     sigma: float
+    sliding: Array = field(default_factory=lambda: np.empty(0, np.int64))
+    along: Array = field(default_factory=lambda: np.empty((0, 0, 2)))
 
     def of(self, frames: Array | slice) -> Observations:
         """Return the observations of some frames."""
-        return Observations(self.points[frames], self.weight[frames], self.sigma)
+        along = self.along[frames] if len(self.sliding) else self.along
+        return replace(self, points=self.points[frames], weight=self.weight[frames], along=along)
+
+    def across(self, vectors: Array) -> None:
+        """Take what lies along the contour out of the sliding landmarks' image vectors `[T, L, 2, ...]`, in place."""
+        if len(self.sliding):
+            along = self.along.reshape(*self.along.shape, *(1,) * (vectors.ndim - 3)).astype(vectors.dtype)
+            chosen = vectors[:, self.sliding]
+            vectors[:, self.sliding] = chosen - along * (along * chosen).sum(2, keepdims=True)
 
 
 @dataclass(frozen=True)

@@ -187,6 +187,8 @@ class GaussNewton:
         by_camera = np.zeros((*image.shape, 3), np.float32)
         by_camera[..., 0, 0] = by_camera[..., 1, 1] = inverse_depth
         by_camera[..., 2] = -image * inverse_depth[..., None]
+        target.across(residual)
+        target.across(by_camera)
         by_head = by_camera @ local.rotation[:, None].astype(np.float32)  # [t, L, 2, 3]
         by_pose = np.empty((*image.shape, POSE), np.float32)
         by_pose[..., :3] = by_camera @ skew(-turned.astype(np.float32))

@@ -299,6 +299,10 @@ def test_wrong_input_is_refused_by_name() -> None:
         fit_head(eyeless, puppet.points, puppet.valid, SIDE, SIDE)
 
 
+def _units(vectors: np.ndarray) -> np.ndarray:
+    return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
+
+
 def _small_problem(frames: int, jaw: bool) -> tuple[Basis, State, Observations, Chain]:
     rng = np.random.default_rng(7)
     landmarks, expressions, identities = 9, 3, 2
@@ -325,6 +329,8 @@ def _small_problem(frames: int, jaw: bool) -> tuple[Basis, State, Observations, 
         points=project(state, basis)[1] + rng.normal(0, 0.01, (frames, landmarks, 2)),
         weight=rng.integers(0, 3, (frames, landmarks)).astype(float),
         sigma=0.004,
+        sliding=np.array([1, 4]),
+        along=0.8 * _units(rng.normal(0, 1, (frames, 2, 2))),
     )
     weight = rng.uniform(10, 1000, (frames, unknowns)) * (np.arange(frames) % (frames - 1) > 0)[:, None]
     hold = rng.uniform(1, 50, (frames, unknowns)) * (np.arange(frames) < frames - 1)[:, None]
@@ -354,6 +360,8 @@ def test_a_step_solves_the_linearised_problem_written_out_in_full(jaw: bool) -> 
         new = moved(unknowns)
         u = unknowns[: frames * size].reshape(frames, size)
         r = (project(new, basis)[1] - seen.points) / seen.sigma
+        for j, row in enumerate(seen.sliding):
+            r[:, row] -= seen.along[:, j] * (seen.along[:, j] * r[:, row]).sum(1, keepdims=True)
         first, second = basis.pairs.T
         both = seen.weight[:, first] * seen.weight[:, second]
         gaps = np.sqrt(priors.gap * both)[..., None] * (r[:, first] - r[:, second])
