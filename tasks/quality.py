@@ -209,6 +209,10 @@ def _tracking(rows: Rows, landmarks: Landmarks, head: HeadTrack, refined: Refine
         bar = round(1 + noise, 3)
         words = "gap that the fitted head leaves where an eye is closed"
         rows.add("track", "lid_closed_gap", float(found["lid_closed_gap_px"]), "px", "lower", bar, words)
+    if "lip_gap_error_px" in found:
+        bar = round(0.3 * head.width / 512 + noise, 4)
+        words = "opening of the inner lips on the fitted head against the landmarks"
+        rows.add("track", "lip_gap_error", float(found["lip_gap_error_px"]), "px", "lower", bar, words)
     words = "share of expression coefficients outside -0.02 to 1.02"
     rows.add("track", "expression_outside", float(found["expression_outside"]), "1", "lower", 0.01, words)
     if "rotation_acceleration_deg" in found:

@@ -8,7 +8,7 @@ from scipy.spatial.transform import Rotation
 from models.heads.fit_state import Basis, Observations, State, project
 from models.heads.flow import acceleration_error
 from models.heads.lids import calibrate, lid_gap
-from models.heads.mediapipe_points import EYE_OUTER_LEFT, EYE_OUTER_RIGHT, LID_PAIRS_LEFT, LID_PAIRS_RIGHT
+from models.heads.mediapipe_points import EYE_OUTER_LEFT, EYE_OUTER_RIGHT, LID_PAIRS_LEFT, LID_PAIRS_RIGHT, LIP_PAIRS
 from models.heads.model import HeadModel
 
 Array = np.ndarray
@@ -46,7 +46,8 @@ def fit_quality(
 
     Returns:
         In pixels: `reprojection_mean_px`, `reprojection_p95_px`, `eye_distance_px`, `lid_gap_error_px` (all frames),
-        `lid_closed_gap_px` (mean lid gap of the mesh where the eye is closed), `flow_error_px` (per frame squared);
+        `lid_closed_gap_px` (mean lid gap of the mesh where the eye is closed), `lip_gap_error_px`,
+        `flow_error_px` (per frame squared);
         and `rms_over_eye_distance`, `expression_outside` (share of coefficients more than 2 % beyond their range),
         `rotation_acceleration_deg` and `depth_acceleration_mm` (root mean square second differences),
         `frames_without_face`. A figure that cannot be measured is left out.
@@ -71,8 +72,22 @@ def fit_quality(
         stats["depth_acceleration_mm"] = float(1e3 * np.sqrt((sinking**2).mean()))
     if flow is not None and np.isfinite(flow).all(1).any():
         stats["flow_error_px"] = acceleration_error(state.ray * focal, flow)
+    pairs = model.pair_rows(LIP_PAIRS)
+    both = (
+        (seen.weight[:, pairs] > 0).all(axis=(1, 2)) & seen_frames if len(pairs) else np.zeros(len(seen_frames), bool)
+    )
+    if both.any():
+        fitted, measured = (
+            _pair_gap(points, pairs) for points in (project(state.of(both), basis)[1], seen.points[both])
+        )
+        stats["lip_gap_error_px"] = float(np.abs(fitted - measured).mean() * focal)
     stats.update(_lid_figures(model, basis, state, seen, seen_frames, scores, eye_distance_px))
     return stats
+
+
+def _pair_gap(points: Array, pairs: Array) -> Array:
+    """Return the mean distance `[T]` of pairs of landmarks."""
+    return np.linalg.norm(points[:, pairs[:, 0]] - points[:, pairs[:, 1]], axis=2).mean(1)
 
 
 def _lid_figures(

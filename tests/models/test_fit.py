@@ -431,6 +431,7 @@ def test_a_real_clip_is_followed(assets: Path) -> None:
     assert fitted.stats["rms_over_eye_distance"] < 0.007
     assert fitted.stats["expression_outside"] < 0.01
     assert fitted.stats["lid_closed_gap_px"] < 0.5
+    assert fitted.stats["lip_gap_error_px"] < 0.2
     assert np.abs(fitted.identity).mean() < 1.5  # a plausible face, not one bent to the noise
     camera = fitted.world_to_camera[:, :3, :3] @ pivot_of(model) + fitted.world_to_camera[:, :3, 3]
     error = acceleration_error(fitted.focal * camera[:, :2] / camera[:, 2:], flow.half_b)
