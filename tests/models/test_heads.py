@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.ndimage import gaussian_filter1d
 from tiny_head import make_tiny_head
 
 from models.errors import InputError, UsageError
@@ -271,3 +272,20 @@ def test_judder_is_told_from_even_motion() -> None:
     assert found.period == 5
     assert found.unevenness > 1.3
     assert find_judder(clip(frames + frames // 5)[:40], valid[:40]) is None
+
+
+def test_judder_is_told_from_motion_that_is_only_random() -> None:
+    valid, frames = np.ones(125, bool), np.arange(125)
+
+    def clip(seed: int, instants: np.ndarray) -> np.ndarray:
+        rng = np.random.default_rng(seed)
+        path = 35 * gaussian_filter1d(rng.standard_normal((200, 2)), 8, axis=0)[20:180]
+        trembling = 0.15 * rng.standard_normal((len(instants), 1, 2))
+        still = np.full((478, 2), np.nan)
+        still[TINY.landmark_index] = TINY.landmarks()[:, :2] * [1, -1] / 0.09 * 70 + 128
+        return still + path[instants][:, None] + trembling
+
+    alarms = [find_judder(clip(seed, frames), valid) for seed in range(40)]
+    assert sum(alarm is not None for alarm in alarms) <= 1
+    found = [find_judder(clip(seed, frames + frames // 5), valid) for seed in range(40)]
+    assert sum(judder is not None and judder.period == 5 for judder in found) >= 37
