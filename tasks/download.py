@@ -231,6 +231,10 @@ def _receive(source: Source, part: Path, label: str, verified: bool, show: bool)
         if answer.status != 206 or not start or int(start.group(1)) != have:
             have = 0  # a server that does not continue sends everything
             part.unlink(missing_ok=True)  # before the new version is noted: the two are never joined
+        if answer.headers.get_content_type() == "text/html":
+            raise MissingAssetError(
+                f"{label}: the server sends a web page instead of the file", "", f"look at {source.url} with a browser"
+            )
         length = answer.headers.get("Content-Length")
         total = have + int(length) if length and length.isdigit() else source.bytes
         _check_size(source, total, label)

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from models.errors import ConsentError, GausstalkError, MissingAssetError
+from models.errors import ConsentError, GausstalkError, InputError, MissingAssetError
 from tasks import confined
 from tasks.assets import Asset, Source, candidates, first_here, folders, known_asset, read_assets, sha256_of, sources_of
 from tasks.download import download, matches
@@ -59,19 +59,28 @@ def fetch(places: Places, name: str, accept: bool = False) -> Path:
         store = target.parent if plain else _store(places, asset)
         records = Records(places)
         many = Progress(f"fetch {name}", len(absent), "files") if len(absent) > FEW else None
+        came = {}
         for source in absent:
             label = name if len(sources) == 1 else f"{name} ({source.file})"
             path = store / (target.name if plain else source.file)
             path.parent.mkdir(parents=True, exist_ok=True)
-            records.note(source, download(source, path, label, records.sha256(source), show=many is None))
+            came[source] = download(source, path, label, records.sha256(source), show=many is None)
             found[source.file] = path
             if many:
                 many.update()
         if not plain:
-            _make(asset, sources, {file: path for file, path in found.items() if path}, target)
+            try:
+                _make(asset, sources, {file: path for file, path in found.items() if path}, target)
+            except (InputError, MissingAssetError):
+                for source in came:
+                    if not (source.sha256 or source.digest):  # perhaps it was the wrong one: it is brought again
+                        (store / source.file).unlink()
+                raise
             shutil.rmtree(store, ignore_errors=True)
             with contextlib.suppress(OSError):
                 store.parent.rmdir()
+        for source, digest in came.items():
+            records.note(source, digest)
         log.info("%s: %s", name, target)
         return target
 

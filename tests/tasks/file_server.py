@@ -18,6 +18,7 @@ class FileServer(http.server.ThreadingHTTPServer):
         self.asked: list[str] = []  # the ranges, "" where all is wanted
         self.cuts: list[int] = []  # the next answers end after so many bytes
         self.tag = '"1"'  # the version; none: the server tells none
+        self.kind = "application/octet-stream"
         self.understands_ranges = True
         self.minds_versions = True  # sends everything where If-Range names another version
         self.tells_length = True  # otherwise it sends in chunks, or
@@ -60,6 +61,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.send_response(206 if start else 200)
         if start:
             self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
+        if server.kind:
+            self.send_header("Content-Type", server.kind)
         if server.tag:
             self.send_header("ETag", server.tag)
         chunked = not (server.tells_length or server.ends_by_closing)

@@ -268,6 +268,14 @@ def test_the_first_download_decides_where_no_checksum_is_known(places: Places, s
     assert (places.root / "data" / "assets.lock").read_text() == record
 
 
+def test_a_web_page_is_not_taken_for_the_file(places: Places, server: FileServer) -> None:
+    server.kind = "text/html; charset=utf-8"
+    with pytest.raises(MissingAssetError, match="sends a web page"):
+        fetch(places, "unknown")
+    assert left(places) == []
+    assert not (places.root / "data" / "assets.lock").exists()
+
+
 def test_a_checksum_other_than_sha256_is_compared_too(places: Places, server: FileServer) -> None:
     name = hashlib.sha1(b"blob %d\0" % len(CONTENT) + CONTENT).hexdigest()  # what `git hash-object` prints
     add(places, "blob", f'file = "b.bin"\nurl = "{server.address}/w.bin"\ndigest = "git:{name}"')
@@ -363,9 +371,10 @@ def test_one_file_of_an_archive_is_unpacked(places: Places, server: FileServer) 
         server.files["/g.zip"] = content
         with pytest.raises((MissingAssetError, InputError), match=what):
             fetch(places, "graph")
-        assert not (places.root / "data/assets/g.pb").exists()
-        shutil.rmtree(places.root / "data/assets/sources")
-        (places.root / "data/assets.lock").unlink()
+        assert not list((places.root / "data/assets").rglob("g.*"))
+        assert not (places.root / "data/assets.lock").exists()  # what could not be used decides nothing
+    server.files["/g.zip"] = packed({"g.pb": CONTENT})
+    assert fetch(places, "graph").read_bytes() == CONTENT
 
 
 def test_meshes_that_a_list_names_become_one_archive(places: Places, server: FileServer, tmp_path: Path) -> None:
