@@ -90,8 +90,8 @@ def _opener() -> urllib.request.OpenerDirector:
     return opener
 
 
-def download(source: Source, target: Path, label: str, recorded: str = "", show: bool = True) -> str:
-    """Bring a file to `target` and return its sha256.
+def download(source: Source, target: Path, label: str, recorded: str = "", show: bool = True) -> None:
+    """Bring a file to `target`.
 
     Args:
         source: where it is, and what is known of it.
@@ -134,7 +134,7 @@ def download(source: Source, target: Path, label: str, recorded: str = "", show:
         if not wrong:
             os.replace(part, target)
             _tag(part).unlink(missing_ok=True)
-            return digest
+            return
         part.unlink()
         _tag(part).unlink(missing_ok=True)
         if not continued:  # otherwise two versions of the file may have been joined

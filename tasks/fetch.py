@@ -47,7 +47,8 @@ def fetch(places: Places, name: str, accept: bool = False) -> Path:
             log.info("%s is here already: %s", name, path)
             return path
         sources = sources_of(places, asset)
-        found = {source.file: _source_here(places, asset, source) for source in sources}
+        records = Records(places)
+        found = {source.file: _source_here(places, asset, source, records.sha256(source)) for source in sources}
         absent = [source for source in sources if found[source.file] is None]
         by_hand = [source.file for source in absent if not source.url]
         if by_hand or not sources:
@@ -57,30 +58,31 @@ def fetch(places: Places, name: str, accept: bool = False) -> Path:
         log.info("%s: %s; size: %s, licence: %s", name, asset.what, asset.size, asset.licence)
         plain = asset.plain
         store = target.parent if plain else _store(places, asset)
-        records = Records(places)
         many = Progress(f"fetch {name}", len(absent), "files") if len(absent) > FEW else None
-        came = {}
         for source in absent:
             label = name if len(sources) == 1 else f"{name} ({source.file})"
             path = store / (target.name if plain else source.file)
             path.parent.mkdir(parents=True, exist_ok=True)
-            came[source] = download(source, path, label, records.sha256(source), show=many is None)
+            download(source, path, label, records.sha256(source), show=many is None)
             found[source.file] = path
             if many:
                 many.update()
+        # What was downloaded, now or by a try that was ended before it could convert it.
+        came = {s: path for s in sources if (path := store / (target.name if plain else s.file)) == found[s.file]}
         if not plain:
             try:
                 _make(asset, sources, {file: path for file, path in found.items() if path}, target)
             except (InputError, MissingAssetError):
-                for source in came:
+                for source, path in came.items():
                     if not (source.sha256 or source.digest):  # perhaps it was the wrong one: it is brought again
-                        (store / source.file).unlink()
+                        path.unlink()
                 raise
+        for source, path in came.items():
+            records.note(source, path)
+        if not plain:
             shutil.rmtree(store, ignore_errors=True)
             with contextlib.suppress(OSError):
                 store.parent.rmdir()
-        for source, digest in came.items():
-            records.note(source, digest)
         log.info("%s: %s", name, target)
         return target
 
@@ -95,8 +97,10 @@ def _here(places: Places, asset: Asset) -> Path | None:
     return None
 
 
-def _source_here(places: Places, asset: Asset, source: Source) -> Path | None:
+def _source_here(places: Places, asset: Asset, source: Source, recorded: str) -> Path | None:
     """Return where a source lies: an earlier download, or what a person has put beside the assets.
+
+    `recorded` is the sha256 of the first download, where data/assets.toml has none.
 
     Raises:
         MissingAssetError: a file of that name is another one.
@@ -109,8 +113,10 @@ def _source_here(places: Places, asset: Asset, source: Source) -> Path | None:
             path = folder / name
             if not path.is_file():
                 continue
-            same = not source.sha256 or name != source.file or sha256_of(path) == source.sha256
-            if same and (not source.digest or name != source.file or matches(path, source.digest)):
+            wanted = source.sha256 or recorded
+            if name != source.file or (
+                (not wanted or sha256_of(path) == wanted) and (not source.digest or matches(path, source.digest))
+            ):
                 return path
             if not source.url:
                 raise MissingAssetError(f"{path} is not the file that {asset.name} needs", source.sha256, asset.page)
@@ -193,10 +199,11 @@ class Records:
         """Return what an earlier download had, nothing if there was none or data/assets.toml knows it."""
         return "" if source.sha256 else self._all().get(source.url, "")
 
-    def note(self, source: Source, digest: str) -> None:
+    def note(self, source: Source, path: Path) -> None:
         """Write down what a download had, where nothing else says it."""
         if source.sha256:
             return
+        digest = sha256_of(path)
         with _alone(self.places, "records"):
             known = self._all()
             if known.get(source.url) == digest:

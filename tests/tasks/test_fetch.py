@@ -377,6 +377,23 @@ def test_one_file_of_an_archive_is_unpacked(places: Places, server: FileServer) 
     assert fetch(places, "graph").read_bytes() == CONTENT
 
 
+def test_a_fetch_that_was_ended_before_it_could_unpack_goes_on_there(places: Places, server: FileServer) -> None:
+    url = f"{server.address}/g.zip"
+    add(places, "graph", f'file = "g.pb"\nsources = [{{ file = "g.zip", url = "{url}", member = "g.pb" }}]')
+    store = places.root / "data/assets/sources/graph"
+    store.mkdir(parents=True)
+    (store / "g.zip").write_bytes(packed({"g.pb": CONTENT}))
+    digest = hashlib.sha256((store / "g.zip").read_bytes()).hexdigest()
+    assert fetch(places, "graph").read_bytes() == CONTENT
+    assert server.asked == []
+    assert f"{digest} {url}" in (places.root / "data/assets.lock").read_text()
+    (places.root / "data/assets/g.pb").unlink()
+    (places.root / "data/assets/g.zip").write_bytes(packed({"g.pb": OTHER}))  # not the one that was recorded
+    server.files["/g.zip"] = packed({"g.pb": CONTENT, "more": b""})
+    with pytest.raises(MissingAssetError, match="not the file that was meant"):
+        fetch(places, "graph")
+
+
 def test_meshes_that_a_list_names_become_one_archive(places: Places, server: FileServer, tmp_path: Path) -> None:
     from models.heads import ict_files
 
