@@ -92,7 +92,7 @@ def sound_lag(opening: Array, sound: Array) -> Lag:
     seen[: min(MOST_LAG, count)] = seen[max(0, count - MOST_LAG) :] = False
     frames = np.flatnonzero(seen)
     if len(frames) < LEAST_FRAMES:
-        return Lag(0, -MOST_LAG, MOST_LAG, 0.0, False, f"only {len(frames) / 25:.1f} s show a face")
+        return Lag(0, -MOST_LAG, MOST_LAG, 0.0, False, f"only {len(frames) / 25:.1f} s of a face can be compared")
     target = _quick(np.nan_to_num(opening)[:, None], np.isfinite(opening))[:, 0]
     bands = _bands(sound, count)
     if target[frames].std() < 1e-6 or bands.std() < 1e-3:
