@@ -1,6 +1,7 @@
 """The report: one page that holds everything, shows every speaker, and nobody without a basis."""
 
 import html.parser
+import json
 import re
 import shutil
 from collections.abc import Iterator
@@ -164,6 +165,38 @@ def test_a_speaker_without_results_says_so(places: Places, tmp_path: Path) -> No
     execute(tables.STAGE, tables.run, Keys(), Places(tmp_path))
     page = (execute(report.STAGE, report.run, Keys(), Places(tmp_path)) / "report.html").read_text(encoding="utf-8")
     assert "No head of this speaker has been rendered yet." in page
+
+
+def test_the_page_says_how_fit_the_footage_is_and_what_each_unit_is_worth(places: Places, tmp_path: Path) -> None:
+    shutil.copytree(places.root / "data/speakers", tmp_path / "data/speakers")
+    (tmp_path / "params.yaml").write_text("speakers: [ada]\n")
+    here = Places(tmp_path)
+    finding = {"level": "warning", "what": "dark <room>", "fix": "use more light"}
+    units = {"AU06": {"level": "absent", "source": "score cheekSquint", "moves": False}}
+    units["AU45"] = {"level": "solid", "source": "fitted eyeBlink", "moves": True}
+    quality = {
+        "rows": [],
+        "verdicts": [],
+        "fitness": {"verdict": "fit with warnings", "findings": [finding], "figures": [["blinks", "12 a minute"]]},
+        "action_units": {"source": "builtin", "units": units},
+    }
+    folder = here.metrics("quality", Keys("ada"))
+    folder.mkdir(parents=True)
+    (folder / "quality.json").write_text(json.dumps(quality))
+    execute(tables.STAGE, tables.run, Keys(), here)
+    page = (execute(report.STAGE, report.run, Keys(), here) / "report.html").read_text(encoding="utf-8")
+    outline = Outline()
+    outline.feed(page)
+    for words in (
+        "fit with warnings",
+        "dark <room>",
+        "use more light",
+        "12 a minute",
+        "cheek raiser",
+        "fitted eyeBlink",
+    ):
+        assert words in outline.text
+    assert "bob" not in outline.ids  # has a record, but params.yaml does not list him
 
 
 def test_a_chart_draws_each_line_and_breaks_it_at_gaps() -> None:
