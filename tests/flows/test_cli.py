@@ -10,7 +10,8 @@ import pytest
 from flows import cli
 
 ROOT = Path(__file__).resolve().parents[2]
-VERBS = "add-speaker remove-speaker add-drive check preview run say ui fetch doctor bench report metrics publish dag".split()
+VERBS = "add-speaker remove-speaker add-drive check preview run say ui fetch doctor bench report".split()
+VERBS += "metrics publish dag".split()
 
 
 def call(folder: Path, *words: str, python: list[str] | None = None) -> "subprocess.CompletedProcess[str]":
