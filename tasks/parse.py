@@ -76,7 +76,7 @@ def run(context: Context[ParseParams]) -> Masks:
         track(without_flicker(labels, landmarks.cuts), f"parse {clip.speaker}", len(frames)),
         frames.shape[1:3],
     )
-    quality = _quality(store, landmarks.cuts, mouth.tooth)
+    quality = _quality(store, landmarks.cuts, mouth.light)
     masks = Masks(parser=parser, labels=store, valid=landmarks.valid, quality=quality)
     _preview(context, clip, landmarks, masks)
     return masks
@@ -127,7 +127,6 @@ def _by_landmarks(
 def _by_network(context: Context[ParseParams], clip: Clip, mouth: MouthColours) -> Iterator[np.ndarray]:
     """Label all frames by BiSeNet, which knows no teeth: they are what is light and colourless inside the mouth."""
     from models.parsing import labels as L
-    from models.parsing.mouth import toothness
     from models.parsing.networks import bisenet_parser
     from tasks.assets import find_asset
 
@@ -136,7 +135,7 @@ def _by_network(context: Context[ParseParams], clip: Clip, mouth: MouthColours) 
     for frame, labels in _in_batches(network, clip.frames):
         inside = labels == L.MOUTH
         if inside.any():
-            labels[inside] = np.where(toothness(frame[inside][None])[0] > mouth.tooth, L.TEETH, L.MOUTH)
+            labels[inside] = np.where(mouth.are_teeth(frame[inside]), L.TEETH, L.MOUTH)
         yield labels
 
 
@@ -180,7 +179,7 @@ def _nearest_valid(valid: np.ndarray) -> np.ndarray:
     return known[np.round(place).astype(int)]
 
 
-def _quality(store: FrameStore, cuts: Sequence[int], tooth: float) -> dict[str, float]:
+def _quality(store: FrameStore, cuts: Sequence[int], light: float) -> dict[str, float]:
     """Measure how large the parts are and how much the head's mask changes from frame to frame."""
     from models.parsing.labels import head, inside_mouth, torso
 
@@ -199,7 +198,7 @@ def _quality(store: FrameStore, cuts: Sequence[int], tooth: float) -> dict[str, 
         "torso_share": float(share[:, 1].mean()),
         "inside_mouth_px_p95": float(np.percentile(share[:, 2], 95)),
         "head_change": float(np.mean(changes)) if changes else 0.0,  # of its pixels, from one frame to the next
-        "tooth_threshold": tooth if np.isfinite(tooth) else -1.0,  # -1: no teeth were told apart
+        "tooth_lightness": light if np.isfinite(light) else -1.0,  # teeth are lighter; -1: none were told apart
     }
 
 

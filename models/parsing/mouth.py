@@ -17,7 +17,8 @@ Array = np.ndarray
 SHUT = 0.011  # of the IOD: below this mean gap the lips are shut (MediaPipe leaves 0.002 to 0.003)
 RIM = 0.035  # of the IOD: how far inside the polygon lip may still be seen
 FEWEST_PIXELS = 200  # of lips and of mouth that are needed to learn their colours
-LIGHTNESS, CONTRAST = 12.0, 15.0  # teeth are at least so light, and so much lighter than the rest
+CONTRAST = 15.0  # of lightness between teeth and the dark behind them
+REDNESS = 6.0  # by which teeth are less red than lips and tongue, units of a* in CIE Lab
 
 
 @dataclass(frozen=True)
@@ -25,14 +26,21 @@ class MouthColours:
     """What tells lips, teeth and the rest apart in one clip."""
 
     lip: Array  # [COUNT] float32: log of how much likelier a colour is on the lips than inside the mouth
-    tooth: float  # a pixel inside the mouth is tooth where `toothness` exceeds this; inf without teeth
+    light: float  # teeth are lighter than this (L* of CIE Lab); inf without teeth
+    red: float  # and less red (a*): lips and tongue are as light
+
+    def are_teeth(self, pixels: Array) -> Array:
+        """Return which pixels `[n, 3]` uint8 of the inside of the mouth have the colour of teeth, bool `[n]`."""
+        lightness, redness = lightness_and_redness(pixels)
+        return (lightness > self.light) & (redness < self.red)
 
 
-def toothness(frame: Array) -> Array:
-    """Return how bright and colourless pixels `[..., 3]` uint8 are: lightness minus chroma, in units of CIE Lab."""
-    lab = cv2.cvtColor(frame.reshape(-1, 1, 3), cv2.COLOR_RGB2Lab).astype(np.float32)
-    value = lab[..., 0] * (100 / 255) - np.hypot(lab[..., 1] - 128, lab[..., 2] - 128)
-    return value.reshape(frame.shape[:-1])
+def lightness_and_redness(pixels: Array) -> tuple[Array, Array]:
+    """Return L* and a* of CIE Lab, float32 `[n]` each, of pixels `[n, 3]` uint8."""
+    if not len(pixels):
+        return np.zeros(0, np.float32), np.zeros(0, np.float32)
+    lab = cv2.cvtColor(pixels[:, None], cv2.COLOR_RGB2Lab)[:, 0].astype(np.float32)
+    return lab[:, 0] * np.float32(100 / 255), lab[:, 1] - 128
 
 
 def between_lips(points: Array, height: int, width: int) -> Array:
@@ -56,10 +64,10 @@ def inside_mouth(frame: Array, points: Array, colours: MouthColours) -> tuple[Ar
         return opening, opening
     depth = cv2.distanceTransform(opening.astype(np.uint8), cv2.DIST_L2, 3)
     rim = opening & (depth < max(1.5, RIM * FaceFrame.of(points).iod))
-    opening[rim] = colours.lip[codes(frame[rim][None])[0]] <= 0
     teeth = np.zeros_like(opening)
-    if opening.any():
-        teeth[opening] = toothness(frame[opening][None])[0] > colours.tooth
+    teeth[opening] = colours.are_teeth(frame[opening])
+    # Teeth end at the lip and hardly anywhere lie deep: what has their colour is no lip.
+    opening[rim] = teeth[rim] | (colours.lip[codes(frame[rim][None])[0]] <= 0)
     return opening, teeth
 
 
@@ -75,24 +83,38 @@ def learn_mouth(frames: Sequence[Array], points: Sequence[Array]) -> MouthColour
     deep = [cv2.erode(o.astype(np.uint8), np.ones((5, 3), np.uint8)) > 0 for o in openings]
     if min(sum(map(np.count_nonzero, lips)), sum(map(np.count_nonzero, deep))) >= FEWEST_PIXELS:
         lip = mixed_log(density(coded, lips), 0.01) - mixed_log(density(coded, deep), 0.01)
-    without = MouthColours(lip, float("inf"))
-    values: list[Array] = []
-    for frame, p in zip(frames, points, strict=True):
-        opening, _ = inside_mouth(frame, p, without)
-        if opening.any():
-            values.append(toothness(frame[opening][None])[0])
-    return MouthColours(lip, _split(np.concatenate(values) if values else np.zeros(0, np.float32)))
+    inside, outside = (
+        np.concatenate([frame[m] for frame, m in zip(frames, masks, strict=True)]) for masks in (openings, lips)
+    )
+    return MouthColours(lip, *_tooth_limits(inside, outside))
 
 
-def _split(values: Array) -> float:
-    """Return the `toothness` that splits the inside of the mouth best (Otsu 1979); inf when there are no two kinds."""
+def _tooth_limits(inside: Array, lips: Array) -> tuple[float, float]:
+    """Return the least lightness and the redness that teeth stay below; infinite lightness when there are no teeth.
+
+    Args:
+        inside: pixels `[n, 3]` between the inner lips, some rim of the lips included.
+        lips: pixels `[m, 3]` of the lips.
+    """
+    none = float("inf"), 0.0
+    lightness, redness = lightness_and_redness(inside)
+    light, low, high = _split(lightness)
+    if high - low < CONTRAST:
+        return none
+    shades, of_lips = redness[lightness > light], lightness_and_redness(lips)[1]
+    if len(of_lips) and len(shades):
+        # As many of the lips as of what is light inside: teeth are what differs from them, not the whitest of them.
+        shades = np.concatenate([shades, of_lips[np.linspace(0, len(of_lips) - 1, len(shades)).astype(int)]])
+    red, low, high = _split(shades)
+    return (light, red) if high - low >= REDNESS else none
+
+
+def _split(values: Array) -> tuple[float, float, float]:
+    """Return the value that splits others best (Otsu 1979), and the means below and above; three equal ones if few."""
     if len(values) < 50:
-        return float("inf")
+        return 0.0, 0.0, 0.0
     ordered = np.sort(values.astype(np.float64))
     sums, count = np.cumsum(ordered), np.arange(1, len(ordered))
     low, high = sums[:-1] / count, (sums[-1] - sums[:-1]) / (len(ordered) - count)
     split = int(np.argmax(count * (len(ordered) - count) * (high - low) ** 2))
-    # Two shades of a tongue are no teeth.
-    if high[split] < LIGHTNESS or high[split] - low[split] < CONTRAST:
-        return float("inf")
-    return float(ordered[split])
+    return float(ordered[split : split + 2].mean()), float(low[split]), float(high[split])

@@ -8,7 +8,7 @@ from models.errors import UsageError
 from models.heads.mediapipe_points import BROW_RINGS, EYE_RINGS, LIP_RING_INNER, LIP_RING_OUTER, OVAL
 from models.parsing import labels as L
 from models.parsing.geometry import FaceFrame, coverage, face_oval, polygon
-from models.parsing.mouth import learn_mouth, toothness
+from models.parsing.mouth import MouthColours, inside_mouth, learn_mouth
 from models.parsing.regions import choose_frames, label_frame, learn, without_flicker
 from models.parsing.segmentation import ColourSegmenter, HairSegmenter, steady
 
@@ -214,13 +214,30 @@ def test_teeth_need_a_light_part_inside_the_mouth(clip):
         painted = frame.copy()
         painted[true == L.TEETH] = COLOURS[L.MOUTH]
         dark.append((painted, points))
-    assert learn_mouth([d[0] for d in dark], [d[1] for d in dark]).tooth == float("inf")
+    assert learn_mouth([d[0] for d in dark], [d[1] for d in dark]).light == float("inf")
 
 
-def test_toothness_prefers_light_and_colourless():
-    white, red, dark = toothness(np.array([[[240, 235, 225], [190, 70, 70], [50, 20, 20]]], np.uint8))[0]
-    assert white > red
-    assert white > dark
+def test_teeth_are_light_and_less_red_than_lips_and_tongue(clip):
+    frames, points = [c[0] for c in clip], [c[2] for c in clip]
+    learnt = learn_mouth(frames, points)
+    colours = np.array([[240, 235, 225], [150, 130, 120], COLOURS[L.LIPS], [220, 150, 145], [50, 20, 20]], np.uint8)
+    assert learnt.are_teeth(colours).tolist() == [True, True, False, False, False]
+    assert MouthColours(learnt.lip, float("inf"), 0.0).are_teeth(colours).tolist() == [False] * 5
+    assert learnt.are_teeth(np.zeros((0, 3), np.uint8)).shape == (0,)
+
+
+def test_teeth_behind_pale_lips_are_not_taken_for_lips(clip):
+    """Upper teeth touch the lip, whose colour is nearly theirs but for its redness."""
+    frames, found, true = [], [], []
+    for frame, labels, _ in clip:
+        frame = frame.copy()
+        frame[labels == L.LIPS], frame[labels == L.TEETH] = (178, 128, 118), (150, 132, 122)
+        frames.append(frame)
+    learnt = learn_mouth(frames, [c[2] for c in clip])
+    for frame, (_, labels, points) in zip(frames, clip, strict=True):
+        found.append(inside_mouth(frame, points, learnt)[1])
+        true.append(labels == L.TEETH)
+    assert L.intersection_over_union(np.stack(found), np.stack(true)) > 0.75
 
 
 def test_learning_a_colour_parser_needs_frames():
@@ -315,3 +332,30 @@ def test_the_hair_network_finds_hair_and_does_not_remember_other_frames(assets):
     assert (hair.sum(1) @ rows) / hair.sum() < 0.5 * len(hair)  # above the middle, where a head's hair is
     network.probability(np.zeros_like(frame))
     np.testing.assert_array_equal(network.probability(frame), hair)
+
+
+@pytest.mark.assets
+def test_flicker_on_real_masks_is_removed_without_lag(assets):
+    import av
+
+    network = HairSegmenter(assets / "weights" / "mediapipe_hair_segmentation.tflite")
+    with av.open(str(assets / "video" / "anchor_en_m.mp4")) as container:
+        shown = [
+            frame.to_ndarray(format="rgb24") for frame, _ in zip(container.decode(video=0), range(8), strict=False)
+        ]
+    masks = [np.where(network.probability(f) > 0.5, L.HAIR, L.BACKGROUND).astype(np.uint8) for f in shown]
+    clean = list(without_flicker(masks, []))
+    rows, columns = (int(np.median(places)) for places in np.nonzero(masks[4] == L.HAIR))
+    patch = slice(rows - 6, rows + 6), slice(columns - 9, columns + 9)
+    spoilt = [mask.copy() for mask in masks]
+    spoilt[4][patch] = L.CLOTH
+    for found, expected in zip(without_flicker(spoilt, []), clean, strict=True):
+        np.testing.assert_array_equal(found, expected)
+    assert (masks[4][patch] == L.HAIR).all()
+    assert (clean[4] != masks[4]).mean() < 0.005
+    # A head that moves by three pixels a frame is where it was.
+    moving = [np.roll(masks[0], 3 * t, axis=1) for t in range(8)]
+    for found, true in zip(without_flicker(moving, []), moving, strict=True):
+        places, wanted = (np.nonzero(mask == L.HAIR)[1] for mask in (found, true))
+        assert places.mean() == pytest.approx(wanted.mean(), abs=0.1)
+        assert (found != true).sum() < 0.02 * len(wanted)
