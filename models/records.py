@@ -235,18 +235,26 @@ class ActionUnits(Record):
 
 @dataclass(frozen=True, eq=False)
 class AudioFeatures(Record):
-    """Speech features at 25 entries a second; entry t is a window centred on the instant of frame t."""
+    """Speech features at 25 windows a second; window t is centred on the instant of frame t."""
+
+    VERSION: ClassVar[int] = 2
 
     extractor: str
     revision: str
     rate_hz: float
-    values: np.ndarray = array("T", "D", "W")  # entries, feature dimension, window
+    values: np.ndarray = array("T", "D", "W")  # frames, feature dimension, window
+    mean: np.ndarray = array("D")  # over the frames that a head learns from; of a drive over all
+    deviation: np.ndarray = array("D")  # above 0; what a head divides by
     seconds: float = 0.0
+    entries_hz: float = 50.0  # how many entries of a window make a second
+    quality: dict[str, Any] = field(default_factory=dict)  # shares of clipped samples and of silence, ...
 
 
 @dataclass(frozen=True, eq=False)
 class Weights(Record):
     """Parameters of a method after one of its stages, with the configuration that built them."""
+
+    VERSION: ClassVar[int] = 2
 
     method: str
     phase: str

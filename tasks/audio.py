@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from models.records import AudioFeatures, Clip
+from models.records import TRAIN, AudioFeatures, Clip
 from tasks.people import mark_of
 from tasks.speech_features import AudioParams, extract
 from tasks.stage import Context, Stage, main
@@ -27,8 +27,11 @@ STAGE = Stage(
 def run(context: Context[AudioParams]) -> AudioFeatures:
     """Compute the features; see `tasks.speech_features.extract` for errors."""
     clip = context.read(Clip, "ingest")
+    # Lips are learnt from these frames, so what other frames sound like must not scale what they hear.
+    learnt_from = clip.indices(TRAIN)
+    name = str(context.keys.extractor)
     features = extract(
-        clip.sound, clip.sample_rate, len(clip), str(context.keys.extractor), context.params, context.places
+        clip.sound, clip.sample_rate, len(clip), name, context.params, context.places, learnt_from=learnt_from
     )
     _preview(clip, features, context.preview, mark_of(context.speaker().basis))
     return features

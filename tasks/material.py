@@ -233,6 +233,12 @@ class Footage:
         assert self.audio is not None
         return windows_of(self.audio.values, index).to(self.device)
 
+    @property
+    def audio_scale(self) -> tuple[Tensor, Tensor]:
+        """Mean and deviation of the audio features over the training frames, `[D]` each."""
+        assert self.audio is not None
+        return torch.from_numpy(self.audio.mean), torch.from_numpy(self.audio.deviation)
+
     @cached_property
     def expression(self) -> Tensor:
         """Action units and gaze `[T, E]` as the record has them."""
@@ -312,12 +318,13 @@ class Footage:
 
 
 def windows_of(values: np.ndarray, index: int) -> Tensor:
-    """Return the entries of audio features `[T, D, W]` around entry `index`: `[8, D, W]`, zeros beyond either end."""
-    first, end = index + NEIGHBOURS[0], index + NEIGHBOURS[1] + 1
-    windows = np.zeros((end - first, *values.shape[1:]), np.float32)
-    known = slice(max(0, first), max(0, min(len(values), end)))
-    windows[known.start - first : known.stop - first] = values[known]
-    return torch.from_numpy(windows)
+    """Return the windows of audio features `[T, D, W]` around window `index`: `[8, D, W]`.
+
+    Beyond either end the last one is held, as its entries are; the released code takes zeros, which are silence for no
+    extractor.
+    """
+    around = np.arange(index + NEIGHBOURS[0], index + NEIGHBOURS[1] + 1)
+    return torch.from_numpy(values[around.clip(0, len(values) - 1)])
 
 
 def expression_inputs(units: ActionUnits) -> np.ndarray:

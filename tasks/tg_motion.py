@@ -61,12 +61,12 @@ def run(context: Context[MotionParams]) -> Weights:
     motion = FaceMotion(config, torch.Generator().manual_seed(params.seed))
     motion.planes.center.copy_(footage.head_center)
     motion.expression_scale.copy_(footage.expression_scale)
+    motion.audio.expect(*footage.audio_scale)
     motion.to(device)
 
     learner = MotionLearner(motion, phase.rates)
     sampler = FrameSampler(footage.train_frames, footage.curriculum, (), params.seed)
-    spread = float(footage.audio.values[footage.train_frames].std())
-    noise = Noise(phase.audio_noise * spread, params.seed, phase.audio_elsewhere)
+    noise = Noise(phase.audio_noise * motion.audio.deviation, params.seed, phase.audio_elsewhere)
 
     def step(number: int) -> dict[str, float]:
         frames = [sampler.draw(number, number / phase.steps) for _ in range(phase.frames)]

@@ -63,6 +63,7 @@ def run(context: Context[MouthParams]) -> Weights:
     torch.manual_seed(params.seed)
     motion = MouthMotion(config, torch.Generator().manual_seed(params.seed))
     motion.planes.center.copy_(footage.head_center)
+    motion.audio.expect(*footage.audio_scale)
     field = create_field(*footage.first_mouth(phase.points, params.seed), config.sh_degree)
     mouth = Branch(field, motion).to(device)
     gaussians = mouth.gaussians

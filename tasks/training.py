@@ -135,8 +135,11 @@ class Noise:
     in the outer half of their windows: what lies further away than half of that may help but must not be needed.
     """
 
-    def __init__(self, amount: float, seed: int, elsewhere: float = 0.0) -> None:
-        """Prepare noise of standard deviation `amount`, twice, and the sound of `elsewhere` (a share of frames)."""
+    def __init__(self, amount: Tensor | float, seed: int, elsewhere: float = 0.0) -> None:
+        """Prepare noise of standard deviation `amount` (one, or `[D, 1]`), twice, and the sound of `elsewhere`.
+
+        `elsewhere` is a share of frames.
+        """
         self.amount, self.elsewhere = amount, elsewhere
         self.generator = torch.Generator().manual_seed(seed)
 
@@ -149,7 +152,7 @@ class Noise:
             other[..., inner] = windows[..., inner]
             chosen = torch.rand(batch, 1, 1, 1, generator=self.generator) < self.elsewhere
             windows = torch.where(chosen.to(windows.device), other, windows)
-        if self.amount:
+        if torch.as_tensor(self.amount).any():
             for shape in ((batch, 1, size, 1), (batch, neighbours, size, width)):
                 windows = windows + self.amount * torch.randn(shape, generator=self.generator).to(windows)
         return windows

@@ -7,6 +7,7 @@ import numpy as np
 from models.errors import UsageError
 
 FPS = 25.0
+LEAST_DEVIATION = 0.1  # of the middle one's: what hardly varies must not be blown up to the size of speech
 
 
 def windows(
@@ -42,3 +43,20 @@ def windows(
     above = np.minimum(below + 1, len(entries) - 1)
     values = entries[below] * (1 - share) + entries[above] * share  # [T, W, D]
     return np.ascontiguousarray(values.transpose(0, 2, 1), dtype=np.float32)
+
+
+def scale_of(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return what brings every number of some features to mean 0 and deviation 1: mean and deviation, float32 `[D]`.
+
+    Scores before softmax are ten times as large as a layer's activations, and a few of a transformer's numbers are
+    ten times as large as all its others. A network that is trained for minutes needs them alike.
+
+    Args:
+        values: `[T, D, W]` windows; those of silence count as well.
+    """
+    if not len(values):
+        return np.zeros(values.shape[1], np.float32), np.ones(values.shape[1], np.float32)
+    mean, deviation = values.mean((0, 2), dtype=np.float64), values.std((0, 2), dtype=np.float64)
+    deviation = np.maximum(deviation, LEAST_DEVIATION * np.median(deviation))
+    deviation[deviation < 1e-6] = 1  # what never changes says nothing, however it is scaled
+    return mean.astype(np.float32), deviation.astype(np.float32)

@@ -27,6 +27,11 @@ class AudioEncoder(nn.Module):
 
     def __init__(self, size: int) -> None:
         super().__init__()
+        # Of the features that the head was trained with: another recording is brought to the same scale.
+        self.mean: Tensor  # [D, 1]
+        self.deviation: Tensor  # [D, 1]
+        self.register_buffer("mean", torch.zeros(size, 1))
+        self.register_buffer("deviation", torch.ones(size, 1))
         leak = nn.LeakyReLU(0.02)
         convolutions: list[nn.Module] = []
         for inputs, outputs in ((size, 32), (32, 32), (32, 64), (64, 64)):
@@ -40,9 +45,15 @@ class AudioEncoder(nn.Module):
         neighbours = NEIGHBOURS[1] - NEIGHBOURS[0] + 1
         self.mix = nn.Linear(neighbours, neighbours)
 
+    def expect(self, mean: Tensor, deviation: Tensor) -> None:
+        """Set the scale of the features, `[D]` each; see `models.audio.align.scale_of`."""
+        self.mean.copy_(mean[:, None])
+        self.deviation.copy_(deviation[:, None])
+
     def forward(self, windows: Tensor) -> Tensor:
-        """Encode `[B, 8, D, W]` windows to `[B, 32]`."""
+        """Encode `[B, 8, D, W]` windows, as the extractor gives them, to `[B, 32]`."""
         batch, neighbours = windows.shape[:2]
+        windows = (windows - self.mean) / self.deviation
         # 16 entries shrink to one; a wider window would leave more, which are averaged.
         codes = self.code(self.windows(windows.flatten(0, 1)).mean(-1)).view(batch, neighbours, AUDIO_CODE)
         attention = torch.softmax(self.mix(self.scores(codes.transpose(1, 2))[:, 0]), -1)

@@ -2,14 +2,16 @@
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_speech import RATE, speech_like
 
 from models import audio
 from models.audio import logmel
-from models.audio.align import windows
+from models.audio.align import scale_of, windows
 from models.errors import UsageError
+from models.methods.audio_encoder import AudioEncoder
 
 
 @settings(max_examples=60, deadline=None)
@@ -37,6 +39,19 @@ def test_entries_that_fall_on_an_instant_are_taken_unchanged() -> None:
     values = windows(entries, 0.01, 50.0, 40, 16)
     for t in (8, 20, 39):
         np.testing.assert_array_equal(values[t].T, entries[2 * t - 8 : 2 * t + 8])
+
+
+def test_features_of_any_scale_are_brought_to_one() -> None:
+    random = np.random.default_rng(0)
+    plain = random.normal(size=(300, 6, 4)).astype(np.float32)
+    factors, shifts = np.array([6, 0.3, 1, 50, 1e-4, 0.0]), np.array([0, -4, 0, 90, 2, 7])
+    mean, deviation = scale_of((plain * factors[:, None] + shifts[:, None]).astype(np.float32))
+    np.testing.assert_allclose(mean[:4], shifts[:4], atol=4)
+    np.testing.assert_allclose(deviation[:4], factors[:4], rtol=0.1)
+    # What hardly varies keeps being small, and what never does divides by something.
+    assert deviation[4] == deviation[5] == pytest.approx(0.1 * np.median(deviation), rel=0.2)
+    for silent in (np.full((9, 3, 2), -3, np.float32), np.zeros((0, 3, 2), np.float32)):
+        np.testing.assert_array_equal(scale_of(silent)[1], 1)
 
 
 def test_features_without_entries_are_refused() -> None:
@@ -117,3 +132,17 @@ def test_extractors_are_found_by_name() -> None:
     with pytest.raises(UsageError, match="log_mel") as raised:
         audio.extractor("log_mel")
     assert "logmel" in raised.value.why
+
+
+def test_a_head_hears_the_same_whatever_the_scale_of_its_features() -> None:
+    random = np.random.default_rng(0)
+    plain = random.normal(size=(40, 8, 6, 16)).astype(np.float32)
+    factors, shifts = random.uniform(10, 60, (6, 1)), random.normal(0, 20, (6, 1))
+    codes = []
+    for values in (plain, (plain * factors + shifts).astype(np.float32)):
+        torch.manual_seed(0)
+        encoder = AudioEncoder(6)
+        encoder.expect(*map(torch.from_numpy, scale_of(values[:, 0])))
+        codes.append(encoder(torch.from_numpy(values)).detach().numpy())
+    assert codes[0].std(0).max() > 1e-3
+    np.testing.assert_allclose(codes[1], codes[0], atol=1e-4)

@@ -382,4 +382,5 @@ def test_neighbouring_windows_share_their_entries(ready) -> None:
     if module.WINDOW > 2:
         np.testing.assert_array_equal(values[1:, :, :-2], values[:-1, :, 2:])
     wide = extract(speech_like(1.3), 33, 6, weights)
-    np.testing.assert_array_equal(wide[:, :, 2:4], extract(speech_like(1.3), 33, 2, weights))
+    # How matrix products round depends on how many rows they have.
+    np.testing.assert_allclose(wide[:, :, 2:4], extract(speech_like(1.3), 33, 2, weights), atol=1e-4)

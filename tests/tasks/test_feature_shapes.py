@@ -10,6 +10,7 @@ import pytest
 from tiny_speaker import FRAMES, KEYS, make_speaker
 
 from models import audio
+from models.audio.align import scale_of
 from models.methods.talking_gaussian_phases import MotionPhase
 from models.records import AudioFeatures, Weights
 from tasks import tg_motion, training
@@ -38,7 +39,7 @@ def test_lips_are_learnt_from_features_of_any_shape(
         keys = dataclasses.replace(KEYS, extractor=extractor)
         folder = places.record("audio", keys)
         folder.mkdir(parents=True, exist_ok=True)
-        AudioFeatures(extractor, module.REVISION, 25.0, heard, FRAMES / 25).save(folder)
+        AudioFeatures(extractor, module.REVISION, 25.0, heard, *scale_of(heard), FRAMES / 25).save(folder)
         params = tg_motion.MotionParams(phase=MotionPhase(steps=STEPS, frames=8))
         weights = Weights.load(execute(tg_motion.STAGE, tg_motion.run, keys, places, params))
         assert weights.config["audio_size"] == module.SIZE

@@ -8,6 +8,7 @@ import pytest
 import torch
 from tiny_speech import deepspeech_graph, deepspeech_layers, small_config, speech_like
 
+from models.audio.align import scale_of
 from models.errors import InputError, MachineError, MissingAssetError, UsageError
 from models.records import AudioFeatures
 from tasks.assets import candidates, find_asset, read_assets
@@ -91,5 +92,28 @@ def test_features_that_are_no_numbers_go_no_further(places: Places, monkeypatch:
 
 def test_the_record_of_wide_features_goes_out_and_in(tmp_path: Path) -> None:
     values = np.random.default_rng(0).normal(size=(5, 1024, 2)).astype(np.float32)
-    AudioFeatures("hubert", "1", 25.0, values, 0.2).save(tmp_path)
+    AudioFeatures("hubert", "1", 25.0, values, *scale_of(values), 0.2).save(tmp_path)
     np.testing.assert_array_equal(AudioFeatures.load(tmp_path).values, values)
+
+
+def test_the_record_says_what_the_features_are_and_how_large(places: Places) -> None:
+    sound = speech_like(4.0)
+    features = extract(sound, 16000, 100, "logmel", AudioParams(), places, learnt_from=np.arange(50))
+    assert (features.revision, features.entries_hz, features.values.shape) == ("1", 50.0, (100, 80, 16))
+    seen = features.values[:50]
+    np.testing.assert_allclose(features.mean, seen.mean((0, 2)), atol=1e-5)
+    np.testing.assert_allclose(features.deviation, seen.std((0, 2)), rtol=1e-4)
+    assert features.quality["clipped_share"] == 0
+
+
+def test_silence_and_clipping_are_said_and_recorded(places: Places, caplog: pytest.LogCaptureFixture) -> None:
+    silent = extract(np.zeros(16000, np.int16), 16000, 25, "logmel", AudioParams(), places)
+    assert "silent" in caplog.text
+    np.testing.assert_array_equal(silent.deviation, 1)
+    loud = np.clip(speech_like(2.0).astype(int) * 40, -32768, 32767).astype(np.int16)
+    clipped = extract(loud, 16000, 50, "logmel", AudioParams(), places)
+    assert clipped.quality["clipped_share"] > 0.05
+    assert "clipped" in caplog.text
+    caplog.clear()
+    assert extract(speech_like(2.0), 16000, 50, "logmel", AudioParams(), places).quality["silence_share"] < 1
+    assert not caplog.text

@@ -8,6 +8,7 @@ import pytest
 import torch
 from tiny_speaker import FRAMES, KEYS, SIZE, make_speaker
 
+from models.audio.align import scale_of
 from models.errors import InputError
 from models.gaussians.plan import Density
 from models.methods.talking_gaussian_phases import (
@@ -268,7 +269,7 @@ def test_say_makes_a_video_of_any_length(trained, tmp_path, monkeypatch):
         # Each entry carries its place in the recording, read off the sound itself.
         first = sound[:: sample_rate // 25][:frame_count] / 100
         values = np.tile(first.astype(np.float32)[:, None, None], (1, 6, 16))
-        return AudioFeatures(extractor, "1", 25.0, values)
+        return AudioFeatures(extractor, "1", 25.0, values, *scale_of(values))
 
     original = talking_head.TalkingHead.move
     monkeypatch.setattr("tasks.speech_features.extract", numbered)
@@ -282,7 +283,7 @@ def test_say_makes_a_video_of_any_length(trained, tmp_path, monkeypatch):
     count = say.say(trained, "egg", tmp_path / "long.wav", tmp_path / "out.mp4")
     assert count == len(seen) == 100
     for frame, window in enumerate(seen):
-        assert window == [k + 1 if 0 <= k < 100 else 0 for k in range(frame - 4, frame + 4)]
+        assert window == [min(max(k, 0), 99) + 1 for k in range(frame - 4, frame + 4)]
     info = probe(tmp_path / "out.mp4")
     assert info.has_sound
     assert info.seconds == pytest.approx(seconds, abs=0.1)

@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 from saved_clip import save_clip
 
+from models.audio.align import scale_of
 from models.heads.mediapipe_points import CURVES, OVAL
 from models.records import (
     TEST,
@@ -99,7 +100,9 @@ def make_speaker(root: Path) -> Places:
         "action_units",
         lambda f: ActionUnits("tiny", intensity, np.zeros((FRAMES, 4), np.float32), np.ones(FRAMES, bool), UNITS),
     )
-    save("audio", lambda f: AudioFeatures("logmel", "1", 25.0, values.astype(np.float32), FRAMES / 25))
+    save(
+        "audio", lambda f: AudioFeatures("logmel", "1", 25.0, values.astype(np.float32), *scale_of(values), FRAMES / 25)
+    )
     places.speaker_record("egg").parent.mkdir(parents=True, exist_ok=True)
     places.speaker_record("egg").write_text("name: egg\nbasis: synthetic\nsources: [egg.mp4]\n")
     places.params.write_text("render: {}\naudio: {}\n")
