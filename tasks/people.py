@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import datetime
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from models.errors import ConsentError, UsageError
 from tasks.params import Params, read_yaml, validate
@@ -14,6 +14,27 @@ from tasks.places import Places
 
 Basis = Literal["consent", "synthetic", "research"]
 MARKS: dict[Basis, str] = {"consent": "", "synthetic": "", "research": "research - private evaluation only"}
+
+
+_SHORT_NAMES = {"flame": "flame2023_open", "bfm": "bfm2009", "procedural": "synthetic"}
+
+
+def _full_name(value: Any) -> Any:
+    return _SHORT_NAMES.get(value, value) if isinstance(value, str) else value
+
+
+HeadModelName = Annotated[
+    Literal["ict", "flame2020", "flame2023", "flame2023_open", "bfm2009", "synthetic"], BeforeValidator(_full_name)
+]
+"""The head model that is fitted to a speaker.
+
+    ict              ICT-FaceKit Light (MIT): named expressions; the default
+    flame2020        FLAME, a release of the Max Planck Society for non-commercial research: a jaw joint
+    flame2023        the same, the release of 2023
+    flame2023_open   the same under CC-BY-4.0; `flame` is short for it
+    bfm2009          the Basel Face Model with Guo's expressions, for non-commercial research; `bfm` is short for it
+    synthetic        the demo's own head, for speakers made by the stage `demo`
+"""
 
 
 class Consent(Params):
@@ -42,7 +63,7 @@ class Speaker(Params):
     gender: Literal["female", "male", "unstated"] = "unstated"
     sources: list[str] = Field(min_length=1)  # files in data/raw/speakers/<id>/, in order
     landmarks: Literal["mediapipe", "truth"] = "mediapipe"
-    head_model: Literal["ict", "procedural"] = "ict"
+    head_model: HeadModelName = "ict"
     consent: Consent | None = None
     research: Research | None = None
     note: str = ""

@@ -291,7 +291,8 @@ def _true_poses(
         rows.add(stage, "true_sideways_error", _rms(errors.sideways_mm), "mm", "lower", 1.0, words)
         words = f"the same along it, {removed} factor {errors.depth_factor:.3f} (focal length is unknown)"
         rows.add(stage, "true_depth_error", _rms(errors.depth_mm), "mm", "lower", None, words)
-    model = load_head_model(context.places, context.speaker().head_model)
+    used = len(head.identity), head.expression.shape[1]
+    model = load_head_model(context.places, context.speaker().head_model, *used)
     frames = np.flatnonzero(valid)[::EVERY]
     posed = np.stack([posed_landmarks(model, head, t) for t in frames])
     pixels = np.stack([project(p, head, t) for p, t in zip(posed, frames, strict=True)])

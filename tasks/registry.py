@@ -93,6 +93,7 @@ def add_speaker(
     language: str = "en",
     gender: Gender = "unstated",
     replace: bool = False,
+    head_model: str = "ict",
 ) -> list[Path]:
     """Copy `videos` into the project, write data/speakers/<name>.yaml, add the name to params.yaml.
 
@@ -128,6 +129,7 @@ def add_speaker(
             "language": language,
             "gender": gender,
             "sources": list(files),
+            "head_model": head_model,
             "consent": consent,
             "research": research,
             "note": note,

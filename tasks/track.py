@@ -26,6 +26,8 @@ class TrackParams(Params):
     focal_factor: float = Field(default=2.3, gt=0.3, lt=20)  # focal length over the larger side; it cannot be measured
     identity_frames: int = Field(default=64, ge=4)  # spread frames that the face's shape is found from
     flow: bool = True  # measure by optical flow how the nose accelerates, instead of assuming that it does not
+    identities: int | None = Field(default=None, ge=1, le=300)  # directions of FLAME or BFM to use; None: the usual
+    expressions: int | None = Field(default=None, ge=1, le=100)
 
 
 STAGE = Stage(
@@ -46,13 +48,14 @@ def run(context: Context[TrackParams]) -> HeadTrack:
 
     clip = context.read(Clip, "ingest")
     landmarks = context.read(Landmarks, "landmarks")
-    model = load_head_model(context.places, context.speaker().head_model)
+    params = context.params
+    model = load_head_model(context.places, context.speaker().head_model, params.identities, params.expressions)
     height, width = clip.frames.shape[1:3]
-    settings = FitParams(focal_factor=context.params.focal_factor, identity_frames=context.params.identity_frames)
+    settings = FitParams(focal_factor=params.focal_factor, identity_frames=params.identity_frames)
     if landmarks.quality.get("judder_period"):
         settings = dataclasses.replace(settings, with_flow=UNDER_JUDDER)
     flow = None
-    if context.params.flow:
+    if params.flow:
         log.info("track %s: measuring the motion of the nose", clip.speaker)
         flow = flow_accelerations(clip.frames, landmarks.points, landmarks.valid, tuple(landmarks.cuts))
     known = landmarks.blendshapes.shape[1] == BLENDSHAPES

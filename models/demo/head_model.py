@@ -17,7 +17,7 @@ from models.demo.fields import Array
 from models.demo.identity import GENERIC, Identity
 from models.demo.landmarks import hit, rays
 from models.demo.shape import head_distance
-from models.heads.mediapipe_points import EYE_RINGS, LIP_RING_INNER
+from models.heads.mediapipe_points import EYE_RINGS, LIP_RING_INNER, POINTS_68
 from models.heads.model import HeadModel
 
 # What one standard deviation of each identity number is.
@@ -141,7 +141,7 @@ def build() -> HeadModel:
     slots = np.arange(len(marks))
     corner = np.argmax(triangles.ravel()[None] == slots[:, None], axis=1)
     return HeadModel(
-        name="demo",
+        name="synthetic",
         neutral=(neutral / 1000).astype(np.float32),
         triangles=triangles,
         identity=(np.stack(identity) / 1000).astype(np.float32),
@@ -150,6 +150,7 @@ def build() -> HeadModel:
         landmark_index=index.astype(np.int32),
         landmark_triangle=triangles[corner // 3],
         landmark_barycentric=np.eye(3, dtype=np.float32)[corner % 3],
+        landmarks68=np.array([index.tolist().index(number) for number in POINTS_68]),
     )
 
 

@@ -1,7 +1,8 @@
-"""Find where MediaPipe's landmarks lie on the ICT-FaceKit mesh, from the two neutral meshes alone.
+"""Find where MediaPipe's landmarks lie on the mesh of a head model, from the two neutral meshes alone.
 
 1. Lids and lips are curves, not surfaces: MediaPipe's rings are laid onto the mesh's lid and lip edges by their
-   share of the arc length. A closest point would fall into the folds behind the edge.
+   share of the arc length. A closest point would fall into the folds behind the edge. The mesh's edges are its
+   shortest paths through the 68-point markup.
 2. A similarity (Umeyama, PAMI 1991) on the rings, nose and chin brings the canonical face to the mesh.
 3. Non-rigid ICP with decreasing stiffness (Amberg et al., "Optimal step nonrigid ICP", CVPR 2007), point to plane,
    bends it onto the skin; the rings and a few anchors are held.
@@ -15,7 +16,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import scipy.sparse as sparse
@@ -25,9 +25,6 @@ from scipy.spatial import KDTree
 
 from models.errors import InputError
 from models.heads.mediapipe_points import CURVES, JAW, MESH_POINT_COUNT, OVAL, RING_POINTS
-
-if TYPE_CHECKING:
-    from models.heads.ict import IctMesh
 
 Array = np.ndarray
 
@@ -60,6 +57,24 @@ _CANDIDATE_TRIANGLES = 40
 _FOREHEAD_Y_M = 0.034
 _SIDE_X_M = 0.063
 _RESIDUAL_LIMIT_M = 0.0012
+
+
+@dataclass(frozen=True)
+class Template:
+    """The neutral mesh of a head model with what registering landmarks needs.
+
+    Attributes:
+        neutral: `[V, 3]` metres, head frame.
+        triangles: `[F, 3]` of the face, without eyeballs, teeth and the like.
+        skin: `[V]` bool, the vertices on which landmarks may come to lie; folds behind lids and lips need not be
+            left out.
+        landmarks68: `[68]` vertex ids in the numbering of the 68-point markup; those of lids and lips on the edge.
+    """
+
+    neutral: Array
+    triangles: Array
+    skin: Array
+    landmarks68: Array
 
 
 @dataclass(frozen=True)
@@ -115,22 +130,12 @@ def _edges(triangles: Array) -> Array:
     return np.unique(np.sort(edges, 1), axis=0)
 
 
-def _boundary_loops(triangles: Array) -> list[Array]:
-    """Return the connected sets of vertices on edges that only one triangle has."""
-    edges = np.sort(np.concatenate([triangles[:, [0, 1]], triangles[:, [1, 2]], triangles[:, [2, 0]]]), 1)
-    unique, count = np.unique(edges, axis=0, return_counts=True)
-    rim = unique[count == 1]
-    size = int(triangles.max()) + 1
-    graph = sparse.coo_matrix((np.ones(len(rim)), (rim[:, 0], rim[:, 1])), shape=(size, size))
-    _, label = sparse.csgraph.connected_components(graph, directed=False)
-    on_rim = np.unique(rim)
-    return [on_rim[label[on_rim] == k] for k in np.unique(label[on_rim])]
-
-
 def _shortest_path(graph: sparse.csr_array, stops: Array) -> Array:
     path = [int(stops[0])]
     for start, end in zip(stops[:-1], stops[1:], strict=True):
         _, before = dijkstra(graph, directed=False, indices=int(start), return_predecessors=True)
+        if before[end] < 0:
+            raise InputError("a head model's lids or lips are not connected", f"no path from {start} to {end}")
         piece = [int(end)]
         while piece[-1] != start:
             piece.append(int(before[piece[-1]]))
@@ -161,30 +166,20 @@ def _place_rings(canonical: Array, neutral: Array, paths: dict[str, Array], stop
     return placed
 
 
-def _behind_edges(neutral: Array, triangles: Array, paths: dict[str, Array]) -> Array:
-    """Return a mask of the vertices folded in behind the lid and lip edges."""
-    barrier = np.zeros(len(neutral), bool)
-    openings: dict[str, list[Array]] = {}
+def _behind_edges(count: int, triangles: Array, paths: dict[str, Array]) -> Array:
+    """Return a mask `[count]` of the vertices that lid and lip edges cut off from the face: the folds behind them."""
+    barrier = np.zeros(count, bool)
     for name, path in paths.items():
-        if name.startswith("lip_outer"):
-            continue
-        barrier[path] = True
-        openings.setdefault(name.rsplit("_", 1)[0], []).append(neutral[path])
+        if not name.startswith("lip_outer"):
+            barrier[path] = True
     edges = _edges(triangles)
-    neighbours = sparse.coo_matrix((np.ones(len(edges), bool), edges.T), shape=(len(neutral),) * 2).tocsr()
-    neighbours = (neighbours + neighbours.T).tocsr()
-    loops = _boundary_loops(triangles)
-    behind = np.zeros(len(neutral), bool)
-    for pieces in openings.values():
-        centre = np.concatenate(pieces).mean(0)
-        loop = min(loops, key=lambda ids: np.linalg.norm(neutral[ids].mean(0) - centre))
-        front = np.zeros(len(neutral), bool)
-        front[loop] = True
-        front &= ~barrier
-        while front.any():
-            behind |= front
-            front = (neighbours @ front) & ~behind & ~barrier
-    return behind
+    edges = edges[~barrier[edges].any(1)]
+    graph = sparse.coo_matrix((np.ones(len(edges)), edges.T), shape=(count, count))
+    _, label = sparse.csgraph.connected_components(graph, directed=False)
+    inside = np.zeros(count, bool)
+    inside[np.unique(triangles)] = True
+    inside &= ~barrier
+    return inside & (label != np.bincount(label[inside]).argmax())
 
 
 def _closest_on_triangles(points: Array, a: Array, b: Array, c: Array) -> tuple[Array, Array]:
@@ -286,19 +281,22 @@ def _edge_embedding(place: tuple[int, int, float], faces: Array, behind: Array) 
     return triangle, np.where(triangle == first, 1 - fraction, np.where(triangle == second, fraction, 0.0))
 
 
-def embed_mediapipe(mesh: IctMesh, canonical: Array, canonical_triangles: Array) -> Embedding:
-    """Embed the landmarks of MediaPipe's canonical face into the ICT mesh.
+def embed_mediapipe(mesh: Template, canonical: Array, canonical_triangles: Array) -> Embedding:
+    """Embed the landmarks of MediaPipe's canonical face into a mesh.
 
     Args:
-        mesh: The neutral ICT mesh in the head frame.
+        mesh: The neutral mesh in the head frame.
         canonical: `[468, 3]` points of the canonical face, metres, y up, z out of the face.
         canonical_triangles: `[F, 3]`.
 
     Returns:
         The landmarks with a sure counterpart, about 425 of 468.
+
+    Raises:
+        InputError: The lids or lips of the mesh are not connected, so the landmarks cannot be laid onto them.
     """
     neutral = mesh.neutral.astype(np.float64)
-    faces = mesh.triangles[(mesh.triangles < mesh.regions["face"][1]).all(1)]
+    faces = mesh.triangles
     edges = _edges(faces)
     length = np.linalg.norm(neutral[edges[:, 0]] - neutral[edges[:, 1]], axis=1)
     graph = sparse.csr_array((length, (edges[:, 0], edges[:, 1])), shape=(len(neutral),) * 2)
@@ -313,8 +311,8 @@ def embed_mediapipe(mesh: IctMesh, canonical: Array, canonical_triangles: Array)
     # The brows of the two meshes differ in shape: they guide the bending but would tilt the similarity.
     held.update({n: (neutral[mesh.landmarks68[k]], _BROW_WEIGHT) for n, k in _BROW_ANCHORS.items()})
 
-    behind = _behind_edges(neutral, faces, paths)
-    skin = faces[(faces < mesh.regions["narrow_face"][1]).all(1) & ~behind[faces].any(1)]
+    behind = _behind_edges(len(neutral), faces, paths)
+    skin = faces[mesh.skin[faces].all(1) & ~behind[faces].any(1)]
     surface = _Surface(neutral, skin)
     points = _register(scale * canonical @ rotation.T + shift, canonical_triangles, surface, held)
 

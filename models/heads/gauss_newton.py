@@ -215,11 +215,10 @@ class GaussNewton:
         hinge, columns = self.basis.hinge, [self.expression_at] * self.with_expression
         if hinge is None:
             return columns + [self.identity_at] * self.with_identity
-        by_identity, by_expression, by_angle = (
-            part.astype(np.float32) for part in hinge.derivatives(state.identity, *self.basis.split(state.expression))
-        )
-        columns = [self.expression_at + by_expression, by_angle] if self.with_expression else []
-        return columns + [self.identity_at + by_identity] * self.with_identity
+        by_coefficient, change = hinge.derivatives(state.identity, *self.basis.split(state.expression))
+        by_coefficient[..., : len(self.basis.expression)] += self.expression_at
+        columns = [by_coefficient] * self.with_expression
+        return columns + ([self.identity_at + hinge.by_identity(change)] if self.with_identity else [])
 
     def _accumulate(
         self, normal: _Normal, part: slice, residual: Array, by_pose: Array, by_head: Array, weight: Array

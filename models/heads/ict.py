@@ -6,13 +6,12 @@ float16), expression names in ARKit's manner, the 68 landmark vertices and the v
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from models.errors import InputError
-from models.heads.embedding import Embedding
+from models.heads.archive import read_arrays
+from models.heads.embedding import Embedding, Template
 from models.heads.model import Array, HeadModel, triangulate
 
 METRES_PER_UNIT = 0.01
@@ -20,33 +19,16 @@ METRES_PER_UNIT = 0.01
 # The point between the ears at eye height, in ICT's own centimetres. Its axes are already those of the head frame.
 ORIGIN_CM = np.array([0.0, 3.2, 1.5])
 
-_KEYS = (
-    "neutral",
-    "quads",
-    "identity",
-    "expression",
-    "expression_names",
-    "landmarks68",
-    "region_names",
-    "region_ranges",
-)
-
-
-@dataclass(frozen=True)
-class IctMesh:
-    """The neutral mesh with what registering landmarks needs.
-
-    Attributes:
-        neutral: `[V, 3]` metres, head frame.
-        triangles: `[F, 3]` of all parts.
-        landmarks68: `[68]` vertex ids in the numbering of the 68-point markup.
-        regions: Named vertex ranges.
-    """
-
-    neutral: Array
-    triangles: Array
-    landmarks68: Array
-    regions: dict[str, tuple[int, int]]
+_SHAPES = {
+    "neutral": ("vertices", 3),
+    "quads": ("polygons", 4),
+    "identity": ("identities", "vertices", 3),
+    "expression": ("expressions", "vertices", 3),
+    "expression_names": ("expressions",),
+    "landmarks68": (68,),
+    "region_names": ("regions",),
+    "region_ranges": ("regions", 2),
+}
 
 
 def _to_head_frame(neutral_cm: Array) -> Array:
@@ -54,11 +36,7 @@ def _to_head_frame(neutral_cm: Array) -> Array:
 
 
 def _read(path: Path) -> dict[str, Array]:
-    with np.load(path, allow_pickle=False) as archive:
-        missing = [key for key in _KEYS if key not in archive.files]
-        if missing:
-            raise InputError(f"{path} is not the ICT-FaceKit archive: it lacks {', '.join(missing)}")
-        return {key: archive[key] for key in _KEYS}
+    return read_arrays(path, "the ICT-FaceKit archive", _SHAPES)
 
 
 def _regions(data: dict[str, Array]) -> dict[str, tuple[int, int]]:
@@ -66,8 +44,8 @@ def _regions(data: dict[str, Array]) -> dict[str, tuple[int, int]]:
     return {str(name): (int(first), int(end)) for name, (first, end) in ranges}
 
 
-def load_ict_mesh(path: Path) -> IctMesh:
-    """Read the neutral mesh alone, for `models.heads.embedding.embed_mediapipe`.
+def load_ict_mesh(path: Path) -> Template:
+    """Read the neutral face alone, for `models.heads.embedding.embed_mediapipe`.
 
     Args:
         path: The repacked archive (`ict_facekit_light.npz`).
@@ -76,7 +54,14 @@ def load_ict_mesh(path: Path) -> IctMesh:
         InputError: The file is not that archive.
     """
     data = _read(path)
-    return IctMesh(_to_head_frame(data["neutral"]), triangulate(data["quads"]), data["landmarks68"], _regions(data))
+    regions, triangles = _regions(data), triangulate(data["quads"])
+    vertices = np.arange(len(data["neutral"]))
+    return Template(
+        neutral=_to_head_frame(data["neutral"]),
+        triangles=triangles[(triangles < regions["face"][1]).all(1)],
+        skin=vertices < regions["narrow_face"][1],
+        landmarks68=data["landmarks68"],
+    )
 
 
 def load_ict(path: Path, embedding: Embedding) -> HeadModel:
@@ -101,4 +86,5 @@ def load_ict(path: Path, embedding: Embedding) -> HeadModel:
         landmark_triangle=embedding.triangle,
         landmark_barycentric=embedding.barycentric,
         regions=_regions(data),
+        landmarks68=data["landmarks68"],
     )

@@ -64,3 +64,11 @@ RIGID_PATCH: tuple[int, ...] = (9, 107, 336, 133, 362, 122, 351, 48, 278, 4, 193
 # Entries of the landmarker's 52 blendshape scores (0 is the neutral face).
 BLENDSHAPE_BLINK_LEFT = 9
 BLENDSHAPE_BLINK_RIGHT = 10
+
+# The counterpart of each point of the 68-point markup; of the jaw's only the lower ones are sure.
+POINTS_68: tuple[int, ...] = (
+    *(127, 234, 93, 58, 172, 136, 149, 148, 152, 377, 378, 365, 397, 288, 323, 454, 356),
+    *(70, 63, 105, 66, 107, 336, 296, 334, 293, 300, 168, 197, 5, 4, 98, 97, 2, 326, 327),
+    *(33, 160, 158, 133, 153, 144, 362, 385, 387, 263, 373, 380),
+    *(61, 39, 37, 0, 267, 269, 291, 405, 314, 17, 84, 181, 78, 81, 13, 311, 308, 402, 14, 178),
+)

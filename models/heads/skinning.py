@@ -146,31 +146,34 @@ class Hinge:
             shape + np.tensordot(expression, self.expression, 1) + np.tensordot(features, self.carried_correctives, 1)
         )
 
-    def derivatives(self, identity: Array, expression: Array, angles: Array) -> tuple[Array, Array, Array]:
-        """Return the derivatives of `offsets` by each kind of coefficient.
+    def derivatives(self, identity: Array, expression: Array, angles: Array) -> tuple[Array, Array]:
+        """Return the derivatives of `offsets`, float32.
 
         Returns:
-            By the identity `[T, L, 3, K]`, by the expression `[T, L, 3, E]` and by the angles `[T, L, 3, 3]`.
+            By the expression and then the angles `[T, L, 3, E + 3]`; and the change R - 1 `[T, 3, 3]`, which
+            `by_identity` wants.
         """
         change = Rotation.from_rotvec(angles).as_matrix() - np.eye(3)
         features = change.reshape(-1, 9)
         by_angle = rotation_derivatives(angles)  # [T, 3, 3, 3]: angle, row, column
         by_features = by_angle.reshape(len(angles), 3, 9)
-        turned = np.einsum("taij,tlj->tlia", by_angle, self._carried(identity, expression, features))
-        corrected = np.einsum("taf,flj->tlja", by_features, self.correctives)
-        carried = np.einsum("taf,flj->tlja", by_features, self.carried_correctives)
-        return (
-            _turned(change, self.identity),
-            _turned(change, self.expression),
-            turned + corrected + np.einsum("tij,tlja->tlia", change, carried),
-        )
+        turned = np.einsum("taij,tlj->tlia", by_angle, self._carried(identity, expression, features), optimize=True)
+        corrected = np.einsum("taf,flj->tlja", by_features, self.correctives, optimize=True)
+        carried = np.einsum("taf,flj->tlja", by_features, self.carried_correctives, optimize=True)
+        angular = turned + corrected + change[:, None] @ carried
+        return np.concatenate([_turned(change, self.expression), angular.astype(np.float32)], -1), change
+
+    def by_identity(self, change: Array) -> Array:
+        """Return the derivative of `offsets` by the identity `[T, L, 3, K]`, float32; `change` is as above."""
+        return _turned(change, self.identity)
 
 
 def _turned(change: Array, basis: Array) -> Array:
-    """Return `change [T, 3, 3]` applied to each offset of a basis `[K, L, 3]`, as `[T, L, 3, K]`, in one product."""
-    count, landmarks, _ = basis.shape
-    flat = basis.transpose(2, 1, 0).reshape(3, -1)
-    return (change.reshape(-1, 3) @ flat).reshape(len(change), 3, landmarks, count).transpose(0, 2, 1, 3)
+    """Return `change [T, 3, 3]` applied to each offset of a basis `[K, L, 3]`, as `[T, L, 3, K]`."""
+    columns = basis.transpose(1, 2, 0).astype(np.float32)  # [L, 3, K]
+    factor = change.astype(np.float32)[:, None, :, :, None]  # [T, 1, 3, 3, 1]
+    x, y, z = (factor[..., j, :] * columns[:, j, None] for j in range(3))
+    return x + y + z
 
 
 def rotation_derivatives(vectors: Array) -> Array:

@@ -113,7 +113,7 @@ def test_pictures_that_show_nothing_keep_their_place_and_are_marked(places: Plac
 def test_a_sideways_phone_video_of_known_landmarks_is_cropped_to_its_middle(places: Places) -> None:
     path = make_clip(places.raw_speaker("ada") / "a.mp4", size=(128, 64), codec="libx264")
     turn_upright_flag(path)
-    describe(places, "a.mp4", basis="synthetic", more="landmarks: truth\nhead_model: procedural\n")
+    describe(places, "a.mp4", basis="synthetic", more="landmarks: truth\nhead_model: synthetic\n")
     clip = ingested(places)
     assert clip.sources[0]["size"] == [64, 128]
     assert clip.sources[0]["crop"] == [0, 32, 64]

@@ -167,7 +167,7 @@ def test_true_landmarks_tremble_a_little_and_absent_points_stay_absent(places: P
         gaze=np.zeros((COUNT, 4), np.float32),
     )
     truth.save(folder)
-    record = "name: Ada\nbasis: synthetic\nsources: [a.mp4]\nlandmarks: truth\nhead_model: procedural\n"
+    record = "name: Ada\nbasis: synthetic\nsources: [a.mp4]\nlandmarks: truth\nhead_model: synthetic\n"
     places.speaker_record("ada").write_text(record)
     result = found(places)
     np.testing.assert_array_equal(result.present, present)

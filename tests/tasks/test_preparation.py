@@ -95,7 +95,7 @@ def make_project(root):
     places, model, rng = Places(root), build(), np.random.default_rng(0)
     (root / "data" / "speakers").mkdir(parents=True)
     places.speaker_record("drawn").write_text(
-        "name: Drawn\nbasis: synthetic\nlandmarks: truth\nhead_model: procedural\nsources: [video.mp4]\n"
+        "name: Drawn\nbasis: synthetic\nlandmarks: truth\nhead_model: synthetic\nsources: [video.mp4]\n"
     )
     (root / "data" / "assets.toml").write_text(
         '[selfie_segmentation]\nfile = "none.tflite"\nurl = ""\nsha256 = ""\nbytes = 1\nlicence = ""\nwhat = "masks"\n'
@@ -207,7 +207,7 @@ def test_torso_over_plate_is_the_frame_without_a_head(places):
 
 def test_tracking_finds_pose_and_expression(places):
     head = HeadTrack.load(places.record("track", KEYS))
-    assert head.model == "demo"
+    assert head.model == "synthetic"
     assert np.isnan(head.residual_px[30])
     assert np.nanmax(head.residual_px) < 1.0
     jaw = head.expression[:, head.expression_names.index("jaw")]

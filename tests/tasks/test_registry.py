@@ -261,7 +261,8 @@ def test_without_a_list_there_is_nothing_to_join(tmp_path: Path) -> None:
 
 def test_the_command_adds_a_speaker_and_says_what_it_wrote(places: Places, video: Path, consent: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "flows.cli", "add-speaker", "ann", str(video), "--consent", str(consent), "--json"],
+        [sys.executable, "-m", "flows.cli", "add-speaker", "ann", str(video), "--consent", str(consent), "--json"]
+        + ["--head-model", "flame"],
         env={**os.environ, "GAUSSTALK_ROOT": str(places.root)},
         cwd=ROOT,
         capture_output=True,
@@ -270,6 +271,8 @@ def test_the_command_adds_a_speaker_and_says_what_it_wrote(places: Places, video
     assert done.returncode == 0, done.stderr
     written = ["data/raw/speakers/ann/01.mp4", "data/speakers/ann.yaml", "params.yaml"]
     assert json.loads(done.stdout) == {"written": written}
+    # The short name stands for the one release whose licence is open; the record says which.
+    assert yaml.safe_load((places.root / "data/speakers/ann.yaml").read_text())["head_model"] == "flame2023_open"
 
 
 def test_a_removed_speaker_leaves_nothing_and_others_stay(places: Places, video: Path, consent: Path) -> None:
