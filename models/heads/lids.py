@@ -1,8 +1,10 @@
 """Close the eyes of a fitted head exactly when the person blinks.
 
 Landmarks of closed lids keep a gap of 1 to 2 percent of the eye distance, and a least-squares fit stops short of
-that. Both show: a doll that never quite shuts its eyes. So each eye's blink coefficient is solved for alone, such
-that the mesh's lid gap is the measured one after the landmarker's floor has been taken off.
+that. Both show: a doll that never quite shuts its eyes. So each eye's blink is solved for alone, such that the mesh's
+lid gap is the measured one after the landmarker's floor has been taken off. A model whose expressions have names has
+a blink among them; for one made of principal components the combination is found that moves these lids and little
+else.
 """
 
 from __future__ import annotations
@@ -17,10 +19,11 @@ from models.heads.mediapipe_points import (
     BLENDSHAPE_BLINK_RIGHT,
     EYE_OUTER_LEFT,
     EYE_OUTER_RIGHT,
+    EYE_RINGS,
     LID_PAIRS_LEFT,
     LID_PAIRS_RIGHT,
 )
-from models.heads.model import HeadModel
+from models.heads.model import NAMED_SHAPES, HeadModel
 
 Array = np.ndarray
 
@@ -28,6 +31,8 @@ CLOSED_SCORE, OPEN_SCORE = 0.6, 0.2  # a blink score above or below tells closed
 _SNAP_FROM, _SNAP_FULL = 0.25, 0.5  # the correction fades in between these scores
 _TYPICAL_FLOOR = 0.015  # gap over eye distance that the landmarker reports for closed lids
 _LARGEST_COEFFICIENT = 1.4  # wide eyes of some identities need more than the full blink
+_WIDEST_OPENING = 0.5  # of a combination of components, as a share of closing the neutral eye
+_ELSEWHERE_M = 0.001  # by how much such a combination may move the rest of the face
 _BISECTIONS = 20
 
 
@@ -82,10 +87,10 @@ def calibrate(gap: Array, score: Array | None) -> tuple[Array, Array]:
 def snap_lids(
     model: HeadModel, basis: Basis, state: State, seen: Observations, seen_frames: Array, scores: Array | None
 ) -> State:
-    """Solve for the blink coefficients of closing eyes.
+    """Solve for the blinks of closing eyes.
 
     Args:
-        model: The head model; an eye without a blink expression is left alone.
+        model: The head model; an eye without lids among its landmarks or without a blink is left alone.
         basis: The model at its landmarks, with the fixed corrections.
         state: The fitted state.
         seen: The measured landmarks.
@@ -93,13 +98,13 @@ def snap_lids(
         scores: `[T, 2]` blink scores, right and left, or None.
 
     Returns:
-        The state with new blink coefficients.
+        The state with new expression coefficients.
     """
     eyes = model.rows_of((EYE_OUTER_RIGHT, EYE_OUTER_LEFT))
-    expression = state.expression.copy()
     for side, (name, numbers) in enumerate((("right", LID_PAIRS_RIGHT), ("left", LID_PAIRS_LEFT))):
         pairs, blink = model.pair_rows(numbers), model.expression_rows("blink", name)
-        if len(pairs) == 0 or len(blink) != 1:
+        named = model.expression_range == NAMED_SHAPES
+        if len(pairs) == 0 or (named and len(blink) != 1):
             continue
         needed = np.concatenate([pairs.ravel(), eyes])
         usable = np.flatnonzero(seen_frames & (seen.weight[:, needed] > 0).all(1))
@@ -110,19 +115,42 @@ def snap_lids(
         blend = np.clip((score - _SNAP_FROM) / (_SNAP_FULL - _SNAP_FROM), 0.0, 1.0)
         acting = blend > 0
         frames, target, blend = usable[acting], target[acting], blend[acting]
-        solved = _solve_coefficient(basis, state.of(frames), int(blink[0]), target, needed)
-        expression[frames, blink[0]] = (1 - blend) * expression[frames, blink[0]] + blend * solved
-    return replace(state, expression=expression)
+        if named:
+            direction = np.eye(len(basis.expression))[blink[0]]
+            already = state.expression[frames, blink[0]]
+            low, high = -already, _LARGEST_COEFFICIENT - already
+        else:
+            direction = _closing(basis, pairs, np.isin(model.landmark_index, EYE_RINGS[side]))
+            low, high = np.full(len(frames), -_WIDEST_OPENING), np.full(len(frames), _LARGEST_COEFFICIENT)
+        amount = _solve_amount(basis, state.of(frames), direction, low, high, target, needed)
+        expression = state.expression.copy()
+        expression[frames, : len(direction)] += (blend * amount)[:, None] * direction
+        state = replace(state, expression=expression)
+    return state
 
 
-def _solve_coefficient(basis: Basis, state: State, blink: int, target: Array, needed: Array) -> Array:
-    """Bisect for the coefficient at which the projected gap is the target; `needed` ends in the eye corners."""
-    moving = basis.expression[blink][needed]
-    still = state.shape(basis)[:, needed] - state.expression[:, blink, None, None] * moving
+def _closing(basis: Basis, pairs: Array, on_eye: Array) -> Array:
+    """Return the likeliest expression `[E]` that closes the neutral lids and leaves the rest of the face alone."""
+    opening = (basis.expression[:, pairs[:, 0], 1] - basis.expression[:, pairs[:, 1], 1]).mean(1)
+    elsewhere = basis.expression[:, ~on_eye].reshape(len(opening), -1) / _ELSEWHERE_M
+    cost = np.diag(np.broadcast_to(basis.deviation, basis.coefficients)[: len(opening)] ** -2.0)
+    closing = -np.linalg.solve(cost + elsewhere @ elsewhere.T, opening)
+    neutral = (basis.rest[pairs[:, 0], 1] - basis.rest[pairs[:, 1], 1]).mean()
+    return closing * neutral / max(-float(closing @ opening), 1e-12)
+
+
+def _solve_amount(
+    basis: Basis, state: State, direction: Array, low: Array, high: Array, target: Array, needed: Array
+) -> Array:
+    """Bisect for how far to go along `direction [E]` until the projected gap is the target.
+
+    `needed` are the rows of the lids' pairs and, last, of the eye corners.
+    """
+    moving = np.tensordot(direction, basis.expression, 1)[needed]
+    still = state.shape(basis)[:, needed]
     count = len(needed)
     pairs, eyes = np.arange(count - 2).reshape(-1, 2), np.array([count - 2, count - 1])
     translation = state.translation()[:, None]
-    low, high = np.zeros(len(target)), np.full(len(target), _LARGEST_COEFFICIENT)
     for _ in range(_BISECTIONS):
         middle = (low + high) / 2
         camera = (still + middle[:, None, None] * moving) @ state.rotation.transpose(0, 2, 1) + translation

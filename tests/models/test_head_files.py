@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from models.heads.fit import fit_head
 from models.heads.fit_params import IDENTITY_SCHEDULE, FitParams
 from models.heads.fit_phases import pivot_of
 from models.heads.flame import JOINTS, load_flame, load_flame_mesh
-from models.heads.mediapipe_points import CURVES, POINTS_68
+from models.heads.mediapipe_points import CURVES, LID_PAIRS_LEFT, LID_PAIRS_RIGHT, LIP_RING_OUTER, POINTS_68
 from models.heads.model import HeadModel
 
 HINGE = (0.0, -0.02, 0.01)
@@ -161,6 +162,29 @@ def _wander(rng: np.random.Generator, frames: int, count: int, sigma: float) -> 
     return noise * np.sqrt(2 * sigma * np.sqrt(np.pi))
 
 
+def _filmed(
+    model: HeadModel, rng: np.random.Generator, identity: np.ndarray, expression: np.ndarray, turns: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Landmarks `[T, 478, 2]` of a wandering head without noise, its rotations and the flow of its nose."""
+    frames = len(expression)
+    wander = _wander(rng, frames, 6, 10)
+    angles = wander[:, :3] * [4, 8, 3]
+    rotation = np.diag([1.0, -1, -1]) @ Rotation.from_euler("xyz", angles, degrees=True).as_matrix()
+    translation = np.array([0.0, 0.0, 0.7]) + wander[:, 3:] * [0.01, 0.01, 0.015]
+    shape = model.landmarks(identity, expression, turns) - pivot_of(model)
+    camera = shape @ rotation.transpose(0, 2, 1) + translation[:, None]
+    points = np.full((frames, 478, 2), np.nan, np.float32)
+    points[:, model.landmark_index] = FOCAL * camera[..., :2] / camera[..., 2:] + SIDE / 2
+    nose = FOCAL * translation[:, :2] / translation[:, 2:]
+    flow = np.full((frames, 2), np.nan)
+    flow[1:-1] = np.diff(nose, 2, axis=0) + 0.1 * rng.standard_normal((frames - 2, 2))
+    return points, rotation, flow
+
+
+# Here the embedding is exact and people are as the prior says; nothing has to be corrected.
+SETTINGS = FitParams(FOCAL / SIDE, identity=1.0, identity_frames=64, identity_schedule=IDENTITY_SCHEDULE[:-1])
+
+
 @pytest.mark.parametrize("kind", ["flame", "bfm"])
 def test_the_truth_of_a_puppet_is_found(kind: str, request: pytest.FixtureRequest) -> None:
     """100 frames with 1 px of noise and a known focal length: 0.3 degrees, 0.4 mm after a similarity."""
@@ -172,21 +196,9 @@ def test_the_truth_of_a_puppet_is_found(kind: str, request: pytest.FixtureReques
     if model.skeleton is not None:
         opening = np.abs(_wander(rng, frames, 1, 3)) * [[0.12]]
         turns = model.skeleton.turns(np.concatenate([opening, 0.02 * _wander(rng, frames, 2, 4)], 1))
-    wander = _wander(rng, frames, 6, 10)
-    angles = wander[:, :3] * [4, 8, 3]
-    rotation = np.diag([1.0, -1, -1]) @ Rotation.from_euler("xyz", angles, degrees=True).as_matrix()
-    translation = np.array([0.0, 0.0, 0.7]) + wander[:, 3:] * [0.01, 0.01, 0.015]
-    shape = model.landmarks(identity, expression, turns) - pivot_of(model)
-    camera = shape @ rotation.transpose(0, 2, 1) + translation[:, None]
-    points = np.full((frames, 478, 2), np.nan, np.float32)
-    image = FOCAL * camera[..., :2] / camera[..., 2:] + SIDE / 2
-    points[:, model.landmark_index] = image + rng.standard_normal(image.shape)
-    nose = FOCAL * translation[:, :2] / translation[:, 2:]
-    flow = np.full((frames, 2), np.nan)
-    flow[1:-1] = np.diff(nose, 2, axis=0) + 0.1 * rng.standard_normal((frames - 2, 2))
-
-    # Here the embedding is exact and people are as the prior says; nothing has to be corrected.
-    settings = FitParams(FOCAL / SIDE, identity=1.0, identity_frames=64, identity_schedule=IDENTITY_SCHEDULE[:-1])
+    points, rotation, flow = _filmed(model, rng, identity, expression, turns)
+    points += rng.standard_normal(points.shape).astype(np.float32)
+    settings = replace(SETTINGS, snap_lids=False)  # these faces open and close their eyes at random
     fitted = fit_head(model, points, np.ones(frames, bool), SIDE, SIDE, (), flow, None, settings)
     relative = fitted.world_to_camera[:, :3, :3] @ rotation.transpose(0, 2, 1)
     assert np.degrees(np.linalg.norm(Rotation.from_matrix(relative).as_rotvec(), axis=1)).mean() < 0.3
@@ -203,6 +215,35 @@ def test_the_truth_of_a_puppet_is_found(kind: str, request: pytest.FixtureReques
         assert error[:, 2, 0].mean() < 0.5
         assert np.corrcoef(fitted.turns[:, 2, 0], turns[:, 2, 0])[0, 1] > 0.98
         assert (fitted.turns[:, [0, 1, 3, 4]] == 0).all()
+
+
+def test_eyes_close_without_a_shape_named_blink(flame: Made) -> None:
+    model, source = flame[0], build()
+    named = [name for name in source.expression_names if name != "jaw"]
+    mixture = np.linalg.qr(np.random.default_rng(3).normal(size=(len(named),) * 2))[0]  # as in the file
+    blink = np.isin(named, ("blink_left", "blink_right"))
+    closing = np.exp(-(((np.arange(30) - 15) / 4.0) ** 4))
+    expression = 4.0 * closing[:, None] * (mixture @ blink)
+    points, _, flow = _filmed(model, np.random.default_rng(6), np.zeros(15), expression, None)
+    closed = closing > 0.9
+    for upper, lower in (*LID_PAIRS_RIGHT, *LID_PAIRS_LEFT):  # a landmarker never says that lids touch
+        middle = (points[:, upper] + points[:, lower]) / 2
+        points[closed, upper], points[closed, lower] = middle[closed] - [0, 1.0], middle[closed] + [0, 1.0]
+    scores = np.zeros((30, 52), np.float32)
+    scores[:, 9:11] = closing[:, None]
+
+    def fitted(snap: bool) -> tuple[np.ndarray, np.ndarray]:
+        settings = replace(SETTINGS, snap_lids=snap)
+        fit = fit_head(model, points, np.ones(30, bool), SIDE, SIDE, (), flow, scores, settings)
+        return model.landmarks(fit.identity, fit.expression, fit.turns), fit.expression
+
+    (snapped, new), (plain, old) = fitted(True), fitted(False)
+    pairs = np.concatenate([model.pair_rows(LID_PAIRS_RIGHT), model.pair_rows(LID_PAIRS_LEFT)])
+    gap, before = (1e3 * np.abs(np.diff(shape[:, pairs, 1], axis=2)).mean((1, 2)) for shape in (snapped, plain))
+    assert gap[closed].mean() < 0.35 < before[closed].mean()
+    assert np.array_equal(new[closing < 0.01], old[closing < 0.01])
+    lips = [model.landmark_index.tolist().index(number) for number in LIP_RING_OUTER]
+    assert 1e3 * np.linalg.norm(snapped - plain, axis=2)[:, lips].max() < 0.5  # nothing else moves with the lids
 
 
 def test_an_embedding_of_another_mesh_is_refused(flame: Made) -> None:
