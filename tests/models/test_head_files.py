@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 from head_files import FLAME_SHIFT, components, write_bfm, write_flame
+from official_heads import write_flame as write_official_flame
 from scipy.ndimage import gaussian_filter1d
 from scipy.spatial.transform import Rotation
 
 from models.demo.head_model import build
 from models.errors import InputError
+from models.heads import flame_files
 from models.heads.bfm import load_bfm, load_bfm_mesh
 from models.heads.embedding import Embedding, embed_mediapipe, load_canonical_face, similarity
 from models.heads.fit import fit_head
@@ -76,6 +78,21 @@ def test_flame_comes_in_the_head_frame_with_its_joints(flame: Made) -> None:
 def test_a_root_without_a_parent_is_written_in_two_ways(flame: Made, tmp_path: Path, root_parent: int) -> None:
     path = _changed(flame[1], tmp_path, kintree_table=np.array([[root_parent, 0, 1, 1, 1], [0, 1, 2, 3, 4]]))
     assert len(load_flame_mesh(path).neutral) == len(flame[0].neutral)
+
+
+def test_what_the_converter_leaves_of_an_official_pickle_can_be_read(flame: Made, tmp_path: Path) -> None:
+    with np.load(flame[1]) as archive:
+        arrays = {name: archive[name].astype(np.float64) for name in archive.files}
+    markup = arrays.pop("landmarks68").astype(np.int32)  # on a mesh of 5023 vertices the loader knows them
+    arrays["f"] = arrays["f"].astype(np.uint32)
+    arrays["kintree_table"] = np.array([[2**32 - 1, 0, 1, 1, 1], [0, 1, 2, 3, 4]], np.uint32)
+    flame_files.convert(write_official_flame(tmp_path / "generic_model.pkl", **arrays), tmp_path / "flame.npz")
+    path, model = _changed(tmp_path / "flame.npz", tmp_path, landmarks68=markup), flame[0]
+    embedding = Embedding(model.landmark_index, model.landmark_triangle, model.landmark_barycentric, np.zeros(0))
+    again = load_flame(path, embedding, "flame2020", **DIRECTIONS)
+    turns = np.random.default_rng(1).normal(0, 0.2, (5, 3))
+    ones = np.ones(15), np.ones(14), turns
+    assert np.abs(again.vertices(*ones) - model.vertices(*ones)).max() < 1e-6
 
 
 def test_bfm_comes_in_metres_with_standard_deviations(bfm: Made) -> None:
