@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from pydantic import Field
@@ -19,6 +20,9 @@ from tasks.people import mark_of
 from tasks.progress import Progress
 from tasks.sources import clip_pictures, two_faces
 from tasks.stage import Context, Stage, main
+
+if TYPE_CHECKING:
+    from models.landmarks.mediapipe import Face
 
 SECOND_FACE_EVERY = 12  # frames: about twice a second
 
@@ -60,21 +64,25 @@ def _from_pictures(clip: Clip, context: Context[LandmarkParams]) -> Landmarks:
     points = np.full((count, LANDMARK_COUNT, 2), np.nan, np.float32)
     scores: list[np.ndarray | None] = [None] * count
     names: list[str] = []
-    second_faces: list[int] = []
     progress = Progress(f"landmarks {clip.speaker}", count)
     with ExitStack() as stack:
         tracker = stack.enter_context(FaceTracker(model))
         finder = stack.enter_context(face_finder(model, faces=2))
-        for t, image in enumerate(clip_pictures(clip, context.places, params.size, context.threads)):
+        # The tracker needs every picture in turn; what comes before and after it has time beside it.
+        decoding, finding = (stack.enter_context(ThreadPoolExecutor(1)) for _ in range(2))
+        looks: list[tuple[int, Future[list[Face]]]] = []
+        pictures = clip_pictures(clip, context.places, params.size, context.threads)
+        for t, image in enumerate(_one_ahead(pictures, decoding)):
             if t in shots:
                 tracker.restart()
             face = tracker.next(image)
             if face is not None:
                 points[t] = face.points * (size / image.shape[0])
                 scores[t], names = face.scores, face.names
-            if t % SECOND_FACE_EVERY == 0 and two_faces(finder.find(image)):
-                second_faces.append(t)
+            if t % SECOND_FACE_EVERY == 0:
+                looks.append((t, finding.submit(finder.find, image)))
             progress.update()
+        second_faces = [t for t, found in looks if two_faces(found.result())]
     progress.finish()
     points[~clip.intact] = np.nan  # a ghost of a face may show on a damaged picture
     valid = np.asarray(np.isfinite(points).all((1, 2)))
@@ -85,6 +93,14 @@ def _from_pictures(clip: Clip, context: Context[LandmarkParams]) -> Landmarks:
         blendshapes[t] = scores[t]
     quality = {"second_face_frames": second_faces, "size": min(params.size, *(s["crop"][2] for s in clip.sources))}
     return _landmarks("mediapipe", clip, points, np.ones(LANDMARK_COUNT, bool), valid, blendshapes, names, quality)
+
+
+def _one_ahead(pictures: Iterator[np.ndarray], beside: Executor) -> Iterator[np.ndarray]:
+    """Yield the same pictures; the next one is made in another thread meanwhile."""
+    coming = beside.submit(next, pictures, None)
+    while (image := coming.result()) is not None:
+        coming = beside.submit(next, pictures, None)
+        yield image
 
 
 def _from_truth(clip: Clip, context: Context[LandmarkParams]) -> Landmarks:
