@@ -213,7 +213,7 @@ def _tracking(rows: Rows, landmarks: Landmarks, head: HeadTrack, refined: Refine
         bar = round(0.3 * head.width / 512 + noise, 4)
         words = "opening of the inner lips on the fitted head against the landmarks"
         rows.add("track", "lip_gap_error", float(found["lip_gap_error_px"]), "px", "lower", bar, words)
-    words = "share of expression coefficients outside -0.02 to 1.02"
+    words = "share of expression coefficients more than 2 % beyond their range"
     rows.add("track", "expression_outside", float(found["expression_outside"]), "1", "lower", 0.01, words)
     if "rotation_acceleration_deg" in found:
         words = "second difference of the rotation, rms"
