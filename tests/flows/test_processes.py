@@ -42,6 +42,7 @@ def test_stopping_reaches_the_children_of_children(tmp_path: Path) -> None:
 
 
 def test_an_impatient_second_interrupt_leaves_nothing_behind(tmp_path: Path) -> None:
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job begins with it ignored
     children = Children(tmp_path / "book.json")
     process = children.start([sys.executable, "-c", STUBBORN], tmp_path, os.environ, subprocess.PIPE)
     assert process.stdout is not None
@@ -51,7 +52,7 @@ def test_an_impatient_second_interrupt_leaves_nothing_behind(tmp_path: Path) -> 
     threading.Timer(1.0, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
     children.stop()
     assert not psutil.pid_exists(grandchild) or psutil.Process(grandchild).status() == psutil.STATUS_ZOMBIE
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler  # and listens again afterwards
+    assert signal.signal(signal.SIGINT, before) is signal.default_int_handler  # it listens again afterwards
 
 
 def test_lines_arrive_while_the_process_runs(tmp_path: Path) -> None:
