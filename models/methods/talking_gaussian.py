@@ -11,6 +11,7 @@ change of opacity, which the released network computes but never applies, does n
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import NamedTuple, TypeVar, get_args
 
@@ -24,19 +25,21 @@ from models.errors import InputError
 from models.gaussians.compositing import over
 from models.gaussians.field import GaussianField
 from models.gaussians.rasterize import Raster, rasterize
+from models.gaussians.rotation import multiply, rotate
 from models.gaussians.spherical_harmonics import evaluate_sh
 from models.methods.audio_encoder import AUDIO_CODE, AudioEncoder
 from models.methods.talking_gaussian_config import Config, GridLayout
-from models.methods.talking_gaussian_phases import FacePhase, MotionPhase, MouthPhase, StillPhase
+from models.methods.talking_gaussian_phases import FacePhase, MotionPhase
+from models.morphology import grow
 from models.perceptron import Perceptron, perceive
+from models.schedule import weighed
 
 ACTION_UNITS = ("AU01", "AU04", "AU05", "AU06", "AU07", "AU45")
 EXPRESSION_SIZE = len(ACTION_UNITS) + 4  # and gaze down, up, right, left
 MIXED_UNITS = 5  # the first ones pass a small network together; blink and gaze go in as they are
 SMILE = ACTION_UNITS.index("AU06")  # cheeks rise with a smile, which sound cannot tell: the lips may attend to it
-BEHIND = ((0.0, 1.0, 0.0), (1.0, 0.0, 1.0))
-"""What is behind a field while it is trained, step by step in turn: green as released, and its complement. In front of
-one colour alone, a pixel that is the head's in some frames only is learnt as a veil of the complement."""
+TURN_M = 0.1
+"""Corrections of poses measure a turn by the way of a point so far from the pivot: all six numbers are lengths."""
 
 
 # --------------------------------------------------------------------------------------------------- networks
@@ -198,15 +201,19 @@ class Camera(NamedTuple):
 
 
 def draw(
-    gaussians: GaussianField, camera: Camera, deformation: Deformation | None = None, background: Tensor | None = None
+    gaussians: GaussianField,
+    camera: Camera,
+    deformation: Deformation | None = None,
+    background: Tensor | None = None,
+    degree: int | None = None,
 ) -> Raster:
-    """Draw a field as it is deformed in one frame; colour and opacity never change."""
+    """Draw a field as it is deformed in one frame, its colours up to `degree`; colour and opacity never change."""
     means, quats, raw_scales = gaussians.means, gaussians.quats, gaussians.raw_scales
     if deformation is not None:
         means = means + deformation.means
         quats = quats if deformation.quats is None else quats + deformation.quats
         raw_scales = raw_scales if deformation.raw_scales is None else raw_scales + deformation.raw_scales
-    colors = evaluate_sh(means, camera.center, gaussians.coefficients)
+    colors = evaluate_sh(means, camera.center, gaussians.coefficients, degree)
     scales = nn.functional.softplus(raw_scales)
     return rasterize(means, quats, scales, gaussians.opacities, colors, *camera, background)
 
@@ -219,25 +226,48 @@ def draw_maps(gaussians: GaussianField, camera: Camera, deformation: Deformation
     return rasterize(means, quats, scales, opacities, maps, *camera).image
 
 
-def compose(face: Raster, mouth: Raster, behind: Tensor) -> Tensor:
+def compose(face: Raster, mouth: Raster, behind: Tensor, dilation: int = 0) -> Tensor:
     """Face over mouth over what is behind them.
 
     Args:
         face: drawn over black.
         mouth: drawn over black, same size.
         behind: `[H, W, 3]` torso over background.
+        dilation: the mouth hides what is behind it so many pixels farther than it is drawn: there is no bright gap
+            between teeth and lips, but a dark one.
 
     Returns:
         `[H, W, 3]`.
     """
-    return over(face.image, face.alpha, over(mouth.image, mouth.alpha, behind))
+    return over(face.image, face.alpha, over(mouth.image, grow(mouth.alpha, dilation), behind))
+
+
+def shifted(gaussians: GaussianField, deformation: Deformation | None, twist: Tensor, pivot: Tensor) -> Deformation:
+    """Move a deformed field as a whole: what moving the camera the other way does, with a gradient.
+
+    Args:
+        gaussians: the field.
+        deformation: of the frame; None: at rest.
+        twist: `[6]` turn (axis times angle times 10 cm) and shift, metres; small.
+        pivot: `[3]` what the field turns about.
+    """
+    deformation = Deformation(torch.zeros_like(gaussians.means)) if deformation is None else deformation
+    turn = torch.cat([twist.new_ones(1), twist[:3] / (2 * TURN_M)])
+    means = rotate(turn, gaussians.means + deformation.means - pivot) + pivot + twist[3:]
+    quats = gaussians.quats if deformation.quats is None else gaussians.quats + deformation.quats
+    return deformation._replace(means=means - gaussians.means, quats=multiply(turn, quats) - gaussians.quats)
 
 
 # ------------------------------------------------------------------------------------------------------ losses
 
 
 def face_losses(
-    raster: Raster, target: Tensor, head: Tensor, mouth_box: tuple[int, int, int, int], phase: FacePhase | StillPhase
+    raster: Raster,
+    target: Tensor,
+    head: Tensor,
+    mouth_box: tuple[int, int, int, int],
+    on: Mapping[str, float],
+    rim: int = 0,
 ) -> dict[str, Tensor]:
     """Compare a face drawn over a background with its target.
 
@@ -246,37 +276,84 @@ def face_losses(
         target: `[H, W, 3]` the frame where the face is seen, the background elsewhere.
         head: `[H, W]` 1 where the face is seen.
         mouth_box: left, top, right, bottom of the lips in the crop, pixels.
-        phase: gives the weights.
+        on: how much each term counts now, see `models.schedule.weights_at`.
+        rim: coverage is not asked for so near to the head's edge, pixels.
 
     Returns:
-        Weighted terms.
+        Weighted terms, those that count.
     """
-    return {
-        "image": losses.photometric(raster.image, target, phase.structure),
-        "mouth_box": phase.mouth_box * losses.box_l1(raster.image, target, mouth_box),
-        "alpha": phase.alpha * losses.coverage(raster.alpha, head),
-    }
+    return weighed(
+        on,
+        {
+            "image": lambda: losses.photometric(raster.image, target, on["structure"]),
+            "mouth_box": lambda: losses.box_l1(raster.image, target, mouth_box),
+            "alpha": lambda: losses.away_from_rim(raster.alpha, head, rim),
+        },
+    )
 
 
-def mouth_losses(raster: Raster, target: Tensor, mouth: Tensor, box: Tensor, phase: MouthPhase) -> dict[str, Tensor]:
-    """Compare the inside of the mouth drawn over a background with its target.
-
-    In the lips' box only pixels of the mouth itself are compared: what the lips hide may be anything, and is asked to
-    be opaque, so that the inside goes on behind the lips.
+def perceptual_losses(
+    image: Tensor,
+    target: Tensor,
+    behind: Tensor,
+    on: Mapping[str, float],
+    distance: losses.Distance,
+    side: int,
+    lips: tuple[int, int, int, int] | None = None,
+    small_crops: bool = False,
+) -> dict[str, Tensor]:
+    """Compare how a picture looks: the box of the lips, then patches of the rest.
 
     Args:
-        raster: of the mouth's crop.
+        image: `[H, W, 3]`.
+        target: the same.
+        behind: `[3]` what the lips' box is painted with for the patches, where it has been compared.
+        on: how much `lip_lpips` and `patch_lpips` count now.
+        distance: LPIPS.
+        side: of the patches, pixels.
+        lips: left, top, right, bottom of the lips.
+        small_crops: see `models.losses.box_distance`.
+    """
+    terms: dict[str, Tensor] = {}
+    if lips is not None and on.get("lip_lpips"):
+        terms["lip_lpips"] = on["lip_lpips"] * losses.box_distance(image, target, lips, distance, small_crops)
+        painted = torch.ones(image.shape[:2], dtype=torch.bool, device=image.device)
+        painted[max(0, lips[1]) : max(0, lips[3]), max(0, lips[0]) : max(0, lips[2])] = False
+        image, target = (torch.where(painted[..., None], picture, behind) for picture in (image, target))
+    if on.get("patch_lpips"):
+        terms["patch_lpips"] = on["patch_lpips"] * losses.patch_distance(image, target, side, distance)
+    return terms
+
+
+def mouth_losses(raster: Raster, target: Tensor, box: Tensor, on: Mapping[str, float]) -> dict[str, Tensor]:
+    """Compare the inside of the mouth drawn over a background with its target.
+
+    Args:
+        raster: of the mouth's crop; its image with what the lips hide taken from the target, see `behind_lips`.
         target: `[H, W, 3]` the frame inside the mouth, the background elsewhere.
+        box: `[H, W]` bool, the lips' box: asked to be opaque, so that the inside goes on behind the lips.
+        on: how much each term counts now.
+    """
+    return weighed(
+        on,
+        {
+            "image": lambda: losses.photometric(raster.image, target, on["structure"]),
+            "inside": lambda: (raster.image - target).abs().mean(),
+            "alpha": lambda: losses.coverage(raster.alpha, box.float()),
+        },
+    )
+
+
+def behind_lips(raster: Raster, target: Tensor, mouth: Tensor, box: Tensor) -> Raster:
+    """Leave out of a mouth's picture what the lips hide: in their box only pixels of the mouth itself are compared.
+
+    Args:
+        raster: as drawn.
+        target: `[H, W, 3]`.
         mouth: `[H, W]` bool, inside of the mouth.
         box: `[H, W]` bool, the lips' box.
-        phase: gives the weights.
     """
-    image = torch.where((box & ~mouth)[..., None], target, raster.image)
-    return {
-        "image": losses.photometric(image, target, phase.structure),
-        "inside": phase.inside * (image - target).abs().mean(),
-        "alpha": phase.alpha * losses.coverage(raster.alpha, box.float()),
-    }
+    return raster._replace(image=torch.where((box & ~mouth)[..., None], target, raster.image))
 
 
 def motion_size(deformation: Deformation) -> Tensor:
@@ -302,8 +379,19 @@ def landmark_losses(
         intrinsics: `[3, 3]`.
         phase: gives the weights of lips and lids, and of the lips' shape alone.
     """
+    return landmark_distance(landmark_pixels(motion, points, rest, batch, intrinsics), batch, phase)
+
+
+def landmark_pixels(
+    motion: FaceMotion, points: FacePoints, rest: Tensor, batch: LandmarkBatch, intrinsics: Tensor
+) -> Tensor:
+    """Return where the field moves the rest landmarks in B frames, `[B, L, 2]` pixels; see `landmark_losses`."""
     moved = rest + motion(points, batch.audio, batch.expression).means
-    pixels = losses.project(moved, batch.world_to_camera, intrinsics)
+    return losses.project(moved, batch.world_to_camera, intrinsics)
+
+
+def landmark_distance(pixels: Tensor, batch: LandmarkBatch, phase: MotionPhase | FacePhase) -> Tensor:
+    """Compare landmarks `[B, L, 2]` with the tracked ones."""
     importance = torch.where(batch.is_lip, phase.lips, torch.where(batch.is_lid, phase.lids, 1.0))
     total = losses.robust_distance(pixels, batch.points, batch.weights * importance)
     if phase.lip_shape:
