@@ -14,7 +14,8 @@ from models.errors import InputError
 from models.gaussians.placing import face_points, head_center, mouth_points, pick_colors
 from models.heads.mediapipe_points import EYE_RINGS, LIP_PAIRS, LIP_POINTS, OVAL
 from models.methods.audio_encoder import NEIGHBOURS
-from models.methods.talking_gaussian import ACTION_UNITS, Camera, LandmarkBatch
+from models.methods.talking_gaussian import Camera, LandmarkBatch
+from models.methods.talking_gaussian_networks import ACTION_UNITS
 from models.parsing import labels
 from models.records import (
     TRAIN,

@@ -11,166 +11,34 @@ change of opacity, which the released network computes but never applies, does n
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import NamedTuple, TypeVar, get_args
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from models import losses
-from models.encoders.hashgrid import HashGrid, encode
 from models.errors import InputError
 from models.gaussians.compositing import over
 from models.gaussians.field import GaussianField
 from models.gaussians.rasterize import Raster, rasterize
 from models.gaussians.spherical_harmonics import evaluate_sh
-from models.methods.audio_encoder import AUDIO_CODE, AudioEncoder
-from models.methods.talking_gaussian_config import Config, GridLayout
+from models.methods.talking_gaussian_config import Config
+from models.methods.talking_gaussian_networks import (
+    EXPRESSION_SIZE,
+    SMILE,
+    Deformation,
+    FaceMotion,
+    FacePoints,
+    MouthMotion,
+    load_motion,
+)
 from models.methods.talking_gaussian_phases import FacePhase, MotionPhase, MouthPhase, StillPhase
-from models.perceptron import Perceptron, perceive
 
-ACTION_UNITS = ("AU01", "AU04", "AU05", "AU06", "AU07", "AU45")
-EXPRESSION_SIZE = len(ACTION_UNITS) + 4  # and gaze down, up, right, left
-MIXED_UNITS = 5  # the first ones pass a small network together; blink and gaze go in as they are
-SMILE = ACTION_UNITS.index("AU06")  # cheeks rise with a smile, which sound cannot tell: the lips may attend to it
 BEHIND = ((0.0, 1.0, 0.0), (1.0, 0.0, 1.0))
 """What is behind a field while it is trained, step by step in turn: green as released, and its complement. In front of
 one colour alone, a pixel that is the head's in some frames only is learnt as a veil of the complement."""
-
-
-# --------------------------------------------------------------------------------------------------- networks
-
-
-class TriPlane(nn.Module):
-    """Grid features at points of the head's space."""
-
-    def __init__(self, resolution: tuple[int, float], config: Config, generator: torch.Generator | None = None) -> None:
-        super().__init__()
-        self.grid = HashGrid(
-            config.grid_levels, 1, resolution[0], resolution[1], bound=config.bound_m, convention=config.grid_layout
-        )
-        self.table = nn.Parameter(self.grid.new_table(generator))
-        self.center: Tensor  # [3] metres
-        self.register_buffer("center", torch.zeros(3))
-
-    def forward(self, points: Tensor) -> Tensor:
-        """Look `[N, 3]` points up: `[N, 36]`. Points are constants: motion shall not pull Gaussians about."""
-        return encode(points.detach() - self.center, self.table, self.grid)
-
-
-class Deformation(NamedTuple):
-    """How Gaussians differ from their rest state in one frame (leading axis B of a batch, if any)."""
-
-    means: Tensor
-    """`[..., N, 3]` metres."""
-    quats: Tensor | None = None
-    """`[..., N, 4]` added before normalising."""
-    raw_scales: Tensor | None = None
-    """`[..., N, 3]` added before softplus."""
-
-    def frame(self, index: int) -> Deformation:
-        """Take one frame of a batch."""
-        quats, raw_scales = (None if part is None else part[index] for part in (self.quats, self.raw_scales))
-        return Deformation(self.means[index], quats, raw_scales)
-
-    def plus(self, other: Deformation) -> Deformation:
-        """Add another one of the same kind."""
-        quats = None if self.quats is None or other.quats is None else self.quats + other.quats
-        scales = None if self.raw_scales is None or other.raw_scales is None else self.raw_scales + other.raw_scales
-        return Deformation(self.means + other.means, quats, scales)
-
-    def over(self, count: float) -> Deformation:
-        """Divide by `count`."""
-        quats, raw_scales = (None if part is None else part / count for part in (self.quats, self.raw_scales))
-        return Deformation(self.means / count, quats, raw_scales)
-
-
-class FacePoints(NamedTuple):
-    """What the face's motion field knows of points before it hears anything."""
-
-    features: Tensor
-    """`[36 + 32 + E, N]`: of the grid, then how much each number of the sound's code and of the expression matters."""
-
-    @property
-    def audio_attention(self) -> Tensor:
-        """How much each number of the sound's code matters at each point, `[N, 32]`."""
-        return self.features[-EXPRESSION_SIZE - AUDIO_CODE : -EXPRESSION_SIZE].t()
-
-    @property
-    def expression_attention(self) -> Tensor:
-        """How much each action unit and gaze direction matters at each point, `[N, E]`."""
-        return self.features[-EXPRESSION_SIZE:].t()
-
-    def maps(self) -> Tensor:
-        """Return how much sound and expression matter at each point, `[N, 2]`."""
-        return torch.stack([self.audio_attention.norm(dim=1), self.expression_attention.norm(dim=1)], 1)
-
-
-class FaceMotion(nn.Module):
-    """Sound and expression to displacement, rotation and scale of face Gaussians, attended region by region."""
-
-    def __init__(self, config: Config, generator: torch.Generator | None = None) -> None:
-        super().__init__()
-        self.config = config
-        self.audio = AudioEncoder(config.audio_size)
-        self.planes = TriPlane(config.face_grid, config, generator)
-        size = self.planes.grid.output_size
-        self.audio_attention = Perceptron(size, 32, AUDIO_CODE)
-        self.expression_attention = Perceptron(size, 16, EXPRESSION_SIZE)
-        self.units = Perceptron(MIXED_UNITS, 16, MIXED_UNITS)
-        self.decoder = Perceptron(size + AUDIO_CODE + EXPRESSION_SIZE, 64, 64, 3 + 4 + 3)
-        self.expression_scale: Tensor  # [E] what the inputs are divided by
-        self.register_buffer("expression_scale", torch.ones(EXPRESSION_SIZE))
-
-    def look_up(self, points: Tensor) -> FacePoints:
-        """Prepare `[N, 3]` points; the result serves for all frames as long as nothing is trained."""
-        grid = self.planes(points).t()
-        # Each starts at 1: where the released network, which starts at 0, happens to begin below, its ReLU lets no
-        # gradient through, and lids that do not listen to the blink at first never will.
-        seen = torch.relu(1 + self.expression_attention(grid))
-        return FacePoints(torch.cat([grid, self.audio_attention(grid), seen]))
-
-    def forward(self, points: FacePoints, audio: Tensor, expression: Tensor) -> Deformation:
-        """Deform points for a batch of frames.
-
-        Args:
-            points: of `look_up`.
-            audio: `[B, 8, D, W]` windows.
-            expression: `[B, E]` action units and gaze as the record has them.
-        """
-        code, units = self.audio(audio), expression / self.expression_scale
-        units = torch.cat([self.units(units[:, :MIXED_UNITS].t()).t(), units[:, MIXED_UNITS:]], 1)
-        first, *rest = self.decoder.weights
-        # Attention times code and units is what the decoder sees: here they are factors of its first layer.
-        factors = torch.cat([code.new_ones(len(code), first.shape[1] - AUDIO_CODE - EXPRESSION_SIZE), code, units], 1)
-        out = perceive(points.features, first * factors[:, None], None, *rest)
-        means, quats, raw_scales = out.split([3, 4, 3], 1)
-        return Deformation(means.mT * self.config.motion_m, quats.mT, raw_scales.mT)
-
-
-class MouthMotion(nn.Module):
-    """Sound to displacement of the Gaussians inside the mouth."""
-
-    def __init__(self, config: Config, generator: torch.Generator | None = None) -> None:
-        super().__init__()
-        self.audio = AudioEncoder(config.audio_size)
-        self.planes = TriPlane(config.mouth_grid, config, generator)
-        self.decoder = Perceptron(self.planes.grid.output_size + AUDIO_CODE, 32, 32, 3)
-        self.reach: Tensor  # [3] metres
-        self.register_buffer("reach", torch.tensor(config.mouth_directions) * config.motion_m)
-
-    def look_up(self, points: Tensor) -> Tensor:
-        """Prepare `[N, 3]` points: their grid features `[36, N]`."""
-        return self.planes(points).t()
-
-    def forward(self, points: Tensor, audio: Tensor, expression: Tensor | None = None) -> Deformation:
-        """Deform points for a batch of frames; the expression is not used (the face's signature)."""
-        code = self.audio(audio)
-        first, *rest = self.decoder.weights
-        of_grid, of_code = first.split([len(points), AUDIO_CODE], 1)
-        out = perceive(points, of_grid.expand(len(code), -1, -1), code @ of_code.t(), *rest).mT
-        return Deformation(out * self.reach)
 
 
 # ---------------------------------------------------------------------------------------------------- drawing
@@ -374,36 +242,6 @@ class Branch:
         except TypeError as error:
             raise InputError(f"{prefix}: not the Gaussians of a TalkingGaussian head", str(error)) from error
         return Branch(gaussians, load_motion(kind(config), under(named, "motion"), prefix))
-
-
-AnyMotion = TypeVar("AnyMotion", bound=FaceMotion | MouthMotion)
-
-
-def load_motion(motion: AnyMotion, arrays: dict[str, np.ndarray], name: str) -> AnyMotion:
-    """Give `motion` stored weights.
-
-    Args:
-        motion: built from the configuration that was stored with them.
-        arrays: the weights by name.
-        name: what the error calls them.
-
-    Raises:
-        InputError: the weights are not those of such networks, or their grid is laid out in another way.
-    """
-    grid, table = motion.planes.grid, arrays.get("planes.table")
-    for layout in get_args(GridLayout):
-        other = replace(grid, convention=layout)
-        if table is not None and table.shape != grid.table_shape and table.shape == other.table_shape:
-            raise InputError(
-                f"{name}: its grid is laid out as {layout}, but its record says {grid.convention}",
-                "a table that is read in another layout than it was trained in renders nonsense",
-                f"train it again with grid_layout: {grid.convention}, or correct what wrote the record",
-            )
-    try:
-        motion.load_state_dict({key: torch.from_numpy(array.copy()) for key, array in arrays.items()})
-    except RuntimeError as error:
-        raise InputError(f"{name}: these are not weights of {type(motion).__name__}", str(error)) from error
-    return motion
 
 
 def under(arrays: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:

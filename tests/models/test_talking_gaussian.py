@@ -11,10 +11,9 @@ from models.encoders import hashgrid
 from models.errors import InputError
 from models.gaussians.field import create_field
 from models.gaussians.rasterize import Raster
-from models.methods import talking_gaussian
+from models.methods import talking_gaussian_networks
 from models.methods.audio_encoder import AudioEncoder, Convolution
 from models.methods.talking_gaussian import (
-    ACTION_UNITS,
     EXPRESSION_SIZE,
     Branch,
     Camera,
@@ -30,6 +29,7 @@ from models.methods.talking_gaussian import (
     motion_size,
     mouth_losses,
 )
+from models.methods.talking_gaussian_networks import ACTION_UNITS
 from models.methods.talking_gaussian_phases import MotionPhase, MouthPhase
 
 CONFIG = Config(audio_size=6)
@@ -218,7 +218,9 @@ def test_a_head_looks_the_same_through_every_grid_backend(monkeypatch, layout):
     looked_up = []
     for backend in ("cpu", "reference"):
         monkeypatch.setattr(
-            talking_gaussian, "encode", lambda *given, backend=backend: hashgrid.encode(*given, backend=backend)
+            talking_gaussian_networks,
+            "encode",
+            lambda *given, backend=backend: hashgrid.encode(*given, backend=backend),
         )
         looked_up.append(motion.look_up(points).features)
     torch.testing.assert_close(*looked_up, atol=1e-4, rtol=1e-4)
