@@ -43,9 +43,10 @@ def run(context: Context[FaceParams]) -> Weights:
     from tasks.training import FieldLearner, MotionLearner, prepare, total_of, train
 
     device = prepare(context)
-    seed, phase, footage = context.params.seed, context.params.phase, Footage.of(context, device)
+    seed, phase = context.params.seed, context.params.phase
     taught = context.read(Weights, "tg_motion")
     config = method.Config.from_record(taught.config)
+    footage = Footage.of(context, device, config)
     motion = method.load_motion(method.FaceMotion(config), method.under(taught.tensors, "motion"), "tg_motion")
     face = method.Branch(create_field(*footage.first_face(phase.points, seed), config.sh_degree, opacity=0.27), motion)
     face = face.to(device)

@@ -40,10 +40,12 @@ def run(context: Context[FuseParams]) -> Weights:
     from tasks.training import FieldLearner, MotionLearner, prepare, total_of, train
 
     device = prepare(context)
-    seed, phase, footage = context.params.seed, context.params.phase, Footage.of(context, device)
+    seed, phase = context.params.seed, context.params.phase
     face_weights, mouth_weights = context.read(Weights, "tg_face"), context.read(Weights, "tg_mouth")
     configs = {"face": face_weights.config, "mouth": mouth_weights.config}
-    face = Branch.from_tensors(FaceMotion, Config.from_record(configs["face"]), face_weights.tensors, "face").to(device)
+    face_config = Config.from_record(configs["face"])
+    footage = Footage.of(context, device, face_config)
+    face = Branch.from_tensors(FaceMotion, face_config, face_weights.tensors, "face").to(device)
     mouth = Branch.from_tensors(MouthMotion, Config.from_record(configs["mouth"]), mouth_weights.tensors, "mouth").to(
         device
     )

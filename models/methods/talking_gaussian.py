@@ -24,10 +24,8 @@ from models.gaussians.compositing import over
 from models.gaussians.field import GaussianField
 from models.gaussians.rasterize import Raster, rasterize
 from models.gaussians.spherical_harmonics import evaluate_sh
-from models.methods.talking_gaussian_config import Config
+from models.methods.talking_gaussian_config import SMILE, Config
 from models.methods.talking_gaussian_networks import (
-    EXPRESSION_SIZE,
-    SMILE,
     Deformation,
     FaceMotion,
     FacePoints,
@@ -186,7 +184,7 @@ def lip_attention(points: FacePoints, batch: LandmarkBatch) -> Tensor:
 
     A clip is short enough for brows and glances to explain its lips by chance.
     """
-    others = [number for number in range(EXPRESSION_SIZE) if number != SMILE]
+    others = [number for number, name in enumerate(points.config.told) if name != SMILE]
     return points.expression_attention[batch.is_lip][:, others].mean()
 
 

@@ -15,11 +15,6 @@ from models.methods.audio_encoder import AUDIO_CODE, AudioEncoder
 from models.methods.talking_gaussian_config import Config, GridLayout
 from models.perceptron import Perceptron, perceive
 
-ACTION_UNITS = ("AU01", "AU04", "AU05", "AU06", "AU07", "AU45")
-EXPRESSION_SIZE = len(ACTION_UNITS) + 4  # and gaze down, up, right, left
-MIXED_UNITS = 5  # the first ones pass a small network together; blink and gaze go in as they are
-SMILE = ACTION_UNITS.index("AU06")  # cheeks rise with a smile, which sound cannot tell: the lips may attend to it
-
 
 class TriPlane(nn.Module):
     """Grid features at points of the head's space."""
@@ -70,16 +65,17 @@ class FacePoints(NamedTuple):
 
     features: Tensor
     """`[36 + 32 + E, N]`: of the grid, then how much each number of the sound's code and of the expression matters."""
+    config: Config
 
     @property
     def audio_attention(self) -> Tensor:
         """How much each number of the sound's code matters at each point, `[N, 32]`."""
-        return self.features[-EXPRESSION_SIZE - AUDIO_CODE : -EXPRESSION_SIZE].t()
+        return self.features[-self.config.expression_size - AUDIO_CODE : -self.config.expression_size].t()
 
     @property
     def expression_attention(self) -> Tensor:
         """How much each action unit and gaze direction matters at each point, `[N, E]`."""
-        return self.features[-EXPRESSION_SIZE:].t()
+        return self.features[-self.config.expression_size :].t()
 
     def maps(self) -> Tensor:
         """Return how much sound and expression matter at each point, `[N, 2]`."""
@@ -94,13 +90,13 @@ class FaceMotion(nn.Module):
         self.config = config
         self.audio = AudioEncoder(config.audio_size)
         self.planes = TriPlane(config.face_grid, config, generator)
-        size = self.planes.grid.output_size
+        size, expression_size = self.planes.grid.output_size, config.expression_size
         self.audio_attention = Perceptron(size, 32, AUDIO_CODE)
-        self.expression_attention = Perceptron(size, 16, EXPRESSION_SIZE)
-        self.units = Perceptron(MIXED_UNITS, 16, MIXED_UNITS)
-        self.decoder = Perceptron(size + AUDIO_CODE + EXPRESSION_SIZE, 64, 64, 3 + 4 + 3)
+        self.expression_attention = Perceptron(size, 16, expression_size)
+        self.units = Perceptron(config.mixed_units, 16, config.mixed_units)
+        self.decoder = Perceptron(size + AUDIO_CODE + expression_size, 64, 64, 3 + 4 + 3)
         self.expression_scale: Tensor  # [E] what the inputs are divided by
-        self.register_buffer("expression_scale", torch.ones(EXPRESSION_SIZE))
+        self.register_buffer("expression_scale", torch.ones(expression_size))
 
     def look_up(self, points: Tensor) -> FacePoints:
         """Prepare `[N, 3]` points; the result serves for all frames as long as nothing is trained."""
@@ -108,7 +104,7 @@ class FaceMotion(nn.Module):
         # Each starts at 1: where the released network, which starts at 0, happens to begin below, its ReLU lets no
         # gradient through, and lids that do not listen to the blink at first never will.
         seen = torch.relu(1 + self.expression_attention(grid))
-        return FacePoints(torch.cat([grid, self.audio_attention(grid), seen]))
+        return FacePoints(torch.cat([grid, self.audio_attention(grid), seen]), self.config)
 
     def forward(self, points: FacePoints, audio: Tensor, expression: Tensor) -> Deformation:
         """Deform points for a batch of frames.
@@ -116,13 +112,15 @@ class FaceMotion(nn.Module):
         Args:
             points: of `look_up`.
             audio: `[B, 8, D, W]` windows.
-            expression: `[B, E]` action units and gaze as the record has them.
+            expression: `[B, E]` action units and gaze (`Config.expression_size`) as the record has them.
         """
         code, units = self.audio(audio), expression / self.expression_scale
-        units = torch.cat([self.units(units[:, :MIXED_UNITS].t()).t(), units[:, MIXED_UNITS:]], 1)
+        mixed = self.config.mixed_units
+        units = torch.cat([self.units(units[:, :mixed].t()).t(), units[:, mixed:]], 1)
         first, *rest = self.decoder.weights
         # Attention times code and units is what the decoder sees: here they are factors of its first layer.
-        factors = torch.cat([code.new_ones(len(code), first.shape[1] - AUDIO_CODE - EXPRESSION_SIZE), code, units], 1)
+        of_grid = code.new_ones(len(code), self.planes.grid.output_size)
+        factors = torch.cat([of_grid, code, units], 1)
         out = perceive(points.features, first * factors[:, None], None, *rest)
         means, quats, raw_scales = out.split([3, 4, 3], 1)
         return Deformation(means.mT * self.config.motion_m, quats.mT, raw_scales.mT)
@@ -133,6 +131,7 @@ class MouthMotion(nn.Module):
 
     def __init__(self, config: Config, generator: torch.Generator | None = None) -> None:
         super().__init__()
+        self.config = config
         self.audio = AudioEncoder(config.audio_size)
         self.planes = TriPlane(config.mouth_grid, config, generator)
         self.decoder = Perceptron(self.planes.grid.output_size + AUDIO_CODE, 32, 32, 3)

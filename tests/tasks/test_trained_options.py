@@ -1,0 +1,89 @@
+"""Every option of the heads trains, says in the record that it is on, and draws the same after it was stored."""
+
+from contextlib import nullcontext
+from types import SimpleNamespace
+
+import numba
+import numpy as np
+import pytest
+import torch
+from test_training import SHORT, run
+from tiny_speaker import KEYS, make_speaker
+
+from models.errors import UsageError
+from models.gaussians.plan import Density
+from models.methods.talking_gaussian_config import Config
+from models.methods.talking_gaussian_phases import FacePhase, FusePhase, MotionPhase, MouthPhase
+from models.records import ActionUnits, Weights
+from tasks import tg_face, tg_fuse, tg_motion, tg_mouth, training
+from tasks.material import expression_inputs
+from tasks.places import Keys
+from tasks.pose_refine import PoseRefineParams
+from tasks.talking_head import Scene, TalkingHead, audio_windows
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _quiet():
+    """No MLflow; one thread, since such small work is slower on two."""
+    before = numba.get_num_threads(), torch.get_num_threads()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "live_curves", lambda *_: nullcontext(SimpleNamespace(log=lambda *_, **__: None)))
+        patch.setenv("GAUSSTALK_THREADS", "1")
+        yield
+    numba.set_num_threads(before[0])
+    torch.set_num_threads(before[1])
+
+
+@pytest.fixture(scope="module")
+def speaker(tmp_path_factory):
+    places = make_speaker(tmp_path_factory.mktemp("egg"))
+    run("pose_refine", places, PoseRefineParams(rounds=0))
+    return places
+
+
+def train(speaker, motion=None, face=None, mouth=None, fuse=None):
+    """Run the four stages for a few steps, with options for each; return what they give."""
+    dense = Density(start=8, every=8, capacity=150, growth=0.3)
+    phases = {
+        "tg_motion": tg_motion.MotionParams(phase=MotionPhase(steps=6, frames=4), **motion or {}),
+        "tg_face": tg_face.FaceParams(phase=FacePhase(steps=24, points=100, density=dense), **face or {}),
+        "tg_mouth": tg_mouth.MouthParams(phase=MouthPhase(steps=16, points=60, density=SHORT), **mouth or {}),
+        "tg_fuse": tg_fuse.FuseParams(phase=FusePhase(steps=4), **fuse or {}),
+    }
+    return {stage: Weights.load(run(stage, speaker, params)) for stage, params in phases.items()}
+
+
+def picture(speaker, frame=36):
+    """What the stored head draws for a test frame."""
+    head = TalkingHead.load(speaker, "egg", "logmel")
+    scene = Scene.load(speaker, "egg", head.config)
+    windows = list(audio_windows(np.tile(np.linspace(0, 1, 44, dtype=np.float32)[:, None, None], (1, 6, 16))))
+    motion = head.move(windows[frame], scene.expression[frame])
+    return head.draw(scene.camera(frame), motion, scene.layers.behind(frame))
+
+
+def test_a_face_is_told_the_units_it_names_and_gaze_if_it_wants_to():
+    random = np.random.default_rng(0)
+    names = ["AU45", "AU06", "AU02", "AU01", "AU04", "AU05", "AU07"]
+    intensity, gaze = random.uniform(0, 5, (9, 7)).astype(np.float32), random.uniform(0, 1, (9, 4)).astype(np.float32)
+    record = ActionUnits("tiny", intensity, gaze, np.ones(9, bool), names)
+    seven = ("AU01", "AU02", "AU04", "AU05", "AU06", "AU07", "AU45")
+    inputs = expression_inputs(record, Config(action_units=seven, gaze=False))
+    np.testing.assert_array_equal(inputs, intensity[:, [3, 2, 4, 5, 1, 6, 0]])
+    inputs = expression_inputs(record, Config())
+    np.testing.assert_array_equal(inputs, np.concatenate([intensity[:, [3, 4, 5, 1, 6, 0]], gaze], 1))
+    with pytest.raises(UsageError, match="AU09"):
+        expression_inputs(record, Config(action_units=("AU09", "AU45")))
+
+
+def test_a_head_without_gaze_learns_and_speaks(speaker):
+    units = ("AU01", "AU06", "AU45")
+    weights = train(speaker, motion={"gaze": False, "action_units": units})
+    for stage in ("tg_motion", "tg_face"):
+        assert (weights[stage].config["gaze"], weights[stage].config["action_units"]) == (False, list(units))
+    assert weights["tg_fuse"].config["face"]["gaze"] is False
+    assert picture(speaker).std() > 20
+    assert Scene.load(speaker, "egg", Config(gaze=False)).expression.shape == (44, 6)
+    record = ActionUnits.load(speaker.record("action_units", Keys(speaker=KEYS.speaker)))
+    scale = weights["tg_face"].tensors["face/motion/expression_scale"]
+    np.testing.assert_allclose(scale[0], np.quantile(record.columns(("AU01",))[:32], 0.95), rtol=1e-5)
