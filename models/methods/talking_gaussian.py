@@ -6,7 +6,7 @@ it. The face is drawn over the mouth, and both over torso and background.
 
 Settings are those of the released code, which differ from the paper's text: grids of 16 to 38.4 (face) and 64 to 57.6
 (mouth) lattice points, six action units. Of the ways in which we depart from it, two matter: gaze is an input, and the
-change of opacity, which the released network computes but never applies, does not exist here.
+change of opacity, which the released network computes but never applies, does not exist here unless it is applied.
 """
 
 from __future__ import annotations
@@ -66,23 +66,28 @@ class Camera(NamedTuple):
 def draw(
     gaussians: GaussianField, camera: Camera, deformation: Deformation | None = None, background: Tensor | None = None
 ) -> Raster:
-    """Draw a field as it is deformed in one frame; colour and opacity never change."""
-    means, quats, raw_scales = gaussians.means, gaussians.quats, gaussians.raw_scales
-    if deformation is not None:
-        means = means + deformation.means
-        quats = quats if deformation.quats is None else quats + deformation.quats
-        raw_scales = raw_scales if deformation.raw_scales is None else raw_scales + deformation.raw_scales
+    """Draw a field as it is deformed in one frame."""
+    means, quats, scales, opacities = shape_of(gaussians, deformation)
     colors = evaluate_sh(means, camera.center, gaussians.coefficients)
-    scales = nn.functional.softplus(raw_scales)
-    return rasterize(means, quats, scales, gaussians.opacities, colors, *camera, background)
+    if deformation is not None and deformation.colors is not None:
+        colors = torch.relu(colors + deformation.colors)  # light is never negative
+    return rasterize(means, quats, scales, opacities, colors, *camera, background)
+
+
+def shape_of(gaussians: GaussianField, deformation: Deformation | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return means, quaternions, scales and opacities of a field as it is deformed in one frame."""
+    rest = gaussians.means, gaussians.quats, gaussians.raw_scales, gaussians.raw_opacities
+    means, quats, raw_scales, raw_opacities = (
+        part if change is None else part + change
+        for part, change in zip(rest, (deformation or [None] * 4)[:4], strict=True)
+    )
+    return means, quats, nn.functional.softplus(raw_scales), torch.sigmoid(raw_opacities)
 
 
 def draw_maps(gaussians: GaussianField, camera: Camera, deformation: Deformation, maps: Tensor) -> Tensor:
     """Splat `[N, 2]` attention maps to `[H, W, 2]`; no gradient reaches the geometry."""
-    means = (gaussians.means + deformation.means).detach()
-    quats = gaussians.quats.detach() if deformation.quats is None else (gaussians.quats + deformation.quats).detach()
-    scales, opacities = gaussians.scales.detach(), gaussians.opacities.detach()
-    return rasterize(means, quats, scales, opacities, maps, *camera).image
+    means, quats, _, opacities = (part.detach() for part in shape_of(gaussians, deformation))
+    return rasterize(means, quats, gaussians.scales.detach(), opacities, maps, *camera).image
 
 
 def compose(face: Raster, mouth: Raster, behind: Tensor) -> Tensor:
@@ -146,7 +151,7 @@ def mouth_losses(raster: Raster, target: Tensor, mouth: Tensor, box: Tensor, pha
 
 
 def motion_size(deformation: Deformation) -> Tensor:
-    """Return the mean absolute displacement, in units of metres, quaternions and raw scales."""
+    """Return the mean absolute displacement, in units of metres, quaternions, raw scales, raw opacities and colours."""
     return sum((part.abs().mean() for part in deformation if part is not None), torch.zeros(()))
 
 

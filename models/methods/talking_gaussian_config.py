@@ -11,6 +11,9 @@ GridLayout = Literal["torch_ngp", "tcnn"]
 """Of the grids' tables, see models.encoders.hashgrid; a table made for one is nonsense in the other."""
 
 
+Moves = Literal["geometry", "opacity", "color"]
+"""What of a face Gaussian changes from frame to frame: place and shape; its opacity, too; its colour, too (the three
+rows of Table 5 in the paper's supplement)."""
 ACTION_UNITS = ("AU01", "AU04", "AU05", "AU06", "AU07", "AU45")
 """Those of the released code; the paper names AU02 as well."""
 BLINK, SMILE = "AU45", "AU06"
@@ -30,6 +33,7 @@ class Config:
     grid_layout: GridLayout = "torch_ngp"
     action_units: tuple[str, ...] = ACTION_UNITS  # that the face is told, the blink last
     gaze: bool = True  # whether it is also told where the eyes look; not in the released code
+    moves: Moves = "geometry"
     face_grid: tuple[int, float] = (16, 38.4)  # coarsest and finest resolution
     mouth_grid: tuple[int, float] = (64, 57.6)
     motion_m: float = 0.01  # what a network output of 1 means

@@ -42,22 +42,23 @@ class Deformation(NamedTuple):
     """`[..., N, 4]` added before normalising."""
     raw_scales: Tensor | None = None
     """`[..., N, 3]` added before softplus."""
+    raw_opacities: Tensor | None = None
+    """`[..., N]` added before the sigmoid."""
+    colors: Tensor | None = None
+    """`[..., N, 3]` added to the colour that is seen from the camera."""
 
     def frame(self, index: int) -> Deformation:
         """Take one frame of a batch."""
-        quats, raw_scales = (None if part is None else part[index] for part in (self.quats, self.raw_scales))
-        return Deformation(self.means[index], quats, raw_scales)
+        return Deformation(*(None if part is None else part[index] for part in self))  # type: ignore[arg-type]
 
     def plus(self, other: Deformation) -> Deformation:
         """Add another one of the same kind."""
-        quats = None if self.quats is None or other.quats is None else self.quats + other.quats
-        scales = None if self.raw_scales is None or other.raw_scales is None else self.raw_scales + other.raw_scales
-        return Deformation(self.means + other.means, quats, scales)
+        pairs = zip(self, other, strict=True)
+        return Deformation(*(None if a is None or b is None else a + b for a, b in pairs))  # type: ignore[arg-type]
 
     def over(self, count: float) -> Deformation:
         """Divide by `count`."""
-        quats, raw_scales = (None if part is None else part / count for part in (self.quats, self.raw_scales))
-        return Deformation(self.means / count, quats, raw_scales)
+        return Deformation(*(None if part is None else part / count for part in self))  # type: ignore[arg-type]
 
 
 class FacePoints(NamedTuple):
@@ -83,7 +84,11 @@ class FacePoints(NamedTuple):
 
 
 class FaceMotion(nn.Module):
-    """Sound and expression to displacement, rotation and scale of face Gaussians, attended region by region."""
+    """Sound and expression to displacement, rotation and scale of face Gaussians, attended region by region.
+
+    With `Config.moves` also to a change of opacity, which the released network computes but never applies, and of
+    colour.
+    """
 
     def __init__(self, config: Config, generator: torch.Generator | None = None) -> None:
         super().__init__()
@@ -94,7 +99,11 @@ class FaceMotion(nn.Module):
         self.audio_attention = Perceptron(size, 32, AUDIO_CODE)
         self.expression_attention = Perceptron(size, 16, expression_size)
         self.units = Perceptron(config.mixed_units, 16, config.mixed_units)
-        self.decoder = Perceptron(size + AUDIO_CODE + expression_size, 64, 64, 3 + 4 + 3)
+        outputs = {"geometry": (3, 4, 3), "opacity": (3, 4, 3, 1), "color": (3, 4, 3, 1, 3)}
+        self.outputs = outputs[config.moves]  # of means, quats, raw scales, raw opacity and colour
+        self.decoder = Perceptron(size + AUDIO_CODE + expression_size, 64, 64, sum(self.outputs))
+        # Appearance is still at first: landmarks, which teach the field before any image, would leave noise there.
+        nn.init.zeros_(self.decoder.weights[-1][3 + 4 + 3 :])
         self.expression_scale: Tensor  # [E] what the inputs are divided by
         self.register_buffer("expression_scale", torch.ones(expression_size))
 
@@ -122,8 +131,10 @@ class FaceMotion(nn.Module):
         of_grid = code.new_ones(len(code), self.planes.grid.output_size)
         factors = torch.cat([of_grid, code, units], 1)
         out = perceive(points.features, first * factors[:, None], None, *rest)
-        means, quats, raw_scales = out.split([3, 4, 3], 1)
-        return Deformation(means.mT * self.config.motion_m, quats.mT, raw_scales.mT)
+        means, quats, raw_scales, *appearance = (part.mT for part in out.split(self.outputs, 1))
+        raw_opacities = appearance[0][..., 0] if appearance else None
+        colors = appearance[1] if len(appearance) > 1 else None
+        return Deformation(means * self.config.motion_m, quats, raw_scales, raw_opacities, colors)
 
 
 class MouthMotion(nn.Module):

@@ -87,3 +87,17 @@ def test_a_head_without_gaze_learns_and_speaks(speaker):
     record = ActionUnits.load(speaker.record("action_units", Keys(speaker=KEYS.speaker)))
     scale = weights["tg_face"].tensors["face/motion/expression_scale"]
     np.testing.assert_allclose(scale[0], np.quantile(record.columns(("AU01",))[:32], 0.95), rtol=1e-5)
+
+
+@pytest.mark.parametrize("moves", ["opacity", "color"])
+def test_appearance_learns_to_move(speaker, moves):
+    weights = train(speaker, motion={"moves": moves})
+    assert weights["tg_face"].config["moves"] == weights["tg_fuse"].config["face"]["moves"] == moves
+    before, after = (
+        weights[stage].tensors[f"{prefix}motion/decoder.4.weight"][10:]
+        for stage, prefix in (("tg_motion", ""), ("tg_fuse", "face/"))
+    )
+    assert len(after) == {"opacity": 1, "color": 4}[moves]
+    assert not before.any()  # landmarks say nothing of it
+    assert after.any(1).all()
+    assert picture(speaker).std() > 20
