@@ -110,7 +110,7 @@ class TalkingHead:
         )
         with torch.no_grad():
             # Where a Gaussian rests never changes any more, so neither does what the grids say there.
-            self._points = [branch.motion.look_up(branch.gaussians.means) for branch in (self.face, self.mouth)]
+            self._points = [branch.look_up() for branch in (self.face, self.mouth)]
 
     @property
     def config(self) -> Config:

@@ -50,6 +50,8 @@ def run(context: Context[FaceParams]) -> Weights:
     motion = method.load_motion(method.FaceMotion(config), method.under(taught.tensors, "motion"), "tg_motion")
     face = method.Branch(create_field(*footage.first_face(phase.points, seed), config.sh_degree, opacity=0.27), motion)
     face = face.to(device)
+    if config.points == "embeddings":
+        face.embed()
 
     field_learner = FieldLearner(face.gaussians, phase.rates, phase.density, seed)
     motion_learner = MotionLearner(motion, phase.rates)
@@ -70,7 +72,7 @@ def run(context: Context[FaceParams]) -> Weights:
 
         batch = footage.landmark_batch([frame])
         with torch.set_grad_enabled(moving):
-            points = motion.look_up(face.gaussians.means)
+            points = face.look_up()
             deformation = motion(points, batch.audio, batch.expression).frame(0)
         raster = method.draw(face.gaussians, camera, deformation, behind)
         terms = method.face_losses(raster, target, head.float(), footage.mouth_crop(frame).within(crop), phase)
@@ -80,6 +82,8 @@ def run(context: Context[FaceParams]) -> Weights:
                 rest = footage.rest
                 distance = method.landmark_losses(motion, motion.look_up(rest), rest, batch, footage.intrinsics, phase)
                 terms["landmarks"] = phase.landmarks * distance
+            if config.points == "embeddings" and number % phase.smooth_every == 0:
+                terms["smooth"] = phase.smooth * phase.smooth_every * face.roughness()
             if phase.attention and number % phase.attention_every == 0:
                 maps = method.draw_maps(face.gaussians, camera, deformation, points.maps())
                 stray = stray_attention(maps, footage.mask(frame, crop, (labels.HAIR,)), lips)

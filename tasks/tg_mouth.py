@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import Field
 
 from models.curriculum import FrameSampler
-from models.methods.talking_gaussian_config import GridLayout
+from models.methods.talking_gaussian_config import GridLayout, Points
 from models.methods.talking_gaussian_phases import MouthPhase
 from models.parsing import labels
 from models.records import Weights
@@ -25,6 +25,7 @@ class MouthParams(Params):
     seed: int = 0
     sh_degree: int = Field(1, ge=0, le=3)
     bound_m: float = Field(0.15, gt=0)  # as in tg_motion
+    points: Points = "planes"
     mouth_grid: tuple[int, float] = (64, 57.6)  # the paper says 384
     grid_layout: GridLayout = "torch_ngp"  # as in tg_motion
     motion_m: float = Field(0.01, gt=0)
@@ -56,6 +57,7 @@ def run(context: Context[MouthParams]) -> Weights:
         audio_size=footage.audio.values.shape[1],
         sh_degree=params.sh_degree,
         bound_m=params.bound_m,
+        points=params.points,
         mouth_grid=params.mouth_grid,
         grid_layout=params.grid_layout,
         motion_m=params.motion_m,
@@ -66,6 +68,8 @@ def run(context: Context[MouthParams]) -> Weights:
     motion.audio.expect(*footage.audio_scale)
     field = create_field(*footage.first_mouth(phase.points, params.seed), config.sh_degree)
     mouth = Branch(field, motion).to(device)
+    if config.points == "embeddings":
+        mouth.embed()
     gaussians = mouth.gaussians
 
     field_learner = FieldLearner(gaussians, phase.rates, phase.density, params.seed)
@@ -92,6 +96,8 @@ def run(context: Context[MouthParams]) -> Weights:
         terms = mouth_losses(raster, target, inside, box, phase)
         if deformation is not None:
             terms["motion"] = phase.motion * motion_size(deformation)
+            if config.points == "embeddings" and number % phase.smooth_every == 0:
+                terms["smooth"] = phase.smooth * phase.smooth_every * mouth.roughness()
         total, values = total_of(terms)
         total.backward()
         field_learner.step(number, phase.steps, raster)

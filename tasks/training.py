@@ -106,6 +106,8 @@ class FieldLearner:
         factor = rates.appearance_end**progress
         current = {name: getattr(rates, name) * factor for name in APPEARANCE}
         current["means"] = rates.means * rates.means_end**progress
+        if self.gaussians.embeddings is not None:
+            current["embeddings"] = rates.grid * rates.networks_end**progress  # they stand for the grid
         self.adam.step(self.gaussians.tensors(), {name: current[name] for name in only or current})
         if self.control and self.control.due(step, steps):
             self.control.refine(self.gaussians, self.adam, progress)

@@ -12,7 +12,7 @@ change of opacity, which the released network computes but never applies, does n
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -22,6 +22,7 @@ from models import losses
 from models.errors import InputError
 from models.gaussians.compositing import over
 from models.gaussians.field import GaussianField
+from models.gaussians.neighbours import neighbour_difference
 from models.gaussians.rasterize import Raster, rasterize
 from models.gaussians.spherical_harmonics import evaluate_sh
 from models.methods.talking_gaussian_config import SMILE, Config
@@ -215,9 +216,27 @@ class Branch:
     gaussians: GaussianField
     motion: FaceMotion | MouthMotion
 
+    def embed(self) -> None:
+        """Give every Gaussian an embedding of its own instead of the grid (EmbedTalk, Saggar et al., 2026).
+
+        It begins as what the grid says there, so that a field that landmarks have taught goes on as before. The grid
+        stays for places that are no Gaussians: landmarks.
+        """
+        features = self.motion.planes(self.gaussians.means).detach()
+        self.gaussians.embeddings = features.clone().requires_grad_()
+
+    def roughness(self) -> Tensor:
+        """Return how much embeddings differ from those of their neighbours."""
+        assert self.gaussians.embeddings is not None
+        return neighbour_difference(self.gaussians.means, self.gaussians.embeddings)
+
+    def look_up(self) -> Any:
+        """Return what `motion` knows of the Gaussians; it serves for all frames as long as nothing is trained."""
+        return self.motion.look_up(self.gaussians.means, self.gaussians.embeddings)
+
     def deform(self, audio: Tensor, expression: Tensor) -> Deformation:
         """Deform for a batch of frames."""
-        return self.motion(self.motion.look_up(self.gaussians.means), audio, expression)
+        return self.motion(self.look_up(), audio, expression)
 
     def to(self, device: str) -> Branch:
         """Return the branch on `device`."""
@@ -244,6 +263,8 @@ class Branch:
             gaussians = GaussianField(**parameters)
         except TypeError as error:
             raise InputError(f"{prefix}: not the Gaussians of a TalkingGaussian head", str(error)) from error
+        if (gaussians.embeddings is None) != (config.points == "planes"):
+            raise InputError(f"{prefix}: its record says {config.points}, but its Gaussians say otherwise")
         return Branch(gaussians, load_motion(kind(config), under(named, "motion"), prefix))
 
 

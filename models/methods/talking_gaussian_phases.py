@@ -120,6 +120,8 @@ class FacePhase:
     lips: float = 4.0
     lids: float = 4.0
     lip_shape: float = 0.0
+    smooth: float = 0.01  # weight of how much embeddings differ from their neighbours'
+    smooth_every: int = 10  # steps; each then counts so many times
     rates: FaceRates = FaceRates()
     density: Density = Density()
     windows: tuple[Window, ...] = (
@@ -151,6 +153,8 @@ class MouthPhase:
     alpha: float = 5e-3
     motion: float = 1e-5
     least_pixels: int = 20  # frames that show less of the mouth teach nothing, at 256 pixels
+    smooth: float = 0.01  # as of the face
+    smooth_every: int = 10
     rates: Rates = Rates()
     density: MouthDensity = MouthDensity()
     windows: tuple[Window, ...] = (
