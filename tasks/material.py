@@ -14,7 +14,8 @@ from models.errors import InputError
 from models.gaussians.placing import face_points, head_center, mouth_points, pick_colors
 from models.heads.mediapipe_points import EYE_RINGS, LIP_PAIRS, LIP_POINTS, OVAL
 from models.methods.audio_encoder import NEIGHBOURS
-from models.methods.talking_gaussian import ACTION_UNITS, Camera, LandmarkBatch
+from models.methods.talking_gaussian import Camera, LandmarkBatch
+from models.methods.talking_gaussian_config import GAZE, Config
 from models.methods.talking_gaussian_phases import Placing, Unit
 from models.parsing import labels
 from models.records import (
@@ -72,11 +73,17 @@ class Footage:
     layers: Layers | None = None
     units: ActionUnits | None = None
     audio: AudioFeatures | None = None
+    config: Config = Config()  # says what the face is told
     device: str = "cpu"
 
     @staticmethod
-    def of(context: Context[Any], device: str = "cpu") -> Footage:
+    def of(context: Context[Any], device: str = "cpu", config: Config | None = None) -> Footage:
         """Load what the stage of `context` reads.
+
+        Args:
+            context: of the stage.
+            device: of all tensors.
+            config: of the face; says what it is told of its expression. The default one if not given.
 
         Raises:
             InputError: no training frame shows a face.
@@ -100,6 +107,7 @@ class Footage:
             units=read(ActionUnits, "action_units"),
             audio=read(AudioFeatures, "audio"),
             device=device,
+            config=config or Config(),
         )
         if len(footage.train_frames) < 2:
             raise InputError(
@@ -262,13 +270,13 @@ class Footage:
     def expression(self) -> Tensor:
         """Action units and gaze `[T, E]` as the record has them."""
         assert self.units is not None
-        return torch.from_numpy(expression_inputs(self.units)).to(self.device)
+        return torch.from_numpy(expression_inputs(self.units, self.config)).to(self.device)
 
     @cached_property
     def expression_scale(self) -> Tensor:
         """What the expression is divided by `[E]`: nearly the largest value of training."""
         large = torch.quantile(self.expression[torch.from_numpy(self.train_frames)], 0.95, dim=0)
-        least = torch.tensor([0.25] * len(ACTION_UNITS) + [0.05] * 4, device=self.device)
+        least = torch.tensor([0.05 if name in GAZE else 0.25 for name in self.config.told], device=self.device)
         return torch.maximum(large, least)
 
     @cached_property
@@ -363,9 +371,14 @@ def windows_of(values: np.ndarray, index: int) -> Tensor:
     return torch.from_numpy(values[around.clip(0, len(values) - 1)])
 
 
-def expression_inputs(units: ActionUnits) -> np.ndarray:
-    """Return the action units and gaze `[T, E]` that the face's motion field takes."""
-    return np.concatenate([units.columns(ACTION_UNITS), units.gaze], 1).astype(np.float32)
+def expression_inputs(units: ActionUnits, config: Config) -> np.ndarray:
+    """Return what a face of `config` is told of its expression `[T, E]`.
+
+    Raises:
+        UsageError: the record lacks one of the action units.
+    """
+    parts = [units.columns(config.action_units), *([units.gaze] if config.gaze else [])]
+    return np.concatenate(parts, 1).astype(np.float32)
 
 
 def _spread(frames: np.ndarray, count: int) -> np.ndarray:

@@ -50,12 +50,15 @@ def run(context: Context[FaceParams]) -> Weights:
     from tasks.training import FieldLearner, MotionLearner, prepare, total_of, train
 
     device = prepare(context)
-    seed, phase, footage = context.params.seed, context.params.phase, Footage.of(context, device)
+    seed, phase = context.params.seed, context.params.phase
     taught = context.read(Weights, "tg_motion")
     config = method.Config.from_record(taught.config)
+    footage = Footage.of(context, device, config)
     motion = method.load_motion(method.FaceMotion(config), method.under(taught.tensors, "motion"), "tg_motion")
     first = footage.first_face(phase.points, seed, phase.placing)
     face = method.Branch(create_field(*first, config.sh_degree, opacity=phase.opacity), motion).to(device)
+    if config.points == "embeddings":
+        face.embed()
     distance = perceptual_distance(context, phase, device)
     rim = round(phase.rim_px * footage.scale)
 
@@ -92,7 +95,7 @@ def run(context: Context[FaceParams]) -> Weights:
         moved = points = None
         if on["moved"]:
             with torch.set_grad_enabled("motion" not in frozen):
-                points = motion.look_up(face.gaussians.means)
+                points = face.look_up()
                 moved = motion(points, batch.audio, batch.expression).frame(0)
         placed = poses.moved(frame, face.gaussians, moved) if poses else moved
         degree = phase.harmonics.degree(progress, config.sh_degree)
@@ -117,7 +120,8 @@ def run(context: Context[FaceParams]) -> Weights:
                     "attention": lambda: stray_attention(
                         method.draw_maps(face.gaussians, camera, placed, points.maps()), shown, lips, phase.empty_hair
                     ),
-                },
+                }
+                | ({"smooth": face.roughness} if config.points == "embeddings" else {}),
             )
         total, values = total_of(terms)
         total.backward()

@@ -51,9 +51,10 @@ def run(context: Context[FuseParams]) -> Weights:
     from tasks.training import FieldLearner, MotionLearner, prepare, total_of, train
 
     device = prepare(context)
-    seed, phase, footage = context.params.seed, context.params.phase, Footage.of(context, device)
+    seed, phase = context.params.seed, context.params.phase
     weights = {name: context.read(Weights, f"tg_{name}") for name in ("face", "mouth")}
     configs: dict[str, Any] = {name: found.config for name, found in weights.items()}
+    footage = Footage.of(context, device, Config.from_record(configs["face"]))
     branches = {
         name: Branch.from_tensors(kind, Config.from_record(configs[name]), weights[name].tensors, name).to(device)
         for name, kind in (("face", FaceMotion), ("mouth", MouthMotion))

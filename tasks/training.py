@@ -122,6 +122,8 @@ class FieldLearner:
         factor = factor_at(rates.appearance_curve, progress)
         current = {name: getattr(rates, name) * factor for name in APPEARANCE}
         current["means"] = self.unit_m * rates.means * factor_at(rates.means_curve, progress)
+        if self.gaussians.embeddings is not None and "motion" not in frozen:
+            current["embeddings"] = rates.grid * factor_at(rates.networks_curve, progress)  # they stand for the grid
         self.adam.step(self.gaussians.tensors(), {name: current[name] for name in current if name not in frozen})
         if self.control and self.control.plan.due(step, steps):
             self.control.refine(self.gaussians, self.adam, progress)

@@ -6,174 +6,41 @@ it. The face is drawn over the mouth, and both over torso and background.
 
 Settings are those of the released code, which differ from the paper's text: grids of 16 to 38.4 (face) and 64 to 57.6
 (mouth) lattice points, six action units. Of the ways in which we depart from it, two matter: gaze is an input, and the
-change of opacity, which the released network computes but never applies, does not exist here.
+change of opacity, which the released network computes but never applies, does not exist here unless it is applied.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import NamedTuple, TypeVar, get_args
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from models import losses
-from models.encoders.hashgrid import HashGrid, encode
 from models.errors import InputError
 from models.gaussians.compositing import over
 from models.gaussians.field import GaussianField
+from models.gaussians.neighbours import neighbour_difference
 from models.gaussians.rasterize import Raster, rasterize
 from models.gaussians.rotation import multiply, rotate
 from models.gaussians.spherical_harmonics import evaluate_sh
-from models.methods.audio_encoder import AUDIO_CODE, AudioEncoder
-from models.methods.talking_gaussian_config import Config, GridLayout
+from models.methods.talking_gaussian_config import SMILE, Config
+from models.methods.talking_gaussian_networks import (
+    Deformation,
+    FaceMotion,
+    FacePoints,
+    MouthMotion,
+    load_motion,
+)
 from models.methods.talking_gaussian_phases import FacePhase, MotionPhase
 from models.morphology import grow
-from models.perceptron import Perceptron, perceive
 from models.schedule import weighed
 
-ACTION_UNITS = ("AU01", "AU04", "AU05", "AU06", "AU07", "AU45")
-EXPRESSION_SIZE = len(ACTION_UNITS) + 4  # and gaze down, up, right, left
-MIXED_UNITS = 5  # the first ones pass a small network together; blink and gaze go in as they are
-SMILE = ACTION_UNITS.index("AU06")  # cheeks rise with a smile, which sound cannot tell: the lips may attend to it
 TURN_M = 0.1
 """Corrections of poses measure a turn by the way of a point so far from the pivot: all six numbers are lengths."""
-
-
-# --------------------------------------------------------------------------------------------------- networks
-
-
-class TriPlane(nn.Module):
-    """Grid features at points of the head's space."""
-
-    def __init__(self, resolution: tuple[int, float], config: Config, generator: torch.Generator | None = None) -> None:
-        super().__init__()
-        self.grid = HashGrid(
-            config.grid_levels, 1, resolution[0], resolution[1], bound=config.bound_m, convention=config.grid_layout
-        )
-        self.table = nn.Parameter(self.grid.new_table(generator))
-        self.center: Tensor  # [3] metres
-        self.register_buffer("center", torch.zeros(3))
-
-    def forward(self, points: Tensor) -> Tensor:
-        """Look `[N, 3]` points up: `[N, 36]`. Points are constants: motion shall not pull Gaussians about."""
-        return encode(points.detach() - self.center, self.table, self.grid)
-
-
-class Deformation(NamedTuple):
-    """How Gaussians differ from their rest state in one frame (leading axis B of a batch, if any)."""
-
-    means: Tensor
-    """`[..., N, 3]` metres."""
-    quats: Tensor | None = None
-    """`[..., N, 4]` added before normalising."""
-    raw_scales: Tensor | None = None
-    """`[..., N, 3]` added before softplus."""
-
-    def frame(self, index: int) -> Deformation:
-        """Take one frame of a batch."""
-        quats, raw_scales = (None if part is None else part[index] for part in (self.quats, self.raw_scales))
-        return Deformation(self.means[index], quats, raw_scales)
-
-    def plus(self, other: Deformation) -> Deformation:
-        """Add another one of the same kind."""
-        quats = None if self.quats is None or other.quats is None else self.quats + other.quats
-        scales = None if self.raw_scales is None or other.raw_scales is None else self.raw_scales + other.raw_scales
-        return Deformation(self.means + other.means, quats, scales)
-
-    def over(self, count: float) -> Deformation:
-        """Divide by `count`."""
-        quats, raw_scales = (None if part is None else part / count for part in (self.quats, self.raw_scales))
-        return Deformation(self.means / count, quats, raw_scales)
-
-
-class FacePoints(NamedTuple):
-    """What the face's motion field knows of points before it hears anything."""
-
-    features: Tensor
-    """`[36 + 32 + E, N]`: of the grid, then how much each number of the sound's code and of the expression matters."""
-
-    @property
-    def audio_attention(self) -> Tensor:
-        """How much each number of the sound's code matters at each point, `[N, 32]`."""
-        return self.features[-EXPRESSION_SIZE - AUDIO_CODE : -EXPRESSION_SIZE].t()
-
-    @property
-    def expression_attention(self) -> Tensor:
-        """How much each action unit and gaze direction matters at each point, `[N, E]`."""
-        return self.features[-EXPRESSION_SIZE:].t()
-
-    def maps(self) -> Tensor:
-        """Return how much sound and expression matter at each point, `[N, 2]`."""
-        return torch.stack([self.audio_attention.norm(dim=1), self.expression_attention.norm(dim=1)], 1)
-
-
-class FaceMotion(nn.Module):
-    """Sound and expression to displacement, rotation and scale of face Gaussians, attended region by region."""
-
-    def __init__(self, config: Config, generator: torch.Generator | None = None) -> None:
-        super().__init__()
-        self.config = config
-        self.audio = AudioEncoder(config.audio_size)
-        self.planes = TriPlane(config.face_grid, config, generator)
-        size = self.planes.grid.output_size
-        self.audio_attention = Perceptron(size, 32, AUDIO_CODE)
-        self.expression_attention = Perceptron(size, 16, EXPRESSION_SIZE)
-        self.units = Perceptron(MIXED_UNITS, 16, MIXED_UNITS)
-        self.decoder = Perceptron(size + AUDIO_CODE + EXPRESSION_SIZE, 64, 64, 3 + 4 + 3)
-        self.expression_scale: Tensor  # [E] what the inputs are divided by
-        self.register_buffer("expression_scale", torch.ones(EXPRESSION_SIZE))
-
-    def look_up(self, points: Tensor) -> FacePoints:
-        """Prepare `[N, 3]` points; the result serves for all frames as long as nothing is trained."""
-        grid = self.planes(points).t()
-        # Each starts at 1: where the released network, which starts at 0, happens to begin below, its ReLU lets no
-        # gradient through, and lids that do not listen to the blink at first never will.
-        seen = torch.relu(1 + self.expression_attention(grid))
-        return FacePoints(torch.cat([grid, self.audio_attention(grid), seen]))
-
-    def forward(self, points: FacePoints, audio: Tensor, expression: Tensor) -> Deformation:
-        """Deform points for a batch of frames.
-
-        Args:
-            points: of `look_up`.
-            audio: `[B, 8, D, W]` windows.
-            expression: `[B, E]` action units and gaze as the record has them.
-        """
-        code, units = self.audio(audio), expression / self.expression_scale
-        units = torch.cat([self.units(units[:, :MIXED_UNITS].t()).t(), units[:, MIXED_UNITS:]], 1)
-        first, *rest = self.decoder.weights
-        # Attention times code and units is what the decoder sees: here they are factors of its first layer.
-        factors = torch.cat([code.new_ones(len(code), first.shape[1] - AUDIO_CODE - EXPRESSION_SIZE), code, units], 1)
-        out = perceive(points.features, first * factors[:, None], None, *rest)
-        means, quats, raw_scales = out.split([3, 4, 3], 1)
-        return Deformation(means.mT * self.config.motion_m, quats.mT, raw_scales.mT)
-
-
-class MouthMotion(nn.Module):
-    """Sound to displacement of the Gaussians inside the mouth."""
-
-    def __init__(self, config: Config, generator: torch.Generator | None = None) -> None:
-        super().__init__()
-        self.audio = AudioEncoder(config.audio_size)
-        self.planes = TriPlane(config.mouth_grid, config, generator)
-        self.decoder = Perceptron(self.planes.grid.output_size + AUDIO_CODE, 32, 32, 3)
-        self.reach: Tensor  # [3] metres
-        self.register_buffer("reach", torch.tensor(config.mouth_directions) * config.motion_m)
-
-    def look_up(self, points: Tensor) -> Tensor:
-        """Prepare `[N, 3]` points: their grid features `[36, N]`."""
-        return self.planes(points).t()
-
-    def forward(self, points: Tensor, audio: Tensor, expression: Tensor | None = None) -> Deformation:
-        """Deform points for a batch of frames; the expression is not used (the face's signature)."""
-        code = self.audio(audio)
-        first, *rest = self.decoder.weights
-        of_grid, of_code = first.split([len(points), AUDIO_CODE], 1)
-        out = perceive(points, of_grid.expand(len(code), -1, -1), code @ of_code.t(), *rest).mT
-        return Deformation(out * self.reach)
 
 
 # ---------------------------------------------------------------------------------------------------- drawing
@@ -207,23 +74,28 @@ def draw(
     background: Tensor | None = None,
     degree: int | None = None,
 ) -> Raster:
-    """Draw a field as it is deformed in one frame, its colours up to `degree`; colour and opacity never change."""
-    means, quats, raw_scales = gaussians.means, gaussians.quats, gaussians.raw_scales
-    if deformation is not None:
-        means = means + deformation.means
-        quats = quats if deformation.quats is None else quats + deformation.quats
-        raw_scales = raw_scales if deformation.raw_scales is None else raw_scales + deformation.raw_scales
+    """Draw a field as it is deformed in one frame, its colours up to `degree`."""
+    means, quats, scales, opacities = shape_of(gaussians, deformation)
     colors = evaluate_sh(means, camera.center, gaussians.coefficients, degree)
-    scales = nn.functional.softplus(raw_scales)
-    return rasterize(means, quats, scales, gaussians.opacities, colors, *camera, background)
+    if deformation is not None and deformation.colors is not None:
+        colors = torch.relu(colors + deformation.colors)  # light is never negative
+    return rasterize(means, quats, scales, opacities, colors, *camera, background)
+
+
+def shape_of(gaussians: GaussianField, deformation: Deformation | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return means, quaternions, scales and opacities of a field as it is deformed in one frame."""
+    rest = gaussians.means, gaussians.quats, gaussians.raw_scales, gaussians.raw_opacities
+    means, quats, raw_scales, raw_opacities = (
+        part if change is None else part + change
+        for part, change in zip(rest, (deformation or [None] * 4)[:4], strict=True)
+    )
+    return means, quats, nn.functional.softplus(raw_scales), torch.sigmoid(raw_opacities)
 
 
 def draw_maps(gaussians: GaussianField, camera: Camera, deformation: Deformation, maps: Tensor) -> Tensor:
     """Splat `[N, 2]` attention maps to `[H, W, 2]`; no gradient reaches the geometry."""
-    means = (gaussians.means + deformation.means).detach()
-    quats = gaussians.quats.detach() if deformation.quats is None else (gaussians.quats + deformation.quats).detach()
-    scales, opacities = gaussians.scales.detach(), gaussians.opacities.detach()
-    return rasterize(means, quats, scales, opacities, maps, *camera).image
+    means, quats, _, opacities = (part.detach() for part in shape_of(gaussians, deformation))
+    return rasterize(means, quats, gaussians.scales.detach(), opacities, maps, *camera).image
 
 
 def compose(face: Raster, mouth: Raster, behind: Tensor, dilation: int = 0) -> Tensor:
@@ -357,7 +229,7 @@ def behind_lips(raster: Raster, target: Tensor, mouth: Tensor, box: Tensor) -> R
 
 
 def motion_size(deformation: Deformation) -> Tensor:
-    """Return the mean absolute displacement, in units of metres, quaternions and raw scales."""
+    """Return the mean absolute displacement, in units of metres, quaternions, raw scales, raw opacities and colours."""
     return sum((part.abs().mean() for part in deformation if part is not None), torch.zeros(()))
 
 
@@ -406,7 +278,7 @@ def lip_attention(points: FacePoints, batch: LandmarkBatch) -> Tensor:
 
     A clip is short enough for brows and glances to explain its lips by chance.
     """
-    others = [number for number in range(EXPRESSION_SIZE) if number != SMILE]
+    others = [number for number, name in enumerate(points.config.told) if name != SMILE]
     return points.expression_attention[batch.is_lip][:, others].mean()
 
 
@@ -432,9 +304,27 @@ class Branch:
     gaussians: GaussianField
     motion: FaceMotion | MouthMotion
 
+    def embed(self) -> None:
+        """Give every Gaussian an embedding of its own instead of the grid (EmbedTalk, Saggar et al., 2026).
+
+        It begins as what the grid says there, so that a field that landmarks have taught goes on as before. The grid
+        stays for places that are no Gaussians: landmarks.
+        """
+        features = self.motion.planes(self.gaussians.means).detach()
+        self.gaussians.embeddings = features.clone().requires_grad_()
+
+    def roughness(self) -> Tensor:
+        """Return how much embeddings differ from those of their neighbours."""
+        assert self.gaussians.embeddings is not None
+        return neighbour_difference(self.gaussians.means, self.gaussians.embeddings)
+
+    def look_up(self) -> Any:
+        """Return what `motion` knows of the Gaussians; it serves for all frames as long as nothing is trained."""
+        return self.motion.look_up(self.gaussians.means, self.gaussians.embeddings)
+
     def deform(self, audio: Tensor, expression: Tensor) -> Deformation:
         """Deform for a batch of frames."""
-        return self.motion(self.motion.look_up(self.gaussians.means), audio, expression)
+        return self.motion(self.look_up(), audio, expression)
 
     def to(self, device: str) -> Branch:
         """Return the branch on `device`."""
@@ -461,37 +351,9 @@ class Branch:
             gaussians = GaussianField(**parameters)
         except TypeError as error:
             raise InputError(f"{prefix}: not the Gaussians of a TalkingGaussian head", str(error)) from error
+        if (gaussians.embeddings is None) != (config.points == "planes"):
+            raise InputError(f"{prefix}: its record says {config.points}, but its Gaussians say otherwise")
         return Branch(gaussians, load_motion(kind(config), under(named, "motion"), prefix))
-
-
-AnyMotion = TypeVar("AnyMotion", bound=FaceMotion | MouthMotion)
-
-
-def load_motion(motion: AnyMotion, arrays: dict[str, np.ndarray], name: str) -> AnyMotion:
-    """Give `motion` stored weights.
-
-    Args:
-        motion: built from the configuration that was stored with them.
-        arrays: the weights by name.
-        name: what the error calls them.
-
-    Raises:
-        InputError: the weights are not those of such networks, or their grid is laid out in another way.
-    """
-    grid, table = motion.planes.grid, arrays.get("planes.table")
-    for layout in get_args(GridLayout):
-        other = replace(grid, convention=layout)
-        if table is not None and table.shape != grid.table_shape and table.shape == other.table_shape:
-            raise InputError(
-                f"{name}: its grid is laid out as {layout}, but its record says {grid.convention}",
-                "a table that is read in another layout than it was trained in renders nonsense",
-                f"train it again with grid_layout: {grid.convention}, or correct what wrote the record",
-            )
-    try:
-        motion.load_state_dict({key: torch.from_numpy(array.copy()) for key, array in arrays.items()})
-    except RuntimeError as error:
-        raise InputError(f"{name}: these are not weights of {type(motion).__name__}", str(error)) from error
-    return motion
 
 
 def under(arrays: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:

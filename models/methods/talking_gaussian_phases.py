@@ -176,6 +176,7 @@ class FacePhase:
     small_crops: bool = False  # True: the lips' box goes to LPIPS however small it is, as released
     empty_hair: Literal["zero", "nan"] = "zero"  # the mean attention of no hair; nan as released
     sampling: Sampling = "ranks"  # rejection as released
+    smooth: Term = Term(0.1, start=0.125, every=10)  # how much embeddings differ from their neighbours'
     rates: FaceRates = FaceRates()
     density: Density = Density()
     windows: tuple[Window, ...] = (
@@ -220,6 +221,7 @@ class MouthPhase:
     patch_px: tuple[float, float] = (16.0, 21.0)
     least_pixels: int = 20  # frames that show less of the mouth teach nothing, at 256 pixels
     sampling: Sampling = "ranks"
+    smooth: Term = Term(0.1, start=0.2, every=10)  # how much embeddings differ from their neighbours'
     rates: Rates = Rates()
     density: MouthDensity = MouthDensity()
     windows: tuple[Window, ...] = (

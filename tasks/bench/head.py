@@ -16,7 +16,6 @@ from models.gaussians.field import GaussianField, inverse_softplus
 from models.gaussians.spherical_harmonics import COLOR_OFFSET, Y0
 from models.methods.audio_encoder import NEIGHBOURS
 from models.methods.talking_gaussian import (
-    EXPRESSION_SIZE,
     Branch,
     Camera,
     Config,
@@ -78,7 +77,7 @@ def conditions(device: str, frames: int = 1) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(3)
     neighbours = NEIGHBOURS[1] - NEIGHBOURS[0] + 1
     audio = torch.randn(frames, neighbours, Config().audio_size, AUDIO_WINDOW, generator=generator)
-    return audio.to(device), torch.rand(frames, EXPRESSION_SIZE, generator=generator).to(device)
+    return audio.to(device), torch.rand(frames, Config().expression_size, generator=generator).to(device)
 
 
 class Training:
@@ -196,7 +195,8 @@ def trained_head(places: Places, speaker: str, extractor: str, size: int, device
     from models.records import AudioFeatures
     from tasks.places import Keys
 
-    head, scene = TalkingHead.load(places, speaker, extractor, device), Scene.load(places, speaker)
+    head = TalkingHead.load(places, speaker, extractor, device)
+    scene = Scene.load(places, speaker, head.config)
     first, end = scene.longest_shot()
     features = AudioFeatures.load(places.record("audio", Keys(speaker=speaker, extractor=extractor))).values[first:end]
     whole = scene.camera(first, device)

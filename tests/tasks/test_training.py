@@ -11,6 +11,7 @@ from tiny_speaker import FRAMES, KEYS, SIZE, make_speaker
 from models.audio.align import scale_of
 from models.errors import InputError
 from models.gaussians.plan import Density
+from models.methods.talking_gaussian_config import Config
 from models.methods.talking_gaussian_phases import (
     FacePhase,
     FusePhase,
@@ -258,7 +259,7 @@ def test_frames_go_back_and_forth_without_a_jump():
 
 
 def test_the_longest_shot_avoids_cuts_and_gaps(untrained):
-    scene = talking_head.Scene.load(untrained, "egg")
+    scene = talking_head.Scene.load(untrained, "egg", Config())
     assert scene.longest_shot() == (20, 44)  # there is a cut at 20
     scene.valid[30] = False
     assert scene.longest_shot() == (0, 20)
