@@ -49,6 +49,7 @@ def run(context: Context[FuseParams]) -> Weights:
     mouth = Branch.from_tensors(MouthMotion, Config.from_record(configs["mouth"]), mouth_weights.tensors, "mouth").to(
         device
     )
+    mouth.motion.follow(face.motion)
 
     parts = {
         "face": FieldLearner(face.gaussians, phase.rates, None, seed),

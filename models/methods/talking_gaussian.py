@@ -12,7 +12,7 @@ change of opacity, which the released network computes but never applies, does n
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple
 
 import numpy as np
 import torch
@@ -27,11 +27,14 @@ from models.gaussians.rasterize import Raster, rasterize
 from models.gaussians.spherical_harmonics import evaluate_sh
 from models.methods.talking_gaussian_config import SMILE, Config
 from models.methods.talking_gaussian_networks import (
+    AnyMotion,
     Deformation,
     FaceMotion,
     FacePoints,
-    MouthMotion,
     load_motion,
+)
+from models.methods.talking_gaussian_networks import (
+    MouthMotion as MouthMotion,
 )
 from models.methods.talking_gaussian_phases import FacePhase, MotionPhase, MouthPhase, StillPhase
 
@@ -210,11 +213,11 @@ class LandmarkBatch(NamedTuple):
 
 
 @dataclass
-class Branch:
+class Branch(Generic[AnyMotion]):
     """One Gaussian field and the networks that move it."""
 
     gaussians: GaussianField
-    motion: FaceMotion | MouthMotion
+    motion: AnyMotion
 
     def embed(self) -> None:
         """Give every Gaussian an embedding of its own instead of the grid (EmbedTalk, Saggar et al., 2026).
@@ -238,7 +241,7 @@ class Branch:
         """Deform for a batch of frames."""
         return self.motion(self.look_up(), audio, expression)
 
-    def to(self, device: str) -> Branch:
+    def to(self, device: str) -> Branch[AnyMotion]:
         """Return the branch on `device`."""
         return Branch(self.gaussians.to(device), self.motion.to(device))
 
@@ -250,8 +253,8 @@ class Branch:
 
     @staticmethod
     def from_tensors(
-        kind: type[FaceMotion] | type[MouthMotion], config: Config, arrays: dict[str, np.ndarray], prefix: str
-    ) -> Branch:
+        kind: type[AnyMotion], config: Config, arrays: dict[str, np.ndarray], prefix: str
+    ) -> Branch[AnyMotion]:
         """Undo `tensors`.
 
         Raises:

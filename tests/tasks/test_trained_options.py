@@ -132,3 +132,17 @@ def test_embeddings_grow_with_the_field_and_are_all_that_is_needed_to_draw(speak
         head.tensors[f"{name}/motion/planes.table"][:] = 0
     head.save(path)
     assert np.array_equal(picture(speaker), drawn)
+
+
+def test_the_inside_of_the_mouth_follows_the_lips(speaker):
+    weights = train(speaker, mouth={"mouth_hook": True})
+    count = weights["tg_mouth"].config["mouth_hook"]
+    lips = weights["tg_mouth"].tensors["mouth/motion/lips"]
+    assert lips.shape == (count, 3) == (40, 3)
+    head = TalkingHead.load(speaker, "egg", "logmel")
+    windows, expression = torch.rand(8, 6, 16), torch.rand(10)
+    before = head.move(windows, expression)
+    with torch.no_grad():
+        head.face.motion.decoder.weights[-1].mul_(20)
+    assert not torch.equal(head.move(windows, expression)[1].means, before[1].means)
+    assert picture(speaker).std() > 20
