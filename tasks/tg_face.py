@@ -21,6 +21,7 @@ class FaceParams(Params):
     """How the face is trained."""
 
     seed: int = 0
+    exposure: bool = False  # whether each training frame has a gain and an offset of its colours, here and in tg_fuse
     phase: FacePhase = FacePhase()
 
 
@@ -39,6 +40,7 @@ def run(context: Context[FaceParams]) -> Weights:
 
     from models.gaussians.field import create_field
     from models.methods import talking_gaussian as method
+    from tasks.exposure import Exposure
     from tasks.material import Footage
     from tasks.training import FieldLearner, MotionLearner, prepare, total_of, train
 
@@ -56,6 +58,7 @@ def run(context: Context[FaceParams]) -> Weights:
     field_learner = FieldLearner(face.gaussians, phase.rates, phase.density, seed)
     motion_learner = MotionLearner(motion, phase.rates)
     sampler = FrameSampler(footage.train_frames, footage.curriculum, phase.windows, seed)
+    exposure = Exposure(len(footage.valid), device) if context.params.exposure else None
     backgrounds = torch.tensor(method.BEHIND, device=device)
 
     def step(number: int) -> dict[str, float]:
@@ -74,8 +77,11 @@ def run(context: Context[FaceParams]) -> Weights:
         with torch.set_grad_enabled(moving):
             points = face.look_up()
             deformation = motion(points, batch.audio, batch.expression).frame(0)
-        raster = method.draw(face.gaussians, camera, deformation, behind)
+        exposed = exposure.of(frame) if exposure else None
+        raster = method.draw(face.gaussians, camera, deformation, behind, exposed)
         terms = method.face_losses(raster, target, head.float(), footage.mouth_crop(frame).within(crop), phase)
+        if exposure:
+            terms["exposure"] = exposure.hold(frame)
         if moving:
             terms["motion"] = phase.motion * method.motion_size(deformation)
             if phase.landmarks:
@@ -93,12 +99,17 @@ def run(context: Context[FaceParams]) -> Weights:
         field_learner.step(number, phase.steps, raster)
         if moving:
             motion_learner.step(progress)
+        if exposure:
+            exposure.step()
         return values
 
     parts = {"field": field_learner, "motion": motion_learner, "sampler": sampler}
+    if exposure:
+        parts["exposure"] = exposure
     outcome = train(context, "face", phase.steps, step, parts)
     quality = outcome.quality(gaussians=len(face.gaussians))
-    return Weights("talking_gaussian", "face", config.as_record(), face.tensors("face"), outcome.curves, quality)
+    tensors = face.tensors("face") | ({"exposure": exposure.learnt()} if exposure else {})
+    return Weights("talking_gaussian", "face", config.as_record(), tensors, outcome.curves, quality)
 
 
 def stray_attention(maps: Tensor, hair: Tensor, lips: Box) -> Tensor:

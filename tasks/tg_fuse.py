@@ -36,6 +36,7 @@ def run(context: Context[FuseParams]) -> Weights:
 
     from models import losses
     from models.methods.talking_gaussian import Branch, Config, FaceMotion, MouthMotion, compose, draw
+    from tasks.exposure import Exposure
     from tasks.material import Footage
     from tasks.training import FieldLearner, MotionLearner, prepare, total_of, train
 
@@ -50,6 +51,8 @@ def run(context: Context[FuseParams]) -> Weights:
         device
     )
     mouth.motion.follow(face.motion)
+    learnt = face_weights.tensors.get("exposure")
+    exposure = None if learnt is None else Exposure(len(learnt), device, learnt)
 
     parts = {
         "face": FieldLearner(face.gaussians, phase.rates, None, seed),
@@ -58,6 +61,8 @@ def run(context: Context[FuseParams]) -> Weights:
         "mouth_motion": MotionLearner(mouth.motion, phase.rates),
         "sampler": FrameSampler(footage.train_frames, footage.curriculum, (), seed),
     }
+    if exposure:
+        parts["exposure"] = exposure
 
     def step(number: int) -> dict[str, float]:
         frame = parts["sampler"].draw(number, number / phase.steps)
@@ -66,9 +71,10 @@ def run(context: Context[FuseParams]) -> Weights:
         windows, expression = footage.windows(frame)[None], footage.expression[frame][None]
         with torch.set_grad_enabled(phase.joint):
             deformations = [branch.deform(windows, expression).frame(0) for branch in (face, mouth)]
+        exposed = exposure.of(frame) if exposure else None
         image = compose(
-            draw(face.gaussians, camera, deformations[0]),
-            draw(mouth.gaussians, camera, deformations[1]),
+            draw(face.gaussians, camera, deformations[0], exposure=exposed),
+            draw(mouth.gaussians, camera, deformations[1], exposure=exposed),
             footage.behind(frame, crop),
         )
         box = footage.mouth_crop(frame).within(crop)
@@ -76,6 +82,8 @@ def run(context: Context[FuseParams]) -> Weights:
             "image": losses.photometric(image, target, phase.structure),
             "mouth_box": phase.mouth_box * losses.box_l1(image, target, box),
         }
+        if exposure:
+            terms["exposure"] = exposure.hold(frame)
         total, values = total_of(terms)
         total.backward()
         parts["face"].step(number, phase.steps, only=None if phase.joint else (*COLORS, "raw_opacities"))
@@ -83,11 +91,15 @@ def run(context: Context[FuseParams]) -> Weights:
         if phase.joint:
             parts["face_motion"].step(number / phase.steps)
             parts["mouth_motion"].step(number / phase.steps)
+        if exposure:
+            exposure.step()
         return values
 
     outcome = train(context, "fuse", phase.steps, step, parts)
     quality = outcome.quality(face_gaussians=len(face.gaussians), mouth_gaussians=len(mouth.gaussians))
     tensors = {**face.tensors("face"), **mouth.tensors("mouth")}
+    if exposure:
+        tensors["exposure"] = exposure.learnt()
     return Weights("talking_gaussian", "fuse", configs, tensors, outcome.curves, quality)
 
 

@@ -68,13 +68,27 @@ class Camera(NamedTuple):
 
 
 def draw(
-    gaussians: GaussianField, camera: Camera, deformation: Deformation | None = None, background: Tensor | None = None
+    gaussians: GaussianField,
+    camera: Camera,
+    deformation: Deformation | None = None,
+    background: Tensor | None = None,
+    exposure: Tensor | None = None,
 ) -> Raster:
-    """Draw a field as it is deformed in one frame."""
+    """Draw a field as it is deformed in one frame.
+
+    Args:
+        gaussians: the field.
+        camera: what sees it.
+        deformation: nothing moves if not given.
+        background: `[3]`, black if not given.
+        exposure: `[2, 3]` gain and offset of every Gaussian's colour: the field is exposed, what is behind it is not.
+    """
     means, quats, scales, opacities = shape_of(gaussians, deformation)
     colors = evaluate_sh(means, camera.center, gaussians.coefficients)
     if deformation is not None and deformation.colors is not None:
         colors = torch.relu(colors + deformation.colors)  # light is never negative
+    if exposure is not None:
+        colors = colors * exposure[0] + exposure[1]
     return rasterize(means, quats, scales, opacities, colors, *camera, background)
 
 

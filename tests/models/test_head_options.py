@@ -241,3 +241,22 @@ def test_a_hooked_mouth_comes_back_as_it_was():
     again = Branch.from_tensors(MouthMotion, mouth.config, branch.tensors("mouth"), "mouth")
     again.motion.follow(face)
     assert torch.equal(again.deform(sound(), expression()).means, branch.deform(sound(), expression()).means)
+
+
+# ------------------------------------------------------------------------------------------------- exposure
+
+
+def test_a_field_is_exposed_and_what_is_behind_it_is_not():
+    gaussians, view, behind = field(), camera(), torch.tensor([0.1, 0.5, 0.2])
+    plain, alone = draw(gaussians, view, None, behind), draw(gaussians, view)
+    identity = torch.tensor([[1.0, 1, 1], [0, 0, 0]])
+    assert torch.equal(draw(gaussians, view, None, behind, identity).image, plain.image)
+    exposure = torch.tensor([[1.2, 0.9, 1.0], [0.05, 0.0, -0.02]], requires_grad=True)
+    raster = draw(gaussians, view, None, behind, exposure)
+    alpha = plain.alpha[..., None]
+    expected = exposure[0] * alone.image + exposure[1] * alpha + (1 - alpha) * behind
+    torch.testing.assert_close(raster.image, expected)
+    assert torch.equal(raster.alpha, plain.alpha)
+    (raster.image * torch.tensor([1.0, 2, 3])).sum().backward()
+    expected = torch.stack([(alone.image * torch.tensor([1.0, 2, 3])).sum((0, 1)), alpha.sum() * torch.arange(1.0, 4)])
+    torch.testing.assert_close(exposure.grad, expected)
