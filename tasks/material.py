@@ -295,6 +295,11 @@ class Footage:
         """Landmarks of the neutral face `[L, 3]`, metres."""
         return torch.tensor(self.track.rest_landmarks, dtype=torch.float32, device=self.device)
 
+    @property
+    def lips(self) -> Tensor:
+        """Those of the lips `[l, 3]`."""
+        return self.rest[self._is_lip_or_lid[0]]
+
     @cached_property
     def _is_lip_or_lid(self) -> tuple[Tensor, Tensor]:
         """Which of them belong to the lips and which to the lids, `[L]` each."""

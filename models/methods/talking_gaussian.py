@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple
 
 import numpy as np
 import torch
@@ -29,11 +29,14 @@ from models.gaussians.rotation import multiply, rotate
 from models.gaussians.spherical_harmonics import evaluate_sh
 from models.methods.talking_gaussian_config import SMILE, Config
 from models.methods.talking_gaussian_networks import (
+    AnyMotion,
     Deformation,
     FaceMotion,
     FacePoints,
-    MouthMotion,
     load_motion,
+)
+from models.methods.talking_gaussian_networks import (
+    MouthMotion as MouthMotion,
 )
 from models.methods.talking_gaussian_phases import FacePhase, MotionPhase
 from models.morphology import grow
@@ -72,13 +75,25 @@ def draw(
     camera: Camera,
     deformation: Deformation | None = None,
     background: Tensor | None = None,
+    exposure: Tensor | None = None,
     degree: int | None = None,
 ) -> Raster:
-    """Draw a field as it is deformed in one frame, its colours up to `degree`."""
+    """Draw a field as it is deformed in one frame.
+
+    Args:
+        gaussians: the field.
+        camera: what sees it.
+        deformation: nothing moves if not given.
+        background: `[3]`, black if not given.
+        exposure: `[2, 3]` gain and offset of every Gaussian's colour: the field is exposed, what is behind it is not.
+        degree: of the spherical harmonics that are drawn; all if not given.
+    """
     means, quats, scales, opacities = shape_of(gaussians, deformation)
     colors = evaluate_sh(means, camera.center, gaussians.coefficients, degree)
     if deformation is not None and deformation.colors is not None:
         colors = torch.relu(colors + deformation.colors)  # light is never negative
+    if exposure is not None:
+        colors = colors * exposure[0] + exposure[1]
     return rasterize(means, quats, scales, opacities, colors, *camera, background)
 
 
@@ -298,11 +313,11 @@ class LandmarkBatch(NamedTuple):
 
 
 @dataclass
-class Branch:
+class Branch(Generic[AnyMotion]):
     """One Gaussian field and the networks that move it."""
 
     gaussians: GaussianField
-    motion: FaceMotion | MouthMotion
+    motion: AnyMotion
 
     def embed(self) -> None:
         """Give every Gaussian an embedding of its own instead of the grid (EmbedTalk, Saggar et al., 2026).
@@ -326,7 +341,7 @@ class Branch:
         """Deform for a batch of frames."""
         return self.motion(self.look_up(), audio, expression)
 
-    def to(self, device: str) -> Branch:
+    def to(self, device: str) -> Branch[AnyMotion]:
         """Return the branch on `device`."""
         return Branch(self.gaussians.to(device), self.motion.to(device))
 
@@ -338,8 +353,8 @@ class Branch:
 
     @staticmethod
     def from_tensors(
-        kind: type[FaceMotion] | type[MouthMotion], config: Config, arrays: dict[str, np.ndarray], prefix: str
-    ) -> Branch:
+        kind: type[AnyMotion], config: Config, arrays: dict[str, np.ndarray], prefix: str
+    ) -> Branch[AnyMotion]:
         """Undo `tensors`.
 
         Raises:

@@ -17,6 +17,7 @@ from models.methods.talking_gaussian_config import Config
 from models.methods.talking_gaussian_phases import FacePhase, FusePhase, MotionPhase, MouthDensity, MouthPhase, Rates
 from models.records import ActionUnits, Weights
 from tasks import tg_face, tg_fuse, tg_motion, tg_mouth, training
+from tasks.exposure import Exposure
 from tasks.material import expression_inputs
 from tasks.places import Keys
 from tasks.pose_refine import PoseRefineParams
@@ -112,7 +113,7 @@ def test_rows_take_the_grids_rate():
     learner.step(1, 2)
     # Adam's first step has the size of the rate, half way down to its end.
     torch.testing.assert_close(
-        before - gaussians.embeddings, torch.full((60, 36), Rates.grid * Rates.networks_end**0.5)
+        before - gaussians.embeddings, torch.full((60, 36), Rates.grid * Rates.networks_curve[0].factor ** 0.5)
     )
 
 
@@ -132,3 +133,59 @@ def test_embeddings_grow_with_the_field_and_are_all_that_is_needed_to_draw(speak
         head.tensors[f"{name}/motion/planes.table"][:] = 0
     head.save(path)
     assert np.array_equal(picture(speaker), drawn)
+
+
+def test_the_inside_of_the_mouth_follows_the_lips(speaker):
+    weights = train(speaker, mouth={"mouth_hook": True})
+    count = weights["tg_mouth"].config["mouth_hook"]
+    lips = weights["tg_mouth"].tensors["mouth/motion/lips"]
+    assert lips.shape == (count, 3) == (40, 3)
+    head = TalkingHead.load(speaker, "egg", "logmel")
+    windows, expression = torch.rand(8, 6, 16), torch.rand(10)
+    before = head.move(windows, expression)
+    with torch.no_grad():
+        head.face.motion.decoder.weights[-1].mul_(20)
+    assert not torch.equal(head.move(windows, expression)[1].means, before[1].means)
+    assert picture(speaker).std() > 20
+
+
+def test_exposure_is_found_held_and_resumed():
+    exposure, image = Exposure(5), torch.rand(12, 12, 3, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(exposure.of(3), torch.tensor([[1.0] * 3, [0.0] * 3]))
+    target = image * torch.tensor([0.8, 1.1, 1.0])
+    seen = []
+    for number in range(200):
+        if number == 100:
+            saved, exposure = exposure.state_dict(), Exposure(5)
+            exposure.load_state_dict(saved)
+        gain, offset = exposure.of(3)
+        distance = (image * gain + offset - target).abs().mean()
+        (distance + exposure.hold(3)).backward()
+        exposure.step()
+        seen.append(distance.item())
+    assert max(seen[100:]) < 0.35 * seen[0]
+    learnt = exposure.learnt()
+    assert not learnt[[0, 1, 2, 4]].any()
+    again = Exposure(5, learnt=learnt)
+    assert torch.equal(again.of(3), exposure.of(3))
+    for _ in range(200):
+        again.hold(3).backward()
+        again.step()
+    assert np.abs(again.learnt()).max() < 1e-3
+
+
+def test_training_frames_are_exposed_and_a_head_in_use_is_not(speaker):
+    weights = train(speaker, face={"exposure": True})
+    for stage in ("tg_face", "tg_fuse"):
+        codes = weights[stage].tensors["exposure"]
+        assert codes.shape == (44, 2, 3)
+        assert (np.abs(codes[:32]).max((1, 2)) > 0).sum() >= 20  # in 24 steps
+        assert not codes[32:].any()
+    assert not np.array_equal(weights["tg_face"].tensors["exposure"], weights["tg_fuse"].tensors["exposure"])
+    drawn = picture(speaker)
+    path = speaker.record("tg_fuse", KEYS)
+    head = Weights.load(path)
+    head.tensors["exposure"][:] = 9
+    head.save(path)
+    assert np.array_equal(picture(speaker), drawn)
+    assert "exposure" not in train(speaker)["tg_fuse"].tensors
