@@ -170,7 +170,7 @@ def _finite(value: float) -> float | None:
 
 def definitions(metrics: Mapping[str, Metric], more: Mapping[str, str]) -> dict[str, str]:
     """Return what every metric and variant means, so that the words travel with the numbers."""
-    named = {metric.name: metric.definition for metric in metrics.values()}
+    named = {metric.name: metric.words for metric in metrics.values()}
     return {**named, **more, **{f"variant {name}": text for name, text in VARIANTS.items()}}
 
 
