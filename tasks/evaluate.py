@@ -18,6 +18,7 @@ from tasks.progress import track
 from tasks.regions import REGIONS, Regions, mouth_box
 from tasks.scores import Bar, Scores, definitions, device_of
 from tasks.stage import Context, Stage, main
+from tasks.synchrony import Picked, breaks_of, compare_speech, sound_of
 from tasks.weights import ready_metrics
 
 if TYPE_CHECKING:
@@ -85,6 +86,11 @@ def run(context: Context[EvaluateParams]) -> None:
     with open_judge(judge, context.places) as reader:
         points = measure_points(reader, clip, landmarks, stores, positions, frames, known)
     compare_points(scores, [m for m in metrics.values() if m.compares == "landmarks"], points)
+    speech = [metric for metric in metrics.values() if metric.compares == "speech"]
+    shown = {"truth": Picked(clip.frames, frames)} | {v: Picked(store, positions) for v, store in stores.items()}
+    sound, breaks = sound_of(clip, frames), breaks_of(clip, frames)
+    for variant, pictures in shown.items():
+        compare_speech(scores, speech, variant, pictures, points[variant], sound, breaks)
     for name, why in missing.items():
         scores.add(name, float("nan"), "", "", why=why)
     scores.add_static(metrics)
@@ -278,7 +284,7 @@ def write_per_frame(path: Path, scores: Scores, frames: np.ndarray) -> None:
     for variant in dict.fromkeys(variant for _, _, variant in scores.columns):
         table: dict[str, Any] = {"frame": frames, "variant": [variant] * len(frames)}
         for (name, region, other), columns in scores.columns.items():
-            if other == variant:
+            if other == variant and columns.shape[1] <= 2:
                 table[f"{name}.{region}"] = columns[:, 0]
                 if columns.shape[1] > 1:
                     table[f"{name}.{region}.true"] = columns[:, 1]

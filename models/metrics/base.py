@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from models.errors import UsageError
 
 Compute = Callable[[np.ndarray, np.ndarray, np.ndarray | None], np.ndarray]
-Better = Literal["higher", "lower", "1"]
+SpeechCompute = Callable[..., Any]
+Better = Literal["higher", "lower", "1", ""]
 """The direction of a metric; "1" means the nearer to one the better, "" that it is only told."""
 
 
@@ -45,7 +46,8 @@ class Metric:
     `compute(predicted, true, region)` gives one row a frame, `[n]` or `[n, k]`, NaN where it cannot be told; `summary`
     turns the rows of any set of frames into the value, so that intervals come from drawing frames anew.
     A metric that compares frames gets uint8 RGB `[n, H, W, 3]` and bool `[n, H, W]`; one that compares landmarks gets
-    points `[n, 478, 2]` in pixels of the clip and no region.
+    points `[n, 478, 2]` in pixels of the clip and no region. One that compares speech gets frames, points, sound and
+    cuts instead, and gives distances over lags (`models.sync.syncnet.measure`).
 
     `range` says which values there are and `source` where the definition comes from. A metric that `needs` assets of
     data/assets.toml cannot compute before `ready` has handed their files to `opens`.
@@ -55,13 +57,13 @@ class Metric:
     unit: str
     better: Better
     definition: str
-    compares: Literal["frames", "landmarks"]
-    compute: Compute
+    compares: Literal["frames", "landmarks", "speech"]
+    compute: Compute | SpeechCompute
     summary: Callable[[np.ndarray], float] = mean_of
     range: str = ""
     source: str = ""
     needs: tuple[str, ...] = ()
-    opens: Callable[..., Compute] | None = None
+    opens: Callable[..., Compute | SpeechCompute] | None = None
 
     @property
     def words(self) -> str:
@@ -97,10 +99,10 @@ class Metric:
         """Return a number that is larger the better `value` is; NaN ranks last."""
         if np.isnan(value):
             return float("-inf")
-        return {"higher": value, "lower": -value, "1": -abs(value - 1)}[self.better]
+        return {"higher": value, "lower": -value, "1": -abs(value - 1), "": 0.0}[self.better]
 
 
-def not_ready(predicted: np.ndarray, true: np.ndarray, region: np.ndarray | None) -> np.ndarray:
+def not_ready(*_clip: Any) -> np.ndarray:
     """Stand for the computation of a metric whose needs have not been met.
 
     Raises:

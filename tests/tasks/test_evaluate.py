@@ -247,7 +247,9 @@ def test_a_drive_is_held_against_its_sound(places: Places) -> None:
     assert value(content, "found_share", "face", "full") == 100
     assert value(content, "length_error", "face", "full") == 0
     assert content["about"]["language"] == "de"
-    assert [entry["metric"] for entry in content["absent"]] == ["render_time"]
+    assert [entry["metric"] for entry in content["absent"]] == ["Sync-C", "Sync-E", "sync_lag", "render_time"]
+    assert "gausstalk fetch syncnet" in content["absent"][0]["why"]
+    assert "SyncNet" in content["definitions"]["Sync-C"]
 
 
 def test_blinks_loudness_and_lag_are_counted_right() -> None:
