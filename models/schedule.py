@@ -33,6 +33,15 @@ class Term:
     every: int = 1  # steps; between them it is off
     rests: int = 0  # at every so many steps it is off; 0: never
 
+    def __post_init__(self) -> None:
+        """Check the times.
+
+        Raises:
+            ValueError: they are no part of a phase.
+        """
+        if not 0 <= self.start <= self.end <= 1 or self.every < 1 or self.rests < 0:
+            raise ValueError("a term starts at 0 or later, ends at 1 or before, and counts every 1 or more steps")
+
     def at(self, step: int, steps: int) -> float:
         """Return how much it counts in `step` (from 1) of `steps`."""
         on = self.start < step / steps <= self.end and step % self.every == 0
