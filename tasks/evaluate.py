@@ -205,7 +205,7 @@ def constant_lips(clip: Clip, landmarks: Landmarks, true: np.ndarray) -> np.ndar
     The shape shifts and turns with the head (by points beside the lips), so that only speech is taken away. It is not
     scaled: nodding changes distances on the face, and a shape that followed them would be the weaker control.
     """
-    from models.landmarks.personal import PLACING, move, similarity_between
+    from models.landmarks.placing import PLACING, move, similarity_between
     from models.metrics.lips import LIP_POINTS
 
     training = [t for t in clip.indices(TRAIN) if landmarks.valid[t]]

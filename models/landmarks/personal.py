@@ -23,7 +23,17 @@ from models.heads.mediapipe_points import (
     EYE_RINGS,
     LANDMARK_COUNT,
     LIP_POINTS,
-    RIGID_PATCH,
+)
+from models.landmarks.placing import (
+    PLACING,
+    chain,
+    cut,
+    fit_box,
+    invert,
+    make_upright,
+    mean_shape,
+    move,
+    similarity_between,
 )
 from models.storage import FrameStore
 
@@ -45,40 +55,6 @@ FACE_REACH = 1.25  # half the side of the face crop, in IOD
 MIN_LIKENESS = 0.65  # correlation of the face crop with the faces of training below which there is no face
 # Points, size of the crop, and how much larger it is than the box of the points in training.
 PARTS = ((LIP_POINTS, (56, 44), 1.5), *((ring, (40, 28), 1.45) for ring in EYE_RINGS))
-# Corners of the eyes, bridge and tip of the nose, its wings: the points that a face is placed by.
-PLACING = tuple(sorted({EYE_OUTER_RIGHT, 133, 362, EYE_OUTER_LEFT, 1, 2, 168, 98, 327, *RIGID_PATCH}))
-
-
-def similarity_between(source: np.ndarray, target: np.ndarray, scaled: bool = True) -> np.ndarray:
-    """Return the 2x3 similarity that moves the points `source` `[n, 2]` onto `target` `[n, 2]` (least squares).
-
-    Without `scaled` it only turns and shifts. Source: the closed form in two dimensions, a complex factor and a shift.
-    """
-    a, b = source.mean(0), target.mean(0)
-    p, q = source - a, target - b
-    scale = max(float((p**2).sum()), 1e-12)
-    c, s = float((p * q).sum()) / scale, float((p[:, 0] * q[:, 1] - p[:, 1] * q[:, 0]).sum()) / scale
-    linear = np.array([[c, -s], [s, c]])
-    if not scaled:
-        linear /= max(float(np.hypot(c, s)), 1e-12)
-    return np.column_stack([linear, b - linear @ a])
-
-
-def move(transform: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """Apply a 2x3 transform to points `[..., 2]`."""
-    return points @ transform[:, :2].T + transform[:, 2]
-
-
-def invert(transform: np.ndarray) -> np.ndarray:
-    """Return the inverse of a 2x3 transform."""
-    linear = np.linalg.inv(transform[:, :2])
-    return np.column_stack([linear, -linear @ transform[:, 2]])
-
-
-def chain(outer: np.ndarray, inner: np.ndarray) -> np.ndarray:
-    """Return the 2x3 transform that applies `inner`, then `outer`."""
-    linear = outer[:, :2] @ inner[:, :2]
-    return np.column_stack([linear, outer[:, :2] @ inner[:, 2] + outer[:, 2]])
 
 
 class Regressor:
@@ -173,14 +149,6 @@ def _channels(frame: np.ndarray) -> np.ndarray:
     return np.stack([rgb @ np.array([0.299, 0.587, 0.114], np.float32), 2 * (rgb[..., 0] - rgb[..., 1])], -1)
 
 
-def _crop(channels: np.ndarray, to_crop: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Cut the crop `[h, w, 2]` that the transform from frame to crop (continuous pixels) describes."""
-    # Pixel centres lie at half integers here and at integers in OpenCV.
-    matrix = to_crop.copy()
-    matrix[:, 2] += matrix[:, :2] @ [0.5, 0.5] - 0.5
-    return cv2.warpAffine(channels, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-
-
 def _distort(channels: np.ndarray, random: np.random.Generator) -> np.ndarray:
     """Blur, dim and tint as a render might."""
     sigma = random.uniform(0, 1.1)
@@ -238,7 +206,7 @@ class PersonalLandmarks:
         random = np.random.default_rng(seed)
         pictures = [_channels(frames[i]) for i in usable.tolist()]
         shapes = points[usable].astype(np.float64)
-        face = _upright(_mean_shape(shapes[:, placing]), list(placing))
+        face = make_upright(mean_shape(shapes[:, placing]), list(placing))
         to_face = [similarity_between(shape[placing], face) for shape in shapes]
         self._face_crop = _face_crop()
         self._learn(pictures, shapes, to_face, given, random)
@@ -288,7 +256,7 @@ class PersonalLandmarks:
         level = self._level(picture, to_face)
         for part in self._parts:
             to_crop = chain(part.to_crop, to_face)
-            crop = (_crop(picture, to_crop, part.size) - level[0]) / level[1]
+            crop = (cut(picture, to_crop, part.size) - level[0]) / level[1]
             found = part.read(crop.reshape(1, -1)).reshape(-1, 2)
             result[part.points] = move(invert(to_crop), found)
         return result, likeness
@@ -320,7 +288,7 @@ class PersonalLandmarks:
                 level = self._level(distorted, moved)
                 for k, (points, part_crop, size) in enumerate(plans):
                     to_crop = chain(part_crop, moved)
-                    inputs[k].append(((_crop(distorted, to_crop, size) - level[0]) / level[1]).ravel())
+                    inputs[k].append(((cut(distorted, to_crop, size) - level[0]) / level[1]).ravel())
                     targets[k].append(move(to_crop, shape[points]).ravel())
         self._coarse = Regressor(np.array(thumbs), np.array(places), COPIES, 60)
         self._fine = Regressor(np.array(faces), np.array(corrections), COPIES)
@@ -339,7 +307,7 @@ class PersonalLandmarks:
             points = np.array([p for p in group if given[p]], int)
             if len(points):
                 low, high = upright[:, points].min((0, 1)), upright[:, points].max((0, 1))
-                plans.append((points, _to_crop((low + high) / 2, (high - low) * margin, size), size))
+                plans.append((points, fit_box((low + high) / 2, (high - low) * margin, size), size))
         taken = {p for group, _, _ in PARTS for p in group}
         rest = np.array([p for p in PLACING if given[p] and p not in taken], int)
         return [*plans, (rest, self._face_crop, FACE)] if len(rest) else plans
@@ -359,13 +327,13 @@ class PersonalLandmarks:
         return to_face, float(crop @ nearest / max(length, 1e-9))
 
     def _face_input(self, picture: np.ndarray, to_face: np.ndarray) -> np.ndarray:
-        crop = _crop(np.ascontiguousarray(picture[..., 0]), chain(self._face_crop, to_face), FACE)
+        crop = cut(np.ascontiguousarray(picture[..., 0]), chain(self._face_crop, to_face), FACE)
         crop = cv2.GaussianBlur(crop, (0, 0), 0.8)
         return ((crop - crop.mean()) / (crop.std() + 1e-3)).ravel().astype(np.float64)
 
     def _level(self, picture: np.ndarray, to_face: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return mean and spread of the channels over the face crop: the light by which all parts are read."""
-        crop = _crop(picture, chain(self._face_crop, to_face), FACE).reshape(-1, 2)
+        crop = cut(picture, chain(self._face_crop, to_face), FACE).reshape(-1, 2)
         return crop.mean(0), crop.std(0) + 1e-3
 
 
@@ -392,26 +360,4 @@ def _from_parameters(values: np.ndarray) -> np.ndarray:
 
 def _face_crop() -> np.ndarray:
     """Return the transform from the upright face frame to the crop of the face."""
-    return _to_crop(np.zeros(2), 2 * FACE_REACH * np.ones(2), FACE)
-
-
-def _to_crop(centre: np.ndarray, extent: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Return the transform that fits a box of `extent` about `centre` into a crop of `size`, proportions kept."""
-    width, height = size
-    scale = min(width / extent[0], height / extent[1])
-    return np.array([[scale, 0, width / 2 - scale * centre[0]], [0, scale, height / 2 - scale * centre[1]]])
-
-
-def _upright(shape: np.ndarray, names: list[int]) -> np.ndarray:
-    """Bring a shape into the upright face frame: outer eye corners level and 1 apart, the origin at its centre."""
-    eyes = shape[[names.index(EYE_OUTER_RIGHT), names.index(EYE_OUTER_LEFT)]]
-    level = move(similarity_between(eyes, np.array([[-0.5, 0.0], [0.5, 0.0]])), shape)
-    return level - level.mean(0)
-
-
-def _mean_shape(shapes: np.ndarray) -> np.ndarray:
-    """Return the mean of `shapes` `[n, k, 2]` after similarity alignment."""
-    mean = shapes[0]
-    for _ in range(3):
-        mean = np.mean([move(similarity_between(shape, mean), shape) for shape in shapes], 0)
-    return mean
+    return fit_box(np.zeros(2), 2 * FACE_REACH * np.ones(2), FACE)

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from models.errors import InputError
-from models.landmarks.personal import PersonalLandmarks, chain, invert, move, similarity_between
+from models.landmarks.personal import PersonalLandmarks
+from models.landmarks.placing import chain, invert, move, similarity_between
 from models.metrics import all_metrics
 from models.metrics.lips import LIP_POINTS
 
