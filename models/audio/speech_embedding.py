@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from models.audio.align import windows
-from models.errors import InputError
+from models.onnx_session import open_session
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -36,7 +36,7 @@ def extract(
     sound: np.ndarray, frame_count: int, window: int, weights: Sequence[Path] = (), device: str = "cpu"
 ) -> np.ndarray:
     """Return `[frame_count, 96, window]` float32; see `models.audio.Extractor`."""
-    first, second = (_session(path, device) for path in weights)
+    first, second = (open_session(path, device.startswith("cuda")) for path in weights)
     count = max(1, -(-len(sound) // (HOP * STEP)))
     spectra = mel_spectra(first, sound, (count - 1) * STEP + SPECTRA)
     return windows(embeddings(second, spectra), 0.5 / RATE_HZ, RATE_HZ, frame_count, window)
@@ -72,23 +72,3 @@ def embeddings(session: InferenceSession, spectra: np.ndarray) -> np.ndarray:
         (values,) = session.run(None, {name: np.ascontiguousarray(spans[begin : begin + BATCH])[..., None]})
         parts.append(np.asarray(values, np.float32).reshape(-1, SIZE) * SCALE)
     return np.concatenate(parts)
-
-
-def _session(path: Path, device: str) -> InferenceSession:
-    """Open a network.
-
-    Raises:
-        InputError: the file is not one.
-    """
-    import onnxruntime
-    from onnxruntime.capi import onnxruntime_pybind11_state as faults
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    wanted = ["CUDAExecutionProvider"] if device.startswith("cuda") else []
-    providers = [name for name in (*wanted, "CPUExecutionProvider") if name in onnxruntime.get_available_providers()]
-    try:
-        return onnxruntime.InferenceSession(str(path), options, providers=providers)
-    except (faults.Fail, faults.InvalidProtobuf, faults.InvalidGraph, faults.InvalidArgument) as error:
-        raise InputError(f"{path}: not a network in ONNX form", str(error), "get it again") from error

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 
 from models.errors import UsageError
+from models.onnx_session import open_session
 from models.parsing import labels as L
 
 Array = np.ndarray
@@ -32,16 +33,10 @@ class NetworkParser:
             threads: on the CPU.
 
         Raises:
-            UsageError: the file has another network.
+            InputError: the file is not a network.
+            UsageError: it has another one.
         """
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        known = onnxruntime.get_available_providers()
-        providers = [name for name in ("CUDAExecutionProvider", "CPUExecutionProvider") if name in known]
-        self._session = onnxruntime.InferenceSession(str(path), options, providers=providers)
+        self._session = open_session(path, cuda=True, threads=threads)
         found = self._session.get_modelmeta().custom_metadata_map.get("model")
         if found != model:
             raise UsageError(
