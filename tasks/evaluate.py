@@ -11,12 +11,14 @@ from pydantic import Field
 
 from models.errors import InputError
 from models.records import TEST, TRAIN, Clip, Judge, Landmarks, Masks, Rendering, Weights
+from tasks.constant_lips import constant_lips
 from tasks.judging import Reader, known_points, open_judge
 from tasks.params import Params
 from tasks.people import mark_of
 from tasks.progress import track
 from tasks.regions import REGIONS, Regions, mouth_box
 from tasks.scores import Bar, Scores, definitions, device_of
+from tasks.second_judge import judge_again
 from tasks.stage import Context, Stage, main
 from tasks.synchrony import Picked, breaks_of, compare_speech, sound_of
 from tasks.weights import ready_metrics
@@ -48,6 +50,7 @@ STAGE = Stage(
 CHUNK = 16  # frames compared at a time, so that memory does not grow with the clip
 SYSTEM_METRICS = {
     "missed_frames": "test frames in which the judge finds the face in the truth but not in the rendering",
+    "missed_frames_second": "the same of the second judge, OpenSeeFace's landmarker",
     "render_time": "mean time to render one frame",
     "training_time": "time of all training stages of this head, added up (some can run at once)",
     "gaussians": "Gaussians of the trained head",
@@ -82,10 +85,12 @@ def run(context: Context[EvaluateParams]) -> None:
     for variant, store in stores.items():
         compare_images(scores, image_metrics, variant, store, clip, positions, frames, regions)
     judge = context.read(Judge, "judge")
-    known = known_points(clip, landmarks, context.places)[frames]
+    known = known_points(clip, landmarks, context.places)
     with open_judge(judge, context.places) as reader:
-        points = measure_points(reader, clip, landmarks, stores, positions, frames, known)
+        points = measure_points(reader, clip, landmarks, stores, positions, frames, known[frames])
     compare_points(scores, [m for m in metrics.values() if m.compares == "landmarks"], points)
+    second = [metric for metric in metrics.values() if metric.compares == "second"]
+    judge_again(scores, second, clip, stores, positions, frames, known, context.places)
     speech = [metric for metric in metrics.values() if metric.compares == "speech"]
     shown = {"truth": Picked(clip.frames, frames)} | {v: Picked(store, positions) for v, store in stores.items()}
     sound, breaks = sound_of(clip, frames), breaks_of(clip, frames)
@@ -194,39 +199,10 @@ def measure_points(
     points = {"truth": reader.measure((clip.frames[t] for t in frames), len(frames), "the truth")}
     for variant, store in stores.items():
         points[variant] = reader.measure((store[k] for k in positions), len(positions), variant)
-    points["constant_lips"] = constant_lips(clip, landmarks, points["truth"])
+    training = [k for k in clip.indices(TRAIN) if landmarks.valid[k]]
+    points["constant_lips"] = constant_lips(landmarks.points[training], points["truth"])
     points["judge"] = known
     return points
-
-
-def constant_lips(clip: Clip, landmarks: Landmarks, true: np.ndarray) -> np.ndarray:
-    """Return the true points `[n, 478, 2]` with the lips replaced by their mean shape in training.
-
-    The shape shifts and turns with the head (by points beside the lips), so that only speech is taken away. It is not
-    scaled: nodding changes distances on the face, and a shape that followed them would be the weaker control.
-    """
-    from models.landmarks.placing import PLACING, move, similarity_between
-    from models.metrics.lips import LIP_POINTS
-
-    training = [t for t in clip.indices(TRAIN) if landmarks.valid[t]]
-    result = np.full_like(true, np.nan)
-    given = np.all(np.isfinite(landmarks.points[training]), axis=(0, 2)) if training else np.zeros(true.shape[1], bool)
-    seen = np.all(np.isfinite(true), axis=-1)
-    anchors = [p for p in PLACING if given[p] and p not in LIP_POINTS and seen[:, p].any()]
-    lips = [p for p in LIP_POINTS if given[p]]
-    if len(anchors) < 2 or not lips:
-        return result
-    shapes = landmarks.points[training].astype(np.float64)
-    reference = shapes[0, anchors]
-    upright = [similarity_between(shape[anchors], reference, scaled=False) for shape in shapes]
-    mean, rest = (
-        np.mean([move(t, s[part]) for t, s in zip(upright, shapes, strict=True)], 0) for part in (lips, anchors)
-    )
-    for k in np.flatnonzero(seen[:, anchors].all(1)):
-        result[k] = true[k]
-        place = similarity_between(rest, true[k, anchors].astype(np.float64), scaled=False)
-        result[k, lips] = move(place, mean)
-    return result
 
 
 def compare_points(scores: Scores, metrics: list[Metric], points: dict[str, np.ndarray]) -> None:

@@ -16,12 +16,14 @@ MAIN = (
     *(("PSNR", "head"), ("PSNR", "mouth"), ("PSNR", "frame"), ("SSIM", "head"), ("SSIM", "mouth")),
     *(("lpips_alex", "frame"), ("lpips_alex", "face_box"), ("perceptual_squeeze", "frame")),
     *(("LMD", "face"), ("LMD_iod", "face"), ("r_open", "face"), ("amplitude", "face"), ("r_eye", "face")),
+    *(("LMD_second", "face"), ("r_open_second", "face"), ("amplitude_second", "face")),
     *(("Sync-C", "face"), ("Sync-E", "face"), ("sync_lag", "face")),
     *(("missed_frames", "face"), ("training_time", "all"), ("render_time", "all"), ("gaussians", "all")),
 )
 CONTROLS = (
     *(("PSNR", "head"), ("PSNR", "mouth"), ("SSIM", "mouth"), ("LMD", "face"), ("r_open", "face")),
-    *(("amplitude", "face"), ("r_eye", "face"), ("Sync-C", "face"), ("Sync-E", "face"), ("missed_frames", "face")),
+    *(("amplitude", "face"), ("r_eye", "face"), ("LMD_second", "face"), ("r_open_second", "face")),
+    *(("amplitude_second", "face"), ("Sync-C", "face"), ("Sync-E", "face"), ("missed_frames", "face")),
 )
 DRIVES = (
     *("r_sound", "sound_lag", "opening", "closed_share", "blink_rate", "head_motion", "found_share"),

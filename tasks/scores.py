@@ -35,6 +35,7 @@ VARIANTS = {
     STATIC: "for each metric the strongest of motion_off, mean_motion and constant_lips",
     "judge": "the judge's landmarks on the true frames against known ones (computed with the footage, else of the "
     "stage landmarks): the error of measuring",
+    "reread": "the true frames read by the second judge once more, its crop a pixel aside: its own error of measuring",
     "truth": "the true frames themselves, for what needs no other frames to compare with",
     "speaker": "the speaker's own footage of training, for comparison",
     "wrong_sound": "the same frames against the sound of another moment of the drive",

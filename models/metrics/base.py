@@ -46,8 +46,9 @@ class Metric:
     `compute(predicted, true, region)` gives one row a frame, `[n]` or `[n, k]`, NaN where it cannot be told; `summary`
     turns the rows of any set of frames into the value, so that intervals come from drawing frames anew.
     A metric that compares frames gets uint8 RGB `[n, H, W, 3]` and bool `[n, H, W]`; one that compares landmarks gets
-    points `[n, 478, 2]` in pixels of the clip and no region. One that compares speech gets frames, points, sound and
-    cuts instead, and gives distances over lags (`models.sync.syncnet.measure`).
+    points `[n, 478, 2]` in pixels of the clip and no region; one that compares "second" gets those of the second judge.
+    One that compares speech gets frames, points, sound and cuts instead, and gives distances over lags
+    (`models.sync.syncnet.measure`).
 
     `range` says which values there are and `source` where the definition comes from. A metric that `needs` assets of
     data/assets.toml cannot compute before `ready` has handed their files to `opens`.
@@ -57,7 +58,7 @@ class Metric:
     unit: str
     better: Better
     definition: str
-    compares: Literal["frames", "landmarks", "speech"]
+    compares: Literal["frames", "landmarks", "second", "speech"]
     compute: Compute | SpeechCompute
     summary: Callable[[np.ndarray], float] = mean_of
     range: str = ""

@@ -22,6 +22,7 @@ from models.ssim import ssim_map as training_ssim_map
 
 IDEAL = {
     **{"PSNR": 100.0, "SSIM": 1.0, "LMD": 0.0, "LMD_iod": 0.0, "r_open": 1.0, "amplitude": 1.0, "r_eye": 1.0},
+    **{"LMD_second": 0.0, "LMD_iod_second": 0.0, "r_open_second": 1.0, "amplitude_second": 1.0},
     **{"Sync-C": 0.0, "Sync-E": 0.0, "sync_lag": 0.0},
     **{"lpips_alex": 0.0, "lpips_vgg": 0.0, "lpips_squeeze": 0.0, "perceptual_squeeze": 0.0},
 }
@@ -42,7 +43,9 @@ def with_random_weights() -> dict[str, Metric]:
         heads = {f"lin{k}.model.1.weight": torch.rand(1, c, 1, 1) for k, c in enumerate(network.channels)}
         torch.save(heads, files[f"lpips_{name}"])
     found = {
-        name: metric if metric.compares == "speech" else metric.ready([files[need] for need in metric.needs])
+        name: metric
+        if metric.compares in ("second", "speech")
+        else metric.ready([files[need] for need in metric.needs])
         for name, metric in all_metrics().items()
     }
     shutil.rmtree(folder)

@@ -56,7 +56,9 @@ def give_weights(path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def content(places: Places) -> dict[str, Any]:
-    execute(evaluate.STAGE, evaluate.run, KEYS, places, PARAMS)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("GAUSSTALK_ASSETS", raising=False)
+        execute(evaluate.STAGE, evaluate.run, KEYS, places, PARAMS)
     return json.loads((places.metrics("evaluate", KEYS) / "metrics.json").read_text())
 
 
@@ -172,7 +174,9 @@ def test_what_lacks_its_weights_is_absent_and_says_how_to_get_them(content: dict
     why = {entry["metric"]: entry["why"] for entry in content["absent"] if entry["region"] == "all"}
     assert {"lpips_alex", "lpips_vgg", "lpips_squeeze"} <= why.keys()
     assert "gausstalk fetch alexnet" in why["lpips_alex"]
-    assert not [row for row in content["rows"] if row["metric"] in why]
+    assert "gausstalk fetch openseeface_landmarks" in why["LMD_second"]
+    assert why.keys() >= {"LMD_iod_second", "r_open_second", "amplitude_second"}
+    assert not [row for row in content["rows"] if row["metric"] in why or row["metric"].endswith("_second")]
     assert Measured({}, [], absent=content["absent"]).cell("lpips_alex", "face_box").why == why["lpips_alex"]
 
 
