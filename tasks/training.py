@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import resource
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -210,7 +211,8 @@ class Outcome:
     def quality(self, **more: float) -> dict[str, Any]:
         """Return the figures for the record."""
         last = {f"last_{name}": values[-1] for name, values in self.curves.items() if name != "step" and values}
-        return {"seconds": round(self.seconds, 1), "resumed": self.resumed, **computed_on(device()), **last, **more}
+        told = {"seconds": round(self.seconds, 1), "resumed": self.resumed, "peak_memory_gb": peak_memory_gb()}
+        return {**told, **computed_on(device()), **last, **more}
 
 
 def train(
@@ -319,6 +321,13 @@ def total_of(terms: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, float]]:
 def device() -> str:
     """Return what $GAUSSTALK_DEVICE says to compute on: cpu if it says nothing."""
     return os.environ.get("GAUSSTALK_DEVICE", "cpu")
+
+
+def peak_memory_gb() -> float:
+    """Return the most memory that this process has held: of the GPU where it trains on one, else of the machine."""
+    if device().startswith("cuda"):
+        return round(torch.cuda.max_memory_allocated() / 1e9, 3)
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9, 3)
 
 
 def computed_on(device: str) -> dict[str, str]:

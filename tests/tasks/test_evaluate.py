@@ -166,6 +166,9 @@ def test_every_row_is_whole_and_said_what_it_means(content: dict[str, Any]) -> N
     assert all(entry["why"] for entry in content["absent"])
     assert value(content, "training_time", "all", "full") == 8.0
     assert value(content, "gaussians", "all", "full") == 500
+    assert value(content, "fps", "all", "full") == pytest.approx(1000 / 12)
+    assert value(content, "peak_memory", "all", "full") == 0.5
+    assert value(content, "model_size", "all", "full") == pytest.approx(4e-6)
 
 
 def test_what_lacks_its_weights_is_absent_and_says_how_to_get_them(content: dict[str, Any]) -> None:
