@@ -18,13 +18,20 @@ MAIN = (
     *(("specks", "head"), ("jitter", "face"), ("flicker", "steady"), ("AUE-L", "face"), ("AUE-U", "face")),
     *(("AUE-L_own", "face"), ("AUE-U_own", "face")),
     *(("LMD", "face"), ("LMD_iod", "face"), ("r_open", "face"), ("amplitude", "face"), ("r_eye", "face")),
-    *(("Sync-C", "face"), ("Sync-E", "face"), ("sync_lag", "face")),
+    *(("r_sound", "face"), ("Sync-C", "face"), ("Sync-E", "face"), ("sync_lag", "face")),
     *(("missed_frames", "face"), ("training_time", "all"), ("fps", "all"), ("gaussians", "all"), ("model_size", "all")),
     ("peak_memory", "all"),
 )
 CONTROLS = (
     *(("PSNR", "head"), ("PSNR", "mouth"), ("SSIM", "mouth"), ("LMD", "face"), ("r_open", "face")),
-    *(("amplitude", "face"), ("r_eye", "face"), ("Sync-C", "face"), ("Sync-E", "face"), ("missed_frames", "face")),
+    *(
+        ("amplitude", "face"),
+        ("r_eye", "face"),
+        ("r_sound", "face"),
+        ("Sync-C", "face"),
+        ("Sync-E", "face"),
+        ("missed_frames", "face"),
+    ),
 )
 DRIVES = (
     *("r_sound", "sound_lag", "opening", "closed_share", "blink_rate", "head_motion", "found_share"),

@@ -56,6 +56,6 @@ METRICS = (
         counts,
         ratio,
         range="from 0",
-        regions=("head", "frame"),
+        regions=("head",),
     ),
 )

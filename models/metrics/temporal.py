@@ -70,6 +70,6 @@ METRICS = (
         ratio,
         range="from 0",
         reach=1,
-        regions=("steady", "head"),
+        regions=("steady",),
     ),
 )
