@@ -79,7 +79,7 @@ def run(context: Context[EvaluateParams]) -> None:
         raise InputError("no test frame was rendered", "the clip's split has none, or render left them out")
     frames = rendering.frame_index[positions]
 
-    metrics, missing = ready_metrics(all_metrics(), context.places)
+    metrics, missing = ready_metrics(all_metrics(), context.places, STAGE.name)
     keys = {"speaker": clip.speaker, "method": rendering.method, "extractor": str(context.keys.extractor)}
     scores = Scores({**keys, "split": "test", "drive": ""})
     regions = Regions(clip, landmarks, context.read(Masks, "parse"), context.params.mouth_margin_px)

@@ -74,9 +74,8 @@ def run(context: Context[NoParams]) -> None:
 
     lips, own_lips = lip_gap(points), lip_gap(judge.own_points)
     lids, own_lids = lid_gap(points), lid_gap(judge.own_points)
-    metrics, missing = ready_metrics(
-        {name: metric for name, metric in all_metrics().items() if metric.compares == "speech"}, context.places
-    )
+    speech = {name: metric for name, metric in all_metrics().items() if metric.compares == "speech"}
+    metrics, missing = ready_metrics(speech, context.places, STAGE.name)
     for name, reason in missing.items():
         scores.add(name, float("nan"), "", "", why=reason)
     pictures, own_pictures = Picked(rendering.full, range(count)), Picked(clip.frames, judge.own)
