@@ -35,6 +35,7 @@ BOX_MARGIN_PX = 2  # around the lips' landmarks, at 256 pixels
 CROP_MARGIN = 1.4  # of the mouth's crop over the largest lips' box
 HEAD_MARGIN_PX = 10  # around the largest head, at 256 pixels
 CARVING_VIEWS = 24
+RANDOM_REACH_M = 0.1  # half the side of the cube of random points
 CROP_STEP = 16  # crops are whole tiles of the rasteriser
 
 
@@ -323,6 +324,11 @@ class Footage:
         points = face_points(self.track.rest_landmarks, self.track.landmark_index, count, views, seed)
         quiet = self.quiet_frame
         return points, pick_colors(points, self.clip.frames[quiet], self.poses[quiet], self.track.intrinsics)
+
+    def random_face(self, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return grey points anywhere about the head, with which the released code begins: `[N, 3]` each."""
+        spread = np.random.default_rng(seed).uniform(-RANDOM_REACH_M, RANDOM_REACH_M, (count, 3))
+        return self.head_center.numpy() + spread, np.full((count, 3), 0.5)
 
     def first_mouth(self, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
         """Return points `[N, 3]` and dark colours `[N, 3]` to begin the inside of the mouth with."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from models.curriculum import FrameSampler
 from models.methods.talking_gaussian_phases import FacePhase
@@ -21,6 +21,8 @@ class FaceParams(Params):
     """How the face is trained."""
 
     seed: int = 0
+    # carved: on the face's landmarks and within all masks; random: grey and faint, anywhere, as released
+    first_points: Literal["carved", "random"] = "carved"
     exposure: bool = False  # whether each training frame has a gain and an offset of its colours, here and in tg_fuse
     phase: FacePhase = FacePhase()
 
@@ -45,13 +47,13 @@ def run(context: Context[FaceParams]) -> Weights:
     from tasks.training import FieldLearner, MotionLearner, prepare, total_of, train
 
     device = prepare(context)
-    seed, phase = context.params.seed, context.params.phase
+    seed, phase, first_points = context.params.seed, context.params.phase, context.params.first_points
     taught = context.read(Weights, "tg_motion")
     config = method.Config.from_record(taught.config)
     footage = Footage.of(context, device, config)
     motion = method.load_motion(method.FaceMotion(config), method.under(taught.tensors, "motion"), "tg_motion")
-    face = method.Branch(create_field(*footage.first_face(phase.points, seed), config.sh_degree, opacity=0.27), motion)
-    face = face.to(device)
+    place, opacity = {"carved": (footage.first_face, 0.27), "random": (footage.random_face, 0.1)}[first_points]
+    face = method.Branch(create_field(*place(phase.points, seed), config.sh_degree, opacity), motion).to(device)
     if config.points == "embeddings":
         face.embed()
 
@@ -107,7 +109,7 @@ def run(context: Context[FaceParams]) -> Weights:
     if exposure:
         parts["exposure"] = exposure
     outcome = train(context, "face", phase.steps, step, parts)
-    quality = outcome.quality(gaussians=len(face.gaussians))
+    quality = {**outcome.quality(gaussians=len(face.gaussians)), "first_points": first_points}
     tensors = face.tensors("face") | ({"exposure": exposure.learnt()} if exposure else {})
     return Weights("talking_gaussian", "face", config.as_record(), tensors, outcome.curves, quality)
 

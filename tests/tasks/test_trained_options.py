@@ -18,7 +18,7 @@ from models.methods.talking_gaussian_phases import FacePhase, FusePhase, MotionP
 from models.records import ActionUnits, Weights
 from tasks import tg_face, tg_fuse, tg_motion, tg_mouth, training
 from tasks.exposure import Exposure
-from tasks.material import expression_inputs
+from tasks.material import Footage, expression_inputs
 from tasks.places import Keys
 from tasks.pose_refine import PoseRefineParams
 from tasks.talking_head import Scene, TalkingHead, audio_windows
@@ -189,3 +189,23 @@ def test_training_frames_are_exposed_and_a_head_in_use_is_not(speaker):
     head.save(path)
     assert np.array_equal(picture(speaker), drawn)
     assert "exposure" not in train(speaker)["tg_fuse"].tensors
+
+
+def test_a_face_may_begin_anywhere(speaker):
+    footage = Footage.of(SimpleNamespace(stage=tg_face.STAGE, read=reader(speaker)))
+    points, colors = footage.random_face(500, 3)
+    away = points - footage.head_center.numpy()
+    assert np.abs(away).max() < 0.1
+    assert (np.abs(away).max(0) > 0.095).all()  # to all sides, evenly
+    assert np.abs(away.mean(0)).max() < 0.01
+    assert (colors == 0.5).all()
+    assert np.array_equal(points, footage.random_face(500, 3)[0])
+    weights = train(speaker, face={"first_points": "random"})["tg_face"]
+    assert weights.quality["first_points"] == "random"
+    shell = np.abs(weights.tensors["face/gaussians/means"] - footage.head_center.numpy()).max(1)
+    assert (shell > 0.09).any()  # the egg is not that large
+    assert train(speaker)["tg_face"].quality["first_points"] == "carved"
+
+
+def reader(speaker):
+    return lambda record, stage: record.load(speaker.record(stage, KEYS if stage == "audio" else Keys("egg")))
