@@ -109,7 +109,8 @@ def run(context: Context[FaceParams]) -> Weights:
     if exposure:
         parts["exposure"] = exposure
     outcome = train(context, "face", phase.steps, step, parts)
-    quality = {**outcome.quality(gaussians=len(face.gaussians)), "first_points": first_points}
+    options = {"first_points": first_points, "exposure": exposure is not None}
+    quality = {**outcome.quality(gaussians=len(face.gaussians)), **options}
     tensors = face.tensors("face") | ({"exposure": exposure.learnt()} if exposure else {})
     return Weights("talking_gaussian", "face", config.as_record(), tensors, outcome.curves, quality)
 
