@@ -16,6 +16,7 @@ from models.heads.mediapipe_points import EYE_RINGS, LIP_PAIRS, LIP_POINTS, OVAL
 from models.methods.audio_encoder import NEIGHBOURS
 from models.methods.talking_gaussian import Camera, LandmarkBatch
 from models.methods.talking_gaussian_config import GAZE, Config
+from models.methods.talking_gaussian_phases import Placing, Unit
 from models.parsing import labels
 from models.records import (
     TRAIN,
@@ -35,7 +36,8 @@ BOX_MARGIN_PX = 2  # around the lips' landmarks, at 256 pixels
 CROP_MARGIN = 1.4  # of the mouth's crop over the largest lips' box
 HEAD_MARGIN_PX = 10  # around the largest head, at 256 pixels
 CARVING_VIEWS = 24
-RANDOM_REACH_M = 0.1  # half the side of the cube of random points
+CUBE_M = 0.1  # half the side of the cube in which points are scattered where nothing says where the head is
+EXTENT = 1.1  # times the largest distance of a camera from the cameras' mean
 CROP_STEP = 16  # crops are whole tiles of the rasteriser
 
 
@@ -131,6 +133,11 @@ class Footage:
     def height(self) -> int:
         """Of the frames, pixels."""
         return self.clip.frames.shape[1]
+
+    @property
+    def whole(self) -> Box:
+        """All of a frame."""
+        return Box(0, 0, self.width, self.height)
 
     @property
     def scale(self) -> float:
@@ -237,6 +244,17 @@ class Footage:
         pose = torch.tensor(self.poses[index], dtype=torch.float32, device=self.device)
         return Camera(pose, self.intrinsics, self.width, self.height).crop(box.left, box.top, *box.size)
 
+    @cached_property
+    def extent(self) -> float:
+        """How far the cameras' places reach around their mean in the head's frame, metres (3D Gaussian Splatting)."""
+        poses = self.poses[self.train_frames].astype(np.float64)
+        places = -np.einsum("tji,tj->ti", poses[:, :3, :3], poses[:, :3, 3])
+        return EXTENT * float(np.linalg.norm(places - places.mean(0), axis=1).max())
+
+    def unit_m(self, unit: Unit) -> float:
+        """Return what a length of 1 means where lengths are in `unit`, metres."""
+        return self.extent if unit == "extent" else 1.0
+
     def windows(self, index: int) -> Tensor:
         """Return the audio features `[8, D, W]` around a frame."""
         assert self.audio is not None
@@ -289,6 +307,13 @@ class Footage:
         lip, lid = (torch.from_numpy(group).to(self.device) for group in groups)
         return lip, lid
 
+    @cached_property
+    def lip_pairs(self) -> Tensor:
+        """Which of them lie opposite each other on the inner lips, `[P, 2]`."""
+        places = {int(number): place for place, number in enumerate(self.track.landmark_index)}
+        pairs = [[places[end] for end in pair] for pair in LIP_PAIRS if all(end in places for end in pair)]
+        return torch.tensor(pairs, dtype=torch.long, device=self.device).reshape(-1, 2)
+
     def landmark_batch(self, frames: list[int]) -> LandmarkBatch:
         """Return what is known of `frames`, with the poses that landmarks gave (not the refined ones)."""
         points = self.points[frames][:, self.track.landmark_index]
@@ -314,9 +339,11 @@ class Footage:
         opening = self.curriculum["opening"][self.train_frames]
         return int(self.train_frames[np.argsort(opening, kind="stable")[len(opening) // 30]])
 
-    def first_face(self, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    def first_face(self, count: int, seed: int, placing: Placing = "head") -> tuple[np.ndarray, np.ndarray]:
         """Return points `[N, 3]` and colours `[N, 3]` to begin the face with."""
         assert self.masks is not None
+        if placing == "cube":
+            return self._cube(count, seed)
         views = []
         for frame in map(int, _spread(self.train_frames, CARVING_VIEWS)):
             whole = labels.select(self.masks.labels[frame], labels.HEAD + labels.INSIDE_MOUTH)
@@ -325,13 +352,16 @@ class Footage:
         quiet = self.quiet_frame
         return points, pick_colors(points, self.clip.frames[quiet], self.poses[quiet], self.track.intrinsics)
 
-    def random_face(self, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return grey points anywhere about the head, with which the released code begins: `[N, 3]` each."""
-        spread = np.random.default_rng(seed).uniform(-RANDOM_REACH_M, RANDOM_REACH_M, (count, 3))
-        return self.head_center.numpy() + spread, np.full((count, 3), 0.5)
+    def _cube(self, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        """Scatter nearly grey points about the middle of the head, as released."""
+        random = np.random.default_rng(seed)
+        points = self.head_center.cpu().numpy() + random.uniform(-CUBE_M, CUBE_M, (count, 3))
+        return points, random.normal(0.5, 0.003, (count, 3))
 
-    def first_mouth(self, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    def first_mouth(self, count: int, seed: int, placing: Placing = "head") -> tuple[np.ndarray, np.ndarray]:
         """Return points `[N, 3]` and dark colours `[N, 3]` to begin the inside of the mouth with."""
+        if placing == "cube":
+            return self._cube(count, seed)
         points = mouth_points(self.track.rest_landmarks, self.track.landmark_index, count, seed)
         return points, np.random.default_rng(seed).normal(0.3, 0.05, (len(points), 3)).clip(0, 1)
 

@@ -61,7 +61,7 @@ def run(context: Context[RenderParams]) -> Rendering:
             else:
                 heard = frame if variant == "full" else earlier(frame, shift, len(windows))
                 motion = head.move(windows[heard], scene.expression[frame])
-            yield head.draw(scene.camera(frame), motion, scene.layers.behind(frame))
+            yield head.draw(scene.camera(frame, head.device), motion, scene.layers.behind(frame))
 
     stores, started = {}, time.monotonic()
     for variant in VARIANTS:

@@ -14,7 +14,9 @@ from pydantic import Field
 from models.curriculum import FrameSampler
 from models.methods.talking_gaussian_config import ACTION_UNITS, GridLayout, Moves, Points
 from models.methods.talking_gaussian_phases import MotionPhase
+from models.methods.talking_gaussian_presets import presets_of
 from models.records import Weights
+from models.schedule import weighed, weights_at
 from tasks.params import Params
 from tasks.stage import Context, Stage, main
 
@@ -39,6 +41,7 @@ STAGE = Stage(
     name="tg_motion",
     per=("speaker", "extractor"),
     params=MotionParams,
+    presets=presets_of("tg_motion"),
     reads=("ingest", "landmarks", "track", "action_units", "audio"),
     gives=Weights,
 )
@@ -48,7 +51,14 @@ def run(context: Context[MotionParams]) -> Weights:
     """Fit the motion field to the landmarks of the training frames."""
     import torch
 
-    from models.methods.talking_gaussian import Config, FaceMotion, landmark_losses, lip_attention
+    from models import losses
+    from models.methods.talking_gaussian import (
+        Config,
+        FaceMotion,
+        landmark_distance,
+        landmark_pixels,
+        lip_attention,
+    )
     from tasks.material import Footage
     from tasks.training import MotionLearner, Noise, prepare, total_of, train
 
@@ -84,10 +94,15 @@ def run(context: Context[MotionParams]) -> Weights:
         batch = footage.landmark_batch(frames)
         batch = batch._replace(audio=noise.on(batch.audio))
         points = motion.look_up(footage.rest)
-        terms = {
-            "landmarks": landmark_losses(motion, points, footage.rest, batch, footage.intrinsics, phase),
-            "lip_attention": phase.lip_attention * lip_attention(points, batch),
-        }
+        pixels = landmark_pixels(motion, points, footage.rest, batch, footage.intrinsics)
+        terms = weighed(
+            weights_at(phase, number),
+            {
+                "landmarks": lambda: landmark_distance(pixels, batch, phase),
+                "lip_attention": lambda: lip_attention(points, batch),
+                "lip_spread": lambda: losses.spread_difference(pixels, batch.points, batch.weights, footage.lip_pairs),
+            },
+        )
         total, values = total_of(terms)
         total.backward()
         learner.step(number / phase.steps)

@@ -10,8 +10,10 @@ from pydantic import Field
 from models.curriculum import FrameSampler
 from models.methods.talking_gaussian_config import GridLayout, Points
 from models.methods.talking_gaussian_phases import MouthPhase
+from models.methods.talking_gaussian_presets import presets_of
 from models.parsing import labels
 from models.records import Weights
+from models.schedule import color_at, frozen_at, weighed, weights_at
 from tasks.params import Params
 from tasks.stage import Context, Stage, main
 
@@ -38,6 +40,7 @@ STAGE = Stage(
     name="tg_mouth",
     per=("speaker", "extractor"),
     params=MouthParams,
+    presets=presets_of("tg_mouth"),
     reads=("ingest", "landmarks", "parse", "track", "pose_refine", "action_units", "audio", "tg_motion"),
     gives=Weights,
 )
@@ -48,9 +51,11 @@ def run(context: Context[MouthParams]) -> Weights:
     import torch
 
     from models.gaussians.field import create_field
-    from models.methods.talking_gaussian import BEHIND, Branch, Config, MouthMotion, draw, motion_size, mouth_losses
+    from models.methods import talking_gaussian as method
+    from models.methods.talking_gaussian import Branch, Config, MouthMotion
     from models.methods.talking_gaussian_networks import HOOK_RANKS
     from tasks.material import Footage
+    from tasks.perceptual import patch_side, perceptual_distance
     from tasks.training import FieldLearner, MotionLearner, prepare, total_of, train
 
     device = prepare(context)
@@ -75,23 +80,24 @@ def run(context: Context[MouthParams]) -> Weights:
     if face:
         motion.lips.copy_(footage.lips)
         motion.follow(face.to(device))
-    field = create_field(*footage.first_mouth(phase.points, params.seed), config.sh_degree)
-    mouth = Branch(field, motion).to(device)
+    first = footage.first_mouth(phase.points, params.seed, phase.placing)
+    mouth = Branch(create_field(*first, config.sh_degree, opacity=phase.opacity), motion).to(device)
     if config.points == "embeddings":
         mouth.embed()
-    gaussians = mouth.gaussians
+    gaussians, distance = mouth.gaussians, perceptual_distance(context, phase, device)
 
-    field_learner = FieldLearner(gaussians, phase.rates, phase.density, params.seed)
+    unit_m, pixel = footage.unit_m(phase.unit), footage.scale
+    field_learner = FieldLearner(gaussians, phase.rates, phase.density, params.seed, unit_m, pixel)
     motion_learner = MotionLearner(motion, phase.rates)
-    sampler = FrameSampler(_open_frames(footage, phase), footage.curriculum, phase.windows, params.seed)
-    backgrounds = torch.tensor(BEHIND, device=device)
+    frames = _open_frames(footage, phase)
+    sampler = FrameSampler(frames, footage.curriculum, phase.windows, params.seed, phase.sampling)
 
     def step(number: int) -> dict[str, float]:
-        progress = number / phase.steps
-        moving = progress > phase.motion_from
-        behind = backgrounds[number % len(backgrounds)]
+        progress, on = number / phase.steps, weights_at(phase, number)
+        frozen = frozen_at(phase.frozen, progress)
+        behind = torch.tensor(color_at(phase.backdrops, number, phase.steps), device=device)
         frame = sampler.draw(number, progress)
-        crop = footage.mouth_crop(frame)
+        crop = footage.whole if phase.whole_frames else footage.mouth_crop(frame)
         inside = footage.mask(frame, crop, labels.INSIDE_MOUTH)
         target = torch.where(inside[..., None], footage.frame(frame, crop), behind)
         lips = footage.mouth_box(frame).within(crop)
@@ -99,19 +105,24 @@ def run(context: Context[MouthParams]) -> Weights:
         box[max(0, lips.top) : max(0, lips.bottom), max(0, lips.left) : max(0, lips.right)] = True
 
         motion.rank = HOOK_RANKS[number % len(HOOK_RANKS)]  # no rank is to be learnt by heart
-        deformation = (
-            mouth.deform(footage.windows(frame)[None], footage.expression[frame][None]).frame(0) if moving else None
-        )
-        raster = draw(gaussians, footage.camera(frame, crop), deformation, behind)
-        terms = mouth_losses(raster, target, inside, box, phase)
-        if deformation is not None:
-            terms["motion"] = phase.motion * motion_size(deformation)
-            if config.points == "embeddings" and number % phase.smooth_every == 0:
-                terms["smooth"] = phase.smooth * phase.smooth_every * mouth.roughness()
+        moved = None
+        if on["moved"]:
+            with torch.set_grad_enabled("motion" not in frozen):
+                moved = mouth.deform(footage.windows(frame)[None], footage.expression[frame][None]).frame(0)
+        degree = phase.harmonics.degree(progress, config.sh_degree)
+        raster = method.draw(gaussians, footage.camera(frame, crop), moved, behind, degree=degree)
+        seen = method.behind_lips(raster, target, inside, box)
+        terms = method.mouth_losses(seen, target, box, on)
+        if distance:
+            side = patch_side(phase, footage.scale, params.seed, number)
+            terms |= method.perceptual_losses(seen.image, target, behind, on, distance, side)
+        if moved is not None:
+            size = {"motion": lambda: method.motion_size(moved)}
+            terms |= weighed(on, size | ({"smooth": mouth.roughness} if config.points == "embeddings" else {}))
         total, values = total_of(terms)
         total.backward()
-        field_learner.step(number, phase.steps, raster)
-        if moving:
+        field_learner.step(number, phase.steps, raster, frozen)
+        if moved is not None and "motion" not in frozen:
             motion_learner.step(progress)
         return values
 

@@ -11,6 +11,7 @@ change of opacity, which the released network computes but never applies, does n
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, NamedTuple
 
@@ -24,6 +25,7 @@ from models.gaussians.compositing import over
 from models.gaussians.field import GaussianField
 from models.gaussians.neighbours import neighbour_difference
 from models.gaussians.rasterize import Raster, rasterize
+from models.gaussians.rotation import multiply, rotate
 from models.gaussians.spherical_harmonics import evaluate_sh
 from models.methods.talking_gaussian_config import SMILE, Config
 from models.methods.talking_gaussian_networks import (
@@ -36,11 +38,12 @@ from models.methods.talking_gaussian_networks import (
 from models.methods.talking_gaussian_networks import (
     MouthMotion as MouthMotion,
 )
-from models.methods.talking_gaussian_phases import FacePhase, MotionPhase, MouthPhase, StillPhase
+from models.methods.talking_gaussian_phases import FacePhase, MotionPhase
+from models.morphology import grow
+from models.schedule import weighed
 
-BEHIND = ((0.0, 1.0, 0.0), (1.0, 0.0, 1.0))
-"""What is behind a field while it is trained, step by step in turn: green as released, and its complement. In front of
-one colour alone, a pixel that is the head's in some frames only is learnt as a veil of the complement."""
+TURN_M = 0.1
+"""Corrections of poses measure a turn by the way of a point so far from the pivot: all six numbers are lengths."""
 
 
 # ---------------------------------------------------------------------------------------------------- drawing
@@ -73,6 +76,7 @@ def draw(
     deformation: Deformation | None = None,
     background: Tensor | None = None,
     exposure: Tensor | None = None,
+    degree: int | None = None,
 ) -> Raster:
     """Draw a field as it is deformed in one frame.
 
@@ -82,9 +86,10 @@ def draw(
         deformation: nothing moves if not given.
         background: `[3]`, black if not given.
         exposure: `[2, 3]` gain and offset of every Gaussian's colour: the field is exposed, what is behind it is not.
+        degree: of the spherical harmonics that are drawn; all if not given.
     """
     means, quats, scales, opacities = shape_of(gaussians, deformation)
-    colors = evaluate_sh(means, camera.center, gaussians.coefficients)
+    colors = evaluate_sh(means, camera.center, gaussians.coefficients, degree)
     if deformation is not None and deformation.colors is not None:
         colors = torch.relu(colors + deformation.colors)  # light is never negative
     if exposure is not None:
@@ -108,25 +113,48 @@ def draw_maps(gaussians: GaussianField, camera: Camera, deformation: Deformation
     return rasterize(means, quats, gaussians.scales.detach(), opacities, maps, *camera).image
 
 
-def compose(face: Raster, mouth: Raster, behind: Tensor) -> Tensor:
+def compose(face: Raster, mouth: Raster, behind: Tensor, dilation: int = 0) -> Tensor:
     """Face over mouth over what is behind them.
 
     Args:
         face: drawn over black.
         mouth: drawn over black, same size.
         behind: `[H, W, 3]` torso over background.
+        dilation: the mouth hides what is behind it so many pixels farther than it is drawn: there is no bright gap
+            between teeth and lips, but a dark one.
 
     Returns:
         `[H, W, 3]`.
     """
-    return over(face.image, face.alpha, over(mouth.image, mouth.alpha, behind))
+    return over(face.image, face.alpha, over(mouth.image, grow(mouth.alpha, dilation), behind))
+
+
+def shifted(gaussians: GaussianField, deformation: Deformation | None, twist: Tensor, pivot: Tensor) -> Deformation:
+    """Move a deformed field as a whole: what moving the camera the other way does, with a gradient.
+
+    Args:
+        gaussians: the field.
+        deformation: of the frame; None: at rest.
+        twist: `[6]` turn (axis times angle times 10 cm) and shift, metres; small.
+        pivot: `[3]` what the field turns about.
+    """
+    deformation = Deformation(torch.zeros_like(gaussians.means)) if deformation is None else deformation
+    turn = torch.cat([twist.new_ones(1), twist[:3] / (2 * TURN_M)])
+    means = rotate(turn, gaussians.means + deformation.means - pivot) + pivot + twist[3:]
+    quats = gaussians.quats if deformation.quats is None else gaussians.quats + deformation.quats
+    return deformation._replace(means=means - gaussians.means, quats=multiply(turn, quats) - gaussians.quats)
 
 
 # ------------------------------------------------------------------------------------------------------ losses
 
 
 def face_losses(
-    raster: Raster, target: Tensor, head: Tensor, mouth_box: tuple[int, int, int, int], phase: FacePhase | StillPhase
+    raster: Raster,
+    target: Tensor,
+    head: Tensor,
+    mouth_box: tuple[int, int, int, int],
+    on: Mapping[str, float],
+    rim: int = 0,
 ) -> dict[str, Tensor]:
     """Compare a face drawn over a background with its target.
 
@@ -135,37 +163,84 @@ def face_losses(
         target: `[H, W, 3]` the frame where the face is seen, the background elsewhere.
         head: `[H, W]` 1 where the face is seen.
         mouth_box: left, top, right, bottom of the lips in the crop, pixels.
-        phase: gives the weights.
+        on: how much each term counts now, see `models.schedule.weights_at`.
+        rim: coverage is not asked for so near to the head's edge, pixels.
 
     Returns:
-        Weighted terms.
+        Weighted terms, those that count.
     """
-    return {
-        "image": losses.photometric(raster.image, target, phase.structure),
-        "mouth_box": phase.mouth_box * losses.box_l1(raster.image, target, mouth_box),
-        "alpha": phase.alpha * losses.coverage(raster.alpha, head),
-    }
+    return weighed(
+        on,
+        {
+            "image": lambda: losses.photometric(raster.image, target, on["structure"]),
+            "mouth_box": lambda: losses.box_l1(raster.image, target, mouth_box),
+            "alpha": lambda: losses.away_from_rim(raster.alpha, head, rim),
+        },
+    )
 
 
-def mouth_losses(raster: Raster, target: Tensor, mouth: Tensor, box: Tensor, phase: MouthPhase) -> dict[str, Tensor]:
-    """Compare the inside of the mouth drawn over a background with its target.
-
-    In the lips' box only pixels of the mouth itself are compared: what the lips hide may be anything, and is asked to
-    be opaque, so that the inside goes on behind the lips.
+def perceptual_losses(
+    image: Tensor,
+    target: Tensor,
+    behind: Tensor,
+    on: Mapping[str, float],
+    distance: losses.Distance,
+    side: int,
+    lips: tuple[int, int, int, int] | None = None,
+    small_crops: bool = False,
+) -> dict[str, Tensor]:
+    """Compare how a picture looks: the box of the lips, then patches of the rest.
 
     Args:
-        raster: of the mouth's crop.
+        image: `[H, W, 3]`.
+        target: the same.
+        behind: `[3]` what the lips' box is painted with for the patches, where it has been compared.
+        on: how much `lip_lpips` and `patch_lpips` count now.
+        distance: LPIPS.
+        side: of the patches, pixels.
+        lips: left, top, right, bottom of the lips.
+        small_crops: see `models.losses.box_distance`.
+    """
+    terms: dict[str, Tensor] = {}
+    if lips is not None and on.get("lip_lpips"):
+        terms["lip_lpips"] = on["lip_lpips"] * losses.box_distance(image, target, lips, distance, small_crops)
+        painted = torch.ones(image.shape[:2], dtype=torch.bool, device=image.device)
+        painted[max(0, lips[1]) : max(0, lips[3]), max(0, lips[0]) : max(0, lips[2])] = False
+        image, target = (torch.where(painted[..., None], picture, behind) for picture in (image, target))
+    if on.get("patch_lpips"):
+        terms["patch_lpips"] = on["patch_lpips"] * losses.patch_distance(image, target, side, distance)
+    return terms
+
+
+def mouth_losses(raster: Raster, target: Tensor, box: Tensor, on: Mapping[str, float]) -> dict[str, Tensor]:
+    """Compare the inside of the mouth drawn over a background with its target.
+
+    Args:
+        raster: of the mouth's crop; its image with what the lips hide taken from the target, see `behind_lips`.
         target: `[H, W, 3]` the frame inside the mouth, the background elsewhere.
+        box: `[H, W]` bool, the lips' box: asked to be opaque, so that the inside goes on behind the lips.
+        on: how much each term counts now.
+    """
+    return weighed(
+        on,
+        {
+            "image": lambda: losses.photometric(raster.image, target, on["structure"]),
+            "inside": lambda: (raster.image - target).abs().mean(),
+            "alpha": lambda: losses.coverage(raster.alpha, box.float()),
+        },
+    )
+
+
+def behind_lips(raster: Raster, target: Tensor, mouth: Tensor, box: Tensor) -> Raster:
+    """Leave out of a mouth's picture what the lips hide: in their box only pixels of the mouth itself are compared.
+
+    Args:
+        raster: as drawn.
+        target: `[H, W, 3]`.
         mouth: `[H, W]` bool, inside of the mouth.
         box: `[H, W]` bool, the lips' box.
-        phase: gives the weights.
     """
-    image = torch.where((box & ~mouth)[..., None], target, raster.image)
-    return {
-        "image": losses.photometric(image, target, phase.structure),
-        "inside": phase.inside * (image - target).abs().mean(),
-        "alpha": phase.alpha * losses.coverage(raster.alpha, box.float()),
-    }
+    return raster._replace(image=torch.where((box & ~mouth)[..., None], target, raster.image))
 
 
 def motion_size(deformation: Deformation) -> Tensor:
@@ -191,8 +266,19 @@ def landmark_losses(
         intrinsics: `[3, 3]`.
         phase: gives the weights of lips and lids, and of the lips' shape alone.
     """
+    return landmark_distance(landmark_pixels(motion, points, rest, batch, intrinsics), batch, phase)
+
+
+def landmark_pixels(
+    motion: FaceMotion, points: FacePoints, rest: Tensor, batch: LandmarkBatch, intrinsics: Tensor
+) -> Tensor:
+    """Return where the field moves the rest landmarks in B frames, `[B, L, 2]` pixels; see `landmark_losses`."""
     moved = rest + motion(points, batch.audio, batch.expression).means
-    pixels = losses.project(moved, batch.world_to_camera, intrinsics)
+    return losses.project(moved, batch.world_to_camera, intrinsics)
+
+
+def landmark_distance(pixels: Tensor, batch: LandmarkBatch, phase: MotionPhase | FacePhase) -> Tensor:
+    """Compare landmarks `[B, L, 2]` with the tracked ones."""
     importance = torch.where(batch.is_lip, phase.lips, torch.where(batch.is_lid, phase.lids, 1.0))
     total = losses.robust_distance(pixels, batch.points, batch.weights * importance)
     if phase.lip_shape:

@@ -26,6 +26,7 @@ from models.methods.talking_gaussian import (
 )
 from models.methods.talking_gaussian_phases import FusePhase
 from models.records import Weights
+from models.schedule import weights_at
 from tasks.bench import scenes
 from tasks.bench.backends import FAST, REFERENCE, using
 from tasks.bench.parts import Rig
@@ -112,9 +113,10 @@ class Training:
             ]
             image = compose(rasters[0], rasters[1], self.behind)
         with section("loss"):
+            on = weights_at(self.phase, self.number)
             terms = {
-                "image": losses.photometric(image, self.target, self.phase.structure),
-                "mouth_box": self.phase.mouth_box * losses.box_l1(image, self.target, self.box),
+                "image": losses.photometric(image, self.target, on["structure"]),
+                "mouth_box": on["mouth_box"] * losses.box_l1(image, self.target, self.box),
             }
             total, values = total_of(terms)
         with section("backward"):

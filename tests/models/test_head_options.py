@@ -156,7 +156,7 @@ def test_embeddings_are_doubled_split_and_removed_with_their_gaussians():
         gaussians.raw_scales[39] = inverse_softplus(torch.tensor(0.015))  # this one is split, 38 is doubled
     rows, adam = gaussians.embeddings.detach().clone(), FieldAdam(gaussians.tensors())
     adam.first["embeddings"] += torch.arange(40.0)[:, None]
-    control = DensityControl(Density(growth=0.06, split_above_m=0.01, capacity=100), 40, torch.Generator())
+    control = DensityControl(Density(growth=0.06, split_above=0.01, capacity=100), 40, torch.Generator())
     control.seen += 1
     control.total += torch.arange(40) + 1.0
     assert control.refine(gaussians, adam, 0.5) == (1, 1, 1)

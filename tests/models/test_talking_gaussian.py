@@ -19,6 +19,7 @@ from models.methods.talking_gaussian import (
     FaceMotion,
     LandmarkBatch,
     MouthMotion,
+    behind_lips,
     compose,
     draw,
     draw_maps,
@@ -28,6 +29,7 @@ from models.methods.talking_gaussian import (
     mouth_losses,
 )
 from models.methods.talking_gaussian_phases import MotionPhase, MouthPhase
+from models.schedule import weights_at
 
 
 @pytest.fixture(autouse=True)
@@ -168,7 +170,8 @@ def test_what_the_lips_hide_is_free_for_the_mouth_but_must_be_opaque():
 
     def terms(image, alpha):
         raster = Raster(image, alpha, alpha, torch.zeros(0), torch.zeros(0))
-        return mouth_losses(raster, target, mouth, box, MouthPhase())
+        on = weights_at(MouthPhase(), MouthPhase().steps)
+        return mouth_losses(behind_lips(raster, target, mouth, box), target, box, on)
 
     hidden = torch.where((box & ~mouth)[..., None], torch.rand(*size, 3), image)
     seen = torch.where(mouth[..., None], torch.rand(*size, 3), image)
