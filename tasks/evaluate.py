@@ -114,7 +114,7 @@ def run(context: Context[EvaluateParams]) -> None:
         "size": f"{clip.frames.shape[2]} x {clip.frames.shape[1]}",
         "judge": judge.source,
         "basis": clip.basis,
-        "preset": str(weights["tg_fuse"].config.get("preset", "")),
+        "preset": presets_in(weights),
         "device": device_of(rendering),
         "block_seconds": context.params.block_seconds,
     }
@@ -133,6 +133,14 @@ def run(context: Context[EvaluateParams]) -> None:
     context.write_metrics("curves", {"training": training_curves(weights), "gaps": gap_curves(points, frames)})
     write_per_frame(context.metrics / "per_frame.parquet", scores, frames)
     save_worst(context, metrics, scores, clip, landmarks, rendering.full, positions, frames)
+
+
+def presets_in(weights: dict[str, Weights]) -> str:
+    """Return the preset that a head was trained with, in words; its phases' where they differ."""
+    named = {phase: str(found.quality.get("preset", "")) for phase, found in weights.items()}
+    if len(set(named.values())) == 1:
+        return named[PHASES[0]]
+    return "; ".join(f"{phase} {preset or 'unknown'}" for phase, preset in named.items())
 
 
 def rendered_stores(rendering: Rendering) -> dict[str, FrameStore]:

@@ -37,7 +37,8 @@ def run(context: Context[RenderParams]) -> Rendering:
 
     device = prepare(context)
     speaker, extractor = str(context.keys.speaker), str(context.keys.extractor)
-    head, scene = TalkingHead.load(context.places, speaker, extractor, device), Scene.load(context.places, speaker)
+    head = TalkingHead.load(context.places, speaker, extractor, device)
+    scene = Scene.load(context.places, speaker, head.config)
     windows = list(audio_windows(context.read(AudioFeatures, "audio").values))
     clip, frames = scene.clip, scene.clip.indices(TEST)
     if not len(frames):
@@ -60,7 +61,7 @@ def run(context: Context[RenderParams]) -> Rendering:
             else:
                 heard = frame if variant == "full" else earlier(frame, shift, len(windows))
                 motion = head.move(windows[heard], scene.expression[frame])
-            yield head.draw(scene.camera(frame), motion, scene.layers.behind(frame))
+            yield head.draw(scene.camera(frame, head.device), motion, scene.layers.behind(frame))
 
     stores, started = {}, time.monotonic()
     for variant in VARIANTS:

@@ -57,7 +57,8 @@ def say(
     person = load_speaker(places, speaker)
     check_output(output)
     check_trained(places, speaker, extractor)
-    head, scene = TalkingHead.load(places, speaker, extractor, device), Scene.load(places, speaker)
+    head = TalkingHead.load(places, speaker, extractor, device)
+    scene = Scene.load(places, speaker, head.config)
     clip = scene.clip
     sound = read_sound(sound_path, clip.sample_rate, max_seconds=LONGEST_S)
     if len(sound) < SHORTEST_S * clip.sample_rate:

@@ -41,8 +41,13 @@ class Scene:
     cuts: list[int]  # first frame of each new shot
 
     @staticmethod
-    def load(places: Places, speaker: str) -> Scene:
+    def load(places: Places, speaker: str, config: Config) -> Scene:
         """Read what the stages gave for a speaker.
+
+        Args:
+            places: the project.
+            speaker: whose clip.
+            config: of the face that is to be drawn in it; says what it is told of its expression.
 
         Raises:
             InputError: one of the stages has not run.
@@ -54,7 +59,9 @@ class Scene:
             layers=Layers.load(places.record("layers", keys)),
             poses=RefinedPoses.load(places.record("pose_refine", keys)).world_to_camera,
             intrinsics=track.intrinsics,
-            expression=torch.from_numpy(expression_inputs(ActionUnits.load(places.record("action_units", keys)))),
+            expression=torch.from_numpy(
+                expression_inputs(ActionUnits.load(places.record("action_units", keys)), config)
+            ),
             valid=track.valid,
             cuts=sorted({*map(int, clip.cuts), *map(int, track.cuts)}),
         )
@@ -101,9 +108,15 @@ class TalkingHead:
             Branch.from_tensors(kind, Config.from_record(weights.config[name]), weights.tensors, name).to(device)
             for name, kind in (("face", FaceMotion), ("mouth", MouthMotion))
         )
+        self.mouth.motion.follow(self.face.motion)
         with torch.no_grad():
             # Where a Gaussian rests never changes any more, so neither does what the grids say there.
-            self._points = [branch.motion.look_up(branch.gaussians.means) for branch in (self.face, self.mouth)]
+            self._points = [branch.look_up() for branch in (self.face, self.mouth)]
+
+    @property
+    def config(self) -> Config:
+        """Of the face."""
+        return self.face.motion.config
 
     @staticmethod
     def load(places: Places, speaker: str, extractor: str, device: str = "cpu") -> TalkingHead:
@@ -165,7 +178,8 @@ class TalkingHead:
 
 def audio_windows(values: np.ndarray) -> Iterator[Tensor]:
     """Return `[8, D, W]` windows for every entry of audio features `[T, D, W]`."""
-    return (windows_of(values, index) for index in range(len(values)))
+    tensor = torch.from_numpy(values)
+    return (windows_of(tensor, index) for index in range(len(values)))
 
 
 def speak(head: TalkingHead, scene: Scene, frames: Iterable[int], windows: Iterable[Tensor]) -> Iterator[np.ndarray]:

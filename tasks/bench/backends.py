@@ -12,11 +12,11 @@ import torch
 
 from models import losses
 from models.errors import MachineError
-from models.methods import talking_gaussian
+from models.methods import talking_gaussian, talking_gaussian_networks
 
 PLACES: dict[str, Any] = {
     "rasterize": talking_gaussian,
-    "encode": talking_gaussian,
+    "encode": talking_gaussian_networks,
     "evaluate_sh": talking_gaussian,
     "ssim": losses,
 }
