@@ -14,7 +14,7 @@ import torch
 from tiny_speaker import FRAMES, KEYS, make_speaker
 
 from models.errors import InputError, MissingAssetError
-from models.methods.talking_gaussian_phases import RELEASED_FROZEN, FusePhase, FuseRates, MotionPhase, Rates
+from models.methods.talking_gaussian_phases import RELEASED_FROZEN, FusePhase, FuseRates, MotionPhase
 from models.methods.talking_gaussian_presets import PRESETS
 from models.parsing import labels
 from models.perceptual.networks import official_shapes, write
@@ -25,6 +25,7 @@ from tasks.material import Box, Footage
 from tasks.params import resolve_params
 from tasks.perceptual import patch_side
 from tasks.stage import execute
+from tasks.talking_head import Scene, TalkingHead
 
 ROOT = Path(__file__).resolve().parents[2]
 MODULES = {module.STAGE.name: module for module in (pose_refine, tg_motion, tg_face, tg_mouth, tg_fuse)}
@@ -285,6 +286,21 @@ def test_poses_of_training_frames_are_corrected_and_recorded(halves):
     )
 
 
+def test_a_head_draws_the_mouth_as_wide_as_it_was_fused(halves):
+    pictures, behind = {}, np.ones((48, 48, 3), np.float32)
+    for reach in (0.0, 2 * 256 / 48):  # two of the egg's pixels
+        phase = FusePhase(steps=1, mouth_dilation_px=reach)
+        head = TalkingHead(Weights.load(run("tg_fuse", halves, tg_fuse.FuseParams(phase=phase))))
+        with torch.no_grad():
+            head.face.gaussians.raw_opacities.fill_(-9)  # nobody in front of the mouth
+        scene = Scene.load(halves, "egg", head.config)
+        pictures[head.dilation] = head.draw(scene.camera(3), None, behind).astype(int)
+    assert set(pictures) == {0, 2}
+    darker = pictures[0] - pictures[2]
+    assert darker.min() >= -1
+    assert (darker > 20).any(-1).sum() > 10
+
+
 def test_the_lips_spread_can_be_asked_for(halves):
     ends = {}
     for weight in (0.0, 1.0):
@@ -296,8 +312,9 @@ def test_the_lips_spread_can_be_asked_for(halves):
     assert late < 0.5 * np.mean(ends[1.0]["lip_spread"][:5])
 
 
-def test_params_that_train_nothing_are_not_asked_for_lpips():
-    assert Rates().poses == 0
-    for name in MODULES:
-        stage = importlib.import_module(f"tasks.{name}").STAGE
-        assert set(stage.presets) == set(PRESETS)
+def test_only_stages_that_a_preset_changes_run_again_with_another():
+    """dvc.yaml lists `preset` for stages that declare presets, and for no others (test_dag)."""
+    declared = {path.stem: importlib.import_module(f"tasks.{path.stem}") for path in (ROOT / "tasks").glob("*.py")}
+    stages = {name: module.STAGE for name, module in declared.items() if hasattr(module, "STAGE")}
+    asking = {name for name, stage in stages.items() if stage.presets}
+    assert asking == {section for sections in PRESETS.values() for section in sections} == set(MODULES)
