@@ -24,7 +24,7 @@ from tasks import explain, pose_refine, tables, tg_face, tg_fuse, tg_motion, tg_
 from tasks.material import Box, Footage
 from tasks.params import resolve_params
 from tasks.perceptual import patch_side
-from tasks.stage import execute
+from tasks.stage import Stage, execute
 from tasks.talking_head import Scene, TalkingHead
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -315,6 +315,7 @@ def test_the_lips_spread_can_be_asked_for(halves):
 def test_only_stages_that_a_preset_changes_run_again_with_another():
     """dvc.yaml lists `preset` for stages that declare presets, and for no others (test_dag)."""
     declared = {path.stem: importlib.import_module(f"tasks.{path.stem}") for path in (ROOT / "tasks").glob("*.py")}
-    stages = {name: module.STAGE for name, module in declared.items() if hasattr(module, "STAGE")}
+    found = {name: getattr(module, "STAGE", None) for name, module in declared.items()}
+    stages = {name: stage for name, stage in found.items() if isinstance(stage, Stage)}
     asking = {name for name, stage in stages.items() if stage.presets}
     assert asking == {section for sections in PRESETS.values() for section in sections} == set(MODULES)
