@@ -88,6 +88,8 @@ class DensityControl:
         green = self._green(field)
         if plan.green == "remove":
             alive &= ~green
+        if int(alive.sum()) < plan.least:
+            alive[field.opacities.topk(min(plan.least, len(field))).indices] = True
         grows = self._chosen(alive) if grown else torch.zeros_like(alive)
         split_above = plan.split_above * self.unit_m
         splits, clones = grows & (largest > split_above), grows & (largest <= split_above)

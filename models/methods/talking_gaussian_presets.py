@@ -49,6 +49,7 @@ DENSITY = {
     "prune_radius_px": 10.0,  # 20 at 512 pixels
     "prune_size_from": WARM,
     "remove_unseen": False,
+    "least": 500,  # not in the official code: in a schedule that `scale` shortens, Gaussians cannot shrink in time
 }
 BRANCH = {
     "steps": 50_000,

@@ -125,6 +125,15 @@ def test_a_field_that_would_vanish_is_an_error_that_says_so():
     assert len(field) == 40
 
 
+def test_the_most_opaque_stay_however_large_where_few_would_be_left():
+    field, adam, control = make(growth=0.0, prune_above=1e-6, least=10)
+    with torch.no_grad():
+        field.raw_opacities += torch.arange(40) / 40
+    best = field.means[30:].clone()
+    assert control.refine(field, adam, 0.1).pruned == 30
+    assert torch.equal(field.means, best)
+
+
 def test_the_opacity_floor_rises():
     plan = Density(prune_opacity=(0.05, 0.05 + 0.25 / 0.98), stop=0.98)
     assert plan.opacity_floor(0.0) == 0.05
