@@ -28,7 +28,9 @@ from models.records import (
     Layers,
     Masks,
     RefinedPoses,
+    over_plate,
 )
+from models.storage import FrameStore
 from tasks.stage import Context
 
 LID_POINTS = (*EYE_RINGS[0], *EYE_RINGS[1])
@@ -144,27 +146,45 @@ class Footage:
         """How much larger than 256 pixels the frames are: constants in pixels grow with it."""
         return max(self.width, self.height) / 256
 
-    def crop(self, image: np.ndarray, box: Box) -> Tensor:
-        """Cut `box` out of an image `[H, W, ...]`; uint8 pixels become float32 in 0..1."""
-        part = image[box.top : box.bottom, box.left : box.right]
-        tensor = torch.tensor(part, dtype=torch.float32, device=self.device)
-        return tensor / 255 if image.dtype == np.uint8 else tensor
+    def crop(self, store: FrameStore, index: int, box: Box) -> Tensor:
+        """Cut `box` out of a stored image `[H, W, ...]`: uint8, as it is stored."""
+        rows, columns = slice(box.top, box.bottom), slice(box.left, box.right)
+        if self.device == "cpu":
+            return torch.from_numpy(np.array(store[index][rows, columns]))
+        return self._held.get(store, index)[rows, columns]
+
+    @cached_property
+    def _held(self) -> HeldImages:
+        return HeldImages(self.device)
 
     def frame(self, index: int, box: Box) -> Tensor:
         """Return the crop `[h, w, 3]` of a frame in 0..1."""
-        return self.crop(self.clip.frames[index], box)
+        return self.crop(self.clip.frames, index, box).float() / 255
 
     def mask(self, index: int, box: Box, group: tuple[int, ...]) -> Tensor:
         """Return the crop `[h, w]` bool of where the parser saw one of `group`."""
         assert self.masks is not None
-        part = self.masks.labels[index][box.top : box.bottom, box.left : box.right]
-        return torch.from_numpy(labels.select(part, group)).to(self.device)
+        if self.device == "cpu":  # numpy looks a table up several times faster than torch
+            return torch.from_numpy(labels.select(self.crop(self.masks.labels, index, box).numpy(), group))
+        if group not in self._tables:
+            table = labels.select(np.arange(256, dtype=np.uint8), group)
+            self._tables[group] = torch.from_numpy(table).to(self.device)
+        return self._tables[group][self.crop(self.masks.labels, index, box).long()]
+
+    @cached_property
+    def _tables(self) -> dict[tuple[int, ...], Tensor]:
+        return {}
 
     def behind(self, index: int, box: Box) -> Tensor:
         """Return the crop `[h, w, 3]` of torso over background in 0..1."""
         assert self.layers is not None
-        part = self.layers.behind(index, slice(box.top, box.bottom), slice(box.left, box.right))
-        return torch.from_numpy(part).to(self.device)
+        plate = self._plates[int(self.layers.plate_of[index])][box.top : box.bottom, box.left : box.right]
+        return over_plate(self.crop(self.layers.torso, index, box).float() / 255, plate)
+
+    @cached_property
+    def _plates(self) -> Tensor:
+        assert self.layers is not None
+        return torch.from_numpy(self.layers.plates).to(self.device).float() / 255
 
     # ---------------------------------------------------------------------------------------------------- boxes
 
@@ -241,8 +261,12 @@ class Footage:
 
     def camera(self, index: int, box: Box) -> Camera:
         """Return the camera of a crop of a frame."""
-        pose = torch.tensor(self.poses[index], dtype=torch.float32, device=self.device)
-        return Camera(pose, self.intrinsics, self.width, self.height).crop(box.left, box.top, *box.size)
+        whole = Camera(self._poses[index], self.intrinsics, self.width, self.height)
+        return whole.crop(box.left, box.top, *box.size)
+
+    @cached_property
+    def _poses(self) -> Tensor:
+        return torch.from_numpy(self.poses.astype(np.float32)).to(self.device)
 
     @cached_property
     def extent(self) -> float:
@@ -261,8 +285,12 @@ class Footage:
 
     def windows(self, index: int) -> Tensor:
         """Return the audio features `[8, D, W]` around a frame."""
+        return windows_of(self._sound, index)
+
+    @cached_property
+    def _sound(self) -> Tensor:
         assert self.audio is not None
-        return windows_of(self.audio.values, index).to(self.device)
+        return torch.from_numpy(self.audio.values).to(self.device)
 
     @property
     def audio_scale(self) -> tuple[Tensor, Tensor]:
@@ -320,15 +348,23 @@ class Footage:
 
     def landmark_batch(self, frames: list[int]) -> LandmarkBatch:
         """Return what is known of `frames`, with the poses that landmarks gave (not the refined ones)."""
-        points = self.points[frames][:, self.track.landmark_index]
-        absent = np.isnan(points).any(-1)
-        poses, targets, weights = (
-            torch.from_numpy(array.astype(np.float32)).to(self.device)
-            for array in (self.track.world_to_camera[frames], np.nan_to_num(points), ~absent)
+        poses, targets, weights, expression = (
+            torch.stack([values[frame] for frame in frames]) for values in (*self._tracked, self.expression)
         )
         audio = torch.stack([self.windows(frame) for frame in frames])
         lip, lid = self._is_lip_or_lid
-        return LandmarkBatch(audio, self.expression[frames], poses, targets, weights, lip, lid)
+        return LandmarkBatch(audio, expression, poses, targets, weights, lip, lid)
+
+    @cached_property
+    def _tracked(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Poses `[T, 4, 4]`, landmarks `[T, L, 2]` and whether they are there `[T, L]`, of all frames."""
+        points = self.points[:, self.track.landmark_index]
+        present = ~np.isnan(points).any(-1)
+        poses, targets, weights = (
+            torch.from_numpy(array.astype(np.float32)).to(self.device)
+            for array in (self.track.world_to_camera, np.nan_to_num(points), present)
+        )
+        return poses, targets, weights
 
     # ---------------------------------------------------------------------------------------------- first points
 
@@ -370,14 +406,35 @@ class Footage:
         return points, np.random.default_rng(seed).normal(0.3, 0.05, (len(points), 3)).clip(0, 1)
 
 
-def windows_of(values: np.ndarray, index: int) -> Tensor:
+class HeldImages:
+    """Images on a GPU: each goes there once, as long as there is room for half of what was free at first."""
+
+    def __init__(self, device: str) -> None:
+        self.device = device
+        self.room = torch.cuda.mem_get_info(device)[0] // 2  # bytes
+        self._images: dict[tuple[int, int], Tensor] = {}
+
+    def get(self, store: FrameStore, index: int) -> Tensor:
+        """Return image `index` of a store."""
+        image = self._images.get((id(store), index))
+        if image is None:
+            image = torch.from_numpy(np.array(store[index])).to(self.device)
+            if image.nbytes <= self.room:
+                self.room -= image.nbytes
+                self._images[id(store), index] = image
+        return image
+
+
+def windows_of(values: Tensor, index: int) -> Tensor:
     """Return the windows of audio features `[T, D, W]` around window `index`: `[8, D, W]`.
 
     Beyond either end the last one is held, as its entries are; the released code takes zeros, which are silence for no
     extractor.
     """
-    around = np.arange(index + NEIGHBOURS[0], index + NEIGHBOURS[1] + 1)
-    return torch.from_numpy(values[around.clip(0, len(values) - 1)])
+    first, end = index + NEIGHBOURS[0], index + NEIGHBOURS[1] + 1
+    if first >= 0 and end <= len(values):
+        return values[first:end]
+    return values[torch.arange(first, end, device=values.device).clamp(0, len(values) - 1)]
 
 
 def expression_inputs(units: ActionUnits, config: Config) -> np.ndarray:

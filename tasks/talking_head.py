@@ -180,7 +180,8 @@ class TalkingHead:
 
 def audio_windows(values: np.ndarray) -> Iterator[Tensor]:
     """Return `[8, D, W]` windows for every entry of audio features `[T, D, W]`."""
-    return (windows_of(values, index) for index in range(len(values)))
+    tensor = torch.from_numpy(values)
+    return (windows_of(tensor, index) for index in range(len(values)))
 
 
 def speak(head: TalkingHead, scene: Scene, frames: Iterable[int], windows: Iterable[Tensor]) -> Iterator[np.ndarray]:

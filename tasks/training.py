@@ -331,8 +331,8 @@ def _unpack(value: Any, arrays: dict[str, np.ndarray]) -> Any:
 
 def total_of(terms: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, float]]:
     """Return the sum of weighted loss terms and their values."""
-    total = torch.stack(list(terms.values())).sum()
-    return total, {name: term.item() for name, term in terms.items()}
+    values = torch.stack(list(terms.values()))
+    return values.sum(), dict(zip(terms, values.tolist(), strict=True))  # one wait for the device, not one a term
 
 
 def device() -> str:
