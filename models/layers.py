@@ -164,12 +164,21 @@ def _continue_up(
     neck = (labels[top, column] == NECK) & under_head
     # A neck is broad; a narrow piece of that label beside it is a shadow on the collar.
     neck = cv2.morphologyEx(neck[None].astype(np.uint8), cv2.MORPH_OPEN, np.ones((1, 3 * side), np.uint8))[0] > 0
+    colour[neck] = _blur_along(colour, neck, side)[neck]
     reach = np.where(neck, neck_rows, cloth_rows).astype(np.float32)
     # The neck's outline falls off softly; cloth beside it does not rise for that.
     reach = np.minimum(reach, cv2.GaussianBlur(reach[None], (0, 0), side / 2)[0])
     climb = top[None] - np.arange(height)[:, None]
     holds = under_head[None] & (climb > 0) & (climb <= reach[None]) & around
     return (colour[None] * (DARKER ** np.maximum(climb, 0))[..., None]).astype(np.float32), holds
+
+
+def _blur_along(colour: Array, known: Array, sigma: float) -> Array:
+    """Blur a row of colours `[W, 3]` over its known pixels: a beard's shadow would go on as stripes."""
+    weight = known.astype(np.float32)
+    total = cv2.GaussianBlur(weight[None], (0, 0), sigma)[0]
+    blurred = cv2.GaussianBlur((colour * weight[:, None])[None], (0, 0), sigma)[0]
+    return blurred / np.maximum(total, 1e-6)[:, None]
 
 
 def _between(clean: Array) -> Array:

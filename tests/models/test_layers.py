@@ -86,6 +86,15 @@ def test_torso_is_the_frame_outside_the_head_and_goes_on_behind_it():
     assert layer[20, 48, 3] == 0
 
 
+def test_a_dark_spot_under_the_chin_does_not_go_on_as_a_stripe():
+    frame, labels = person()
+    frame[56:64, 46:49][labels[56:64, 46:49] == L.NECK] = (60, 40, 30)
+    layer = torso_layer(frame, labels, 0.4, 0.1)
+    rising = layer[48:54, 42:55, 0].astype(int)
+    assert (layer[48:54, 42:55, 3] == 255).all()
+    assert np.abs(np.diff(rising, axis=1)).max() < 25  # of the spot's 120
+
+
 def test_no_hole_shows_when_the_chin_moves_up():
     frame, labels = person()
     layer = torso_layer(frame, labels, 0.4, 0.1)
