@@ -138,6 +138,7 @@ def run(
     extractor: Annotated[list[str] | None, typer.Option("--extractor", "-e", help="Only these; none: all.")] = None,
     jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Stages that run side by side.")] = 2,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would run.")] = False,
+    table: Annotated[int, typer.Option(help="Fill table 5 (what moves) or 6 (extractors) of the supplement.")] = 0,
     explain: Annotated[str, typer.Option(help="Only show what this stage of training does when: tg_face, ...")] = "",
     json: Json = False,
 ) -> None:
@@ -146,14 +147,22 @@ def run(
 
     places = project()
     if explain:
-        _explain(places, explain, json)
+        from tasks.explain import explain as told
+
+        console.show_phase(told(places, explain), json)
         return
     if dry_run:
         from flows.graph import read_plan
 
         console.show_plan(read_plan(places.root, speakers or (), extractor or ()), json)
         return
-    outcome = start.run(places, speakers or (), extractor or (), jobs)
+    from flows import variants
+
+    variants.restore(places)
+    if table:
+        outcome = variants.fill(places, table, _only(speakers, table), extractor or (), jobs)
+    else:
+        outcome = start.run(places, speakers or (), extractor or (), jobs)
     if json:
         console.show_json(outcome)
     else:
@@ -166,16 +175,10 @@ def run(
         raise typer.Exit(outcome["exit_code"])
 
 
-def _explain(places: Places, stage: str, json: bool) -> None:
-    from flows import console
-    from tasks import explain
-
-    explained = explain.explain(places, stage)
-    if json:
-        console.show_json(explained)
-        return
-    console.say(explain.headline(explained))
-    console.show_rows(explain.table(explained), explain.HEADS)
+def _only(speakers: list[str] | None, table: int) -> str:
+    if not speakers or len(speakers) > 1:
+        raise UsageError("a table is of one speaker", "", f"gausstalk run --table {table} SPEAKER")
+    return speakers[0]
 
 
 @app.command()

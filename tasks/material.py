@@ -270,10 +270,14 @@ class Footage:
 
     @cached_property
     def extent(self) -> float:
-        """How far the cameras' places reach around their mean in the head's frame, metres (3D Gaussian Splatting)."""
+        """How far the cameras' places reach around their mean in the head's frame, metres (3D Gaussian Splatting).
+
+        At least the cube's half: in the official code, a speaker who sits still has a reach of next to nothing, and
+        with it no Gaussian that is small enough to stay.
+        """
         poses = self.poses[self.train_frames].astype(np.float64)
         places = -np.einsum("tji,tj->ti", poses[:, :3, :3], poses[:, :3, 3])
-        return EXTENT * float(np.linalg.norm(places - places.mean(0), axis=1).max())
+        return max(CUBE_M, EXTENT * float(np.linalg.norm(places - places.mean(0), axis=1).max()))
 
     def unit_m(self, unit: Unit) -> float:
         """Return what a length of 1 means where lengths are in `unit`, metres."""
