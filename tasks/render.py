@@ -32,14 +32,16 @@ def run(context: Context[RenderParams]) -> Rendering:
     Raises:
         InputError: the clip has no test part.
     """
-    from tasks.talking_head import Scene, TalkingHead, audio_windows
+    from tasks.scene import Scene
+    from tasks.talking_head import TalkingHead, audio_windows
     from tasks.training import computed_on, prepare
 
     device = prepare(context)
     speaker, extractor = str(context.keys.speaker), str(context.keys.extractor)
     head, scene = TalkingHead.load(context.places, speaker, extractor, device), Scene.load(context.places, speaker)
     windows = list(audio_windows(context.read(AudioFeatures, "audio").values))
-    clip, frames = scene.clip, scene.clip.indices(TEST)
+    clip = context.read(Clip, "ingest")
+    frames = clip.indices(TEST)
     if not len(frames):
         raise InputError(
             f"{speaker}: the clip has no test frames", "", "give ingest a longer clip or a larger test_share"
@@ -105,7 +107,7 @@ def _preview(context: Context[RenderParams], clip: Clip, frames: np.ndarray, ful
             sound,
             clip.sample_rate,
             names,
-            context.speaker(),
+            [context.speaker()],
             crf=context.params.crf,
         )
 

@@ -10,7 +10,7 @@ import pytest
 from flows import cli
 
 ROOT = Path(__file__).resolve().parents[2]
-VERBS = "add-speaker remove-speaker add-drive check preview run say ui fetch doctor bench report".split()
+VERBS = "add-speaker remove-speaker add-drive check preview run say export ui fetch doctor bench report".split()
 VERBS += "metrics publish dag".split()
 
 
