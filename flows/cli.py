@@ -130,12 +130,16 @@ def run(
     extractor: Annotated[list[str] | None, typer.Option("--extractor", "-e", help="Only these; none: all.")] = None,
     jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Stages that run side by side.")] = 2,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would run.")] = False,
+    explain: Annotated[str, typer.Option(help="Only show what this stage of training does when: tg_face, ...")] = "",
     json: Json = False,
 ) -> None:
     """Bring the heads of speakers up to date: what `dvc repro` does, in parallel and watched by Prefect."""
     from flows import console, start
 
     places = project()
+    if explain:
+        _explain(places, explain, json)
+        return
     if dry_run:
         from flows.graph import read_plan
 
@@ -152,6 +156,18 @@ def run(
             _show_results(places)
     if outcome["exit_code"]:
         raise typer.Exit(outcome["exit_code"])
+
+
+def _explain(places: Places, stage: str, json: bool) -> None:
+    from flows import console
+    from tasks import explain
+
+    explained = explain.explain(places, stage)
+    if json:
+        console.show_json(explained)
+        return
+    console.say(explain.headline(explained))
+    console.show_rows(explain.table(explained), explain.HEADS)
 
 
 app.command()(speaking.say)

@@ -65,7 +65,7 @@ def say(
     from tasks.places import Places
     from tasks.say import say as speak
     from tasks.scene import expressions_of, poses_of
-    from tasks.talker import Talker
+    from tasks.talker import Talker, face_config
 
     from_file = speaker.endswith(HEAD_FILE)
     others = list(dict.fromkeys(filter(None, (pose_from, expression_from))))
@@ -76,7 +76,7 @@ def say(
     followed = [load_speaker(places, name) for name in others]
     acting = Acting(
         poses=poses_of(places, pose_from) if pose_from else None,
-        expression=expressions_of(places, expression_from) if expression_from else None,
+        expression=expressions_of(places, expression_from, face_config(talker.weights)) if expression_from else None,
         neutral=neutral,
         blinks=rate,
         seed=seed,

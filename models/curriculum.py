@@ -2,7 +2,7 @@
 
 The released code keeps drawing until a frame meets an absolute condition, and never returns when the clip has no such
 frame. Here a window is a range of ranks among the frames themselves (0 the smallest, 1 the largest value), which every
-clip can fill.
+clip can fill. `sampling="rejection"` reads the same windows as the released code does, and gives up after some rounds.
 """
 
 from __future__ import annotations
@@ -11,6 +11,13 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import numpy as np
+
+from models.errors import InputError
+from models.schedule import Row, Term
+
+Sampling = Literal["ranks", "rejection"]
+ROUNDS = 20  # through all frames, after which rejection gives up
+BLINK = 2.0  # the intensity of AU45 that the released code takes for a closed eye
 
 
 @dataclass(frozen=True)
@@ -21,6 +28,7 @@ class Window:
 
     by: Literal["opening", "blink"]  # what is ranked: the gap between the lips, or AU45
     every: int = 1  # steps
+    offset: int = 0  # of the step within `every`
     phase: tuple[float, float] = (0.0, 1.0)  # the part of training in which the window is there
     low: tuple[float, float] = (0.0, 0.0)  # lower end at the beginning and at the end of that part
     high: tuple[float, float] = (1.0, 1.0)  # upper end likewise
@@ -31,6 +39,13 @@ class Window:
         share = (progress - first) / max(last - first, 1e-9)
         return tuple(a + (b - a) * share for a, b in (self.low, self.high))  # type: ignore[return-value]
 
+    def rows(self, name: str, steps: int) -> list[Row]:
+        """Describe it."""
+        (low, low_end), (high, high_end) = self.low, self.high
+        often = f" every {self.every}" if self.every > 1 else ""
+        says = f"{low:.3g}..{high:.3g} > {low_end:.3g}..{high_end:.3g}{often}"
+        return [row._replace(says=says) for row in Term(1.0, *self.phase).rows(f"{name}: {self.by}", steps)]
+
 
 def ranks(values: np.ndarray) -> np.ndarray:
     """Return the rank of every value, 0 for the smallest and 1 for the largest."""
@@ -38,10 +53,25 @@ def ranks(values: np.ndarray) -> np.ndarray:
     return order / max(1, len(values) - 1)
 
 
+def absolute(by: str, values: np.ndarray) -> np.ndarray:
+    """Return values as the released code compares them: a share of the range, or of a closed eye."""
+    if by == "blink":
+        return values.clip(0, BLINK) / BLINK
+    low, high = float(values.min()), float(values.max())
+    return (values - low) / max(high - low, 1e-9)
+
+
 class FrameSampler:
     """Draws frames without replacement, refilled when empty, bent by windows."""
 
-    def __init__(self, frames: np.ndarray, values: dict[str, np.ndarray], windows: tuple[Window, ...], seed: int):
+    def __init__(
+        self,
+        frames: np.ndarray,
+        values: dict[str, np.ndarray],
+        windows: tuple[Window, ...],
+        seed: int,
+        sampling: Sampling = "ranks",
+    ):
         """Prepare.
 
         Args:
@@ -49,29 +79,55 @@ class FrameSampler:
             values: for every kind that a window names, `[T]` values indexed by frame.
             windows: the curriculum; where two apply to one step, the first does.
             seed: of the order.
+            sampling: windows are ranges of "ranks", or of the values themselves, which are drawn by "rejection".
 
         Raises:
             ValueError: there are no frames.
         """
         if not len(frames):
             raise ValueError("there is no frame to train on")
-        self.frames, self.windows = np.asarray(frames), windows
-        self.ranks = {by: ranks(values[by][self.frames]) for by in {window.by for window in windows}}
+        self.frames, self.windows, self.sampling = np.asarray(frames), windows, sampling
+        kinds = {window.by: values[window.by][self.frames] for window in windows}
+        self.places = {by: ranks(v) if sampling == "ranks" else absolute(by, v) for by, v in kinds.items()}
         self._random = np.random.default_rng(seed)
         self._waiting: list[int] = []  # positions in `frames`
 
     def draw(self, step: int, progress: float) -> int:
-        """Return the frame for `step` (from 1) at `progress` 0..1 of training."""
+        """Return the frame for `step` (from 1) at `progress` 0..1 of training.
+
+        Raises:
+            InputError: sampling by rejection found no frame.
+        """
+        for window in self.windows:
+            if step % window.every == window.offset and window.phase[0] <= progress < window.phase[1]:
+                if self.sampling == "rejection":
+                    return self._reject(window, progress)
+                self._refill()
+                return self._draw_from(self._inside(window, progress))
+        self._refill()
+        return int(self.frames[self._waiting.pop()])
+
+    def _refill(self) -> None:
         if not self._waiting:
             self._waiting = self._random.permutation(len(self.frames)).tolist()
-        for window in self.windows:
-            if step % window.every == 0 and window.phase[0] <= progress < window.phase[1]:
-                return self._draw_from(self._inside(window, progress))
-        return int(self.frames[self._waiting.pop()])
+
+    def _reject(self, window: Window, progress: float) -> int:
+        """Throw frames away until one meets the condition."""
+        low, high = window.at(progress)
+        for _ in range(ROUNDS * len(self.frames)):
+            self._refill()
+            place = self._waiting.pop()
+            if low <= self.places[window.by][place] <= high:
+                return int(self.frames[place])
+        raise InputError(
+            f"no training frame has a {window.by} of {low:.2f} to {high:.2f} of its range",
+            f"sampling by rejection, as released, threw away {ROUNDS} times all frames; by itself it never ends",
+            "set sampling: ranks in that phase",
+        )
 
     def _inside(self, window: Window, progress: float) -> np.ndarray:
         low, high = window.at(progress)
-        rank = self.ranks[window.by]
+        rank = self.places[window.by]
         inside = (rank >= low) & (rank <= high)
         if not inside.any():  # narrower than the distance of two frames
             inside = np.abs(rank - (low + high) / 2) == np.abs(rank - (low + high) / 2).min()

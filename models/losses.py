@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
+from torch.nn.functional import interpolate
 
+from models.errors import InputError
+from models.morphology import grow, shrink
 from models.ssim import ssim
+
+Distance = Callable[[Tensor, Tensor], Tensor]
+"""How unlike pictures `[B, 3, H, W]` in -1..1 look: `[B]`."""
+LEAST_PX = 32
+"""AlexNet sees nothing in a smaller picture."""
 
 
 def photometric(image: Tensor, target: Tensor, structure: float = 0.2) -> Tensor:
@@ -31,12 +41,96 @@ def coverage(alpha: Tensor, inside: Tensor, outside: Tensor | None = None) -> Te
     return ((1 - alpha) * inside).mean() + (alpha * outside).mean()
 
 
+def away_from_rim(alpha: Tensor, inside: Tensor, reach: int) -> Tensor:
+    """Return `coverage`, the pixels within `reach` of the mask's edge being free: there no parser is sure."""
+    return coverage(alpha, shrink(inside, reach), 1 - grow(inside, reach))
+
+
 def box_l1(image: Tensor, target: Tensor, box: tuple[int, int, int, int]) -> Tensor:
     """L1 inside the box (left, top, right, bottom) in pixels, clipped to the image."""
     left, top, right, bottom = box
     rows, columns = slice(max(0, top), max(0, bottom)), slice(max(0, left), max(0, right))
     difference = (image[rows, columns] - target[rows, columns]).abs()
     return difference.mean() if difference.numel() else image.sum() * 0
+
+
+def box_distance(
+    image: Tensor, target: Tensor, box: tuple[int, int, int, int], distance: Distance, small_crops: bool = False
+) -> Tensor:
+    """Return the perceptual distance inside the box (left, top, right, bottom) in pixels, clipped to the image.
+
+    Args:
+        image: `[H, W, 3]` in 0..1.
+        target: same shape, a constant.
+        box: may leave the image.
+        distance: measures it.
+        small_crops: a box that is too small for the network is an error instead of being enlarged.
+
+    Raises:
+        InputError: the box is too small.
+    """
+    left, top, right, bottom = box
+    rows, columns = slice(max(0, top), max(0, bottom)), slice(max(0, left), max(0, right))
+    part = image[rows, columns]
+    if not part.numel():
+        return image.sum() * 0
+    if small_crops and min(part.shape[:2]) < LEAST_PX:
+        raise InputError(
+            f"a lips' box of {part.shape[1]} x {part.shape[0]} pixels is too small for LPIPS",
+            f"its network sees nothing below {LEAST_PX} pixels; the released code stops here, too",
+            "set small_crops: false in that phase: the box is enlarged then",
+        )
+    return distance(_pictures(part[None]), _pictures(target[rows, columns][None])).mean()
+
+
+def patch_distance(image: Tensor, target: Tensor, side: int, distance: Distance) -> Tensor:
+    """Return the mean perceptual distance of patches that lie side by side from the top left; the rest is left out.
+
+    Args:
+        image: `[H, W, 3]` in 0..1.
+        target: same shape, a constant.
+        side: of a patch, pixels; at most that of the image.
+        distance: measures it.
+    """
+    side = min(side, *image.shape[:2])
+    return distance(_pictures(_patches(image, side)), _pictures(_patches(target, side))).mean()
+
+
+def _patches(image: Tensor, side: int) -> Tensor:
+    rows, columns = (length // side for length in image.shape[:2])
+    whole = image[: rows * side, : columns * side].reshape(rows, side, columns, side, 3)
+    return whole.transpose(1, 2).reshape(-1, side, side, 3)
+
+
+def _pictures(images: Tensor) -> Tensor:
+    """Bring `[B, H, W, 3]` in 0..1 to `[B, 3, H, W]` in -1..1, large enough for the network."""
+    pictures = images.permute(0, 3, 1, 2) * 2 - 1
+    height, width = pictures.shape[2:]
+    factor = LEAST_PX / min(height, width)
+    if factor <= 1:
+        return pictures
+    size = [max(LEAST_PX, round(length * factor)) for length in (height, width)]
+    return interpolate(pictures, size, mode="bilinear", align_corners=False)
+
+
+def spread_difference(points: Tensor, targets: Tensor, weights: Tensor, pairs: Tensor) -> Tensor:
+    """Compare how much the distances between pairs of points vary over a batch.
+
+    Distances that follow the sound but vary too little, as means over what is uncertain do, cost more than those that
+    vary as they should: the squared logarithm of the ratio of standard deviations.
+
+    Args:
+        points: `[B, L, 2]` pixels.
+        targets: `[B, L, 2]` pixels.
+        weights: `[B, L]`, 0 where a target is absent; then the frame does not count for any pair.
+        pairs: `[P, 2]` which points belong together.
+    """
+    there = (weights[:, pairs.flatten()] > 0).all(1)
+    if there.sum() < 2 or not len(pairs):
+        return points.sum() * 0
+    ends = (chosen[there][:, pairs] for chosen in (points, targets))
+    gaps, wanted = ((pair[:, :, 0] - pair[:, :, 1]).square().sum(-1).add(1e-6).sqrt().mean(1) for pair in ends)
+    return ((gaps.std() + 1e-3) / (wanted.std() + 1e-3)).log().square()
 
 
 def robust_distance(points: Tensor, targets: Tensor, weights: Tensor, softening: float = 0.1) -> Tensor:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from models.heads.motion import jaw_pixels, transfer
 from models.methods.talking_gaussian import Camera
-from tasks.scene import BLINK, Scene, Shot, back_and_forth
+from tasks.scene import Scene, Shot, back_and_forth
 
 log = logging.getLogger("gausstalk")
 
@@ -80,13 +80,13 @@ def _expressions(scene: Scene, acting: Acting) -> Iterator[Tensor]:
     if acting.blinks == "own":
         yield from source
         return
-    lids_open, shut = middle[BLINK], own[:, BLINK].max()
+    lids_open, shut = middle[scene.blink], own[:, scene.blink].max()
     if acting.blinks != "none" and shut - lids_open < WEAK_BLINK:
         log.warning("nobody blinks in the clip, so neither will the head")
     closures = repeat(0.0) if acting.blinks == "none" else blink_closures(acting.blinks, scene.fps, acting.seed)
     for row, closure in zip(source, closures, strict=False):
         changed = row.clone()
-        changed[BLINK] = lids_open + closure * (shut - lids_open)
+        changed[scene.blink] = lids_open + closure * (shut - lids_open)
         yield changed
 
 

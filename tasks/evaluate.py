@@ -15,8 +15,11 @@ from tasks.judging import Reader, known_points, open_judge
 from tasks.params import Params
 from tasks.people import mark_of
 from tasks.progress import track
+from tasks.regions import REGIONS, Regions, mouth_box
 from tasks.scores import Bar, Scores, definitions, device_of
 from tasks.stage import Context, Stage, main
+from tasks.synchrony import Picked, breaks_of, compare_speech, sound_of
+from tasks.weights import ready_metrics
 
 if TYPE_CHECKING:
     from models.metrics.base import Metric
@@ -43,13 +46,6 @@ STAGE = Stage(
     metrics=True,
 )
 CHUNK = 16  # frames compared at a time, so that memory does not grow with the clip
-REGIONS = {
-    "head": "labels of the head and of the inside of the mouth in the true frame",
-    "mouth": "the square about the outer lips of the true frame, a little enlarged",
-    "frame": "all pixels",
-    "face": "landmarks read by the judge, from true and rendered frames alike",
-    "all": "the head as a whole",
-}
 SYSTEM_METRICS = {
     "missed_frames": "test frames in which the judge finds the face in the truth but not in the rendering",
     "render_time": "mean time to render one frame",
@@ -78,7 +74,7 @@ def run(context: Context[EvaluateParams]) -> None:
         raise InputError("no test frame was rendered", "the clip's split has none, or render left them out")
     frames = rendering.frame_index[positions]
 
-    metrics = all_metrics()
+    metrics, missing = ready_metrics(all_metrics(), context.places)
     keys = {"speaker": clip.speaker, "method": rendering.method, "extractor": str(context.keys.extractor)}
     scores = Scores({**keys, "split": "test", "drive": ""})
     regions = Regions(clip, landmarks, context.read(Masks, "parse"), context.params.mouth_margin_px)
@@ -90,6 +86,13 @@ def run(context: Context[EvaluateParams]) -> None:
     with open_judge(judge, context.places) as reader:
         points = measure_points(reader, clip, landmarks, stores, positions, frames, known)
     compare_points(scores, [m for m in metrics.values() if m.compares == "landmarks"], points)
+    speech = [metric for metric in metrics.values() if metric.compares == "speech"]
+    shown = {"truth": Picked(clip.frames, frames)} | {v: Picked(store, positions) for v, store in stores.items()}
+    sound, breaks = sound_of(clip, frames), breaks_of(clip, frames)
+    for variant, pictures in shown.items():
+        compare_speech(scores, speech, variant, pictures, points[variant], sound, breaks)
+    for name, why in missing.items():
+        scores.add(name, float("nan"), "", "", why=why)
     scores.add_static(metrics)
     add_system_rows(scores, rendering, weights, len(frames))
 
@@ -104,7 +107,7 @@ def run(context: Context[EvaluateParams]) -> None:
         "size": f"{clip.frames.shape[2]} x {clip.frames.shape[1]}",
         "judge": judge.source,
         "basis": clip.basis,
-        "preset": str(weights["tg_fuse"].config.get("preset", "")),
+        "preset": presets_in(weights),
         "device": device_of(rendering),
         "block_seconds": context.params.block_seconds,
     }
@@ -115,12 +118,22 @@ def run(context: Context[EvaluateParams]) -> None:
             "rows": scores.rows,
             "bars": bars,
             "absent": scores.absent,
-            "definitions": definitions(metrics, {**SYSTEM_METRICS, **{f"region {k}": v for k, v in REGIONS.items()}}),
+            "definitions": definitions(
+                all_metrics(), {**SYSTEM_METRICS, **{f"region {k}": v for k, v in REGIONS.items()}}
+            ),
         },
     )
     context.write_metrics("curves", {"training": training_curves(weights), "gaps": gap_curves(points, frames)})
     write_per_frame(context.metrics / "per_frame.parquet", scores, frames)
     save_worst(context, metrics, scores, clip, landmarks, rendering.full, positions, frames)
+
+
+def presets_in(weights: dict[str, Weights]) -> str:
+    """Return the preset that a head was trained with, in words; its phases' where they differ."""
+    named = {phase: str(found.quality.get("preset", "")) for phase, found in weights.items()}
+    if len(set(named.values())) == 1:
+        return named[PHASES[0]]
+    return "; ".join(f"{phase} {preset or 'unknown'}" for phase, preset in named.items())
 
 
 def rendered_stores(rendering: Rendering) -> dict[str, FrameStore]:
@@ -141,43 +154,6 @@ def rendered_stores(rendering: Rendering) -> dict[str, FrameStore]:
             )
         stores[variant] = store
     return stores
-
-
-class Regions:
-    """Masks of the regions of true frames."""
-
-    def __init__(self, clip: Clip, landmarks: Landmarks, masks: Masks, margin: int) -> None:
-        self._shape = clip.frames.shape[1:3]
-        self._landmarks, self._masks, self._margin = landmarks, masks, margin
-
-    def of(self, frames: np.ndarray) -> dict[str, np.ndarray | None]:
-        """Return bool masks `[n, H, W]` by region; empty where a frame has no face, None for all pixels."""
-        from models.parsing import labels
-
-        head = np.zeros((len(frames), *self._shape), bool)
-        mouth = np.zeros_like(head)
-        for k, frame in enumerate(frames):
-            if self._masks.valid[frame]:
-                head[k] = labels.select(self._masks.labels[frame], labels.HEAD + labels.INSIDE_MOUTH)
-            if self._landmarks.valid[frame]:
-                rows, columns = mouth_box(self._landmarks.points[frame], self._shape, self._margin)
-                mouth[k, rows, columns] = True
-        return {"head": head, "mouth": mouth, "frame": None}
-
-
-def mouth_box(points: np.ndarray, shape: tuple[int, ...], margin: int) -> tuple[slice, slice]:
-    """Return rows and columns of the square about the lip points of `points` `[478, 2]`, enlarged by `margin` px."""
-    from models.metrics.lips import LIP_POINTS
-
-    lips = points[list(LIP_POINTS)]
-    lips = lips[~np.isnan(lips).any(-1)]
-    if not len(lips):
-        return slice(0, 0), slice(0, 0)
-    low, high = lips.min(0), lips.max(0)
-    x, y = (low + high) / 2
-    half = int(max(high - low)) // 2 + margin
-    top, left = max(0, int(y) - half), max(0, int(x) - half)
-    return slice(top, min(shape[0], int(y) + half)), slice(left, min(shape[1], int(x) + half))
 
 
 def compare_images(
@@ -316,7 +292,7 @@ def write_per_frame(path: Path, scores: Scores, frames: np.ndarray) -> None:
     for variant in dict.fromkeys(variant for _, _, variant in scores.columns):
         table: dict[str, Any] = {"frame": frames, "variant": [variant] * len(frames)}
         for (name, region, other), columns in scores.columns.items():
-            if other == variant:
+            if other == variant and columns.shape[1] <= 2:
                 table[f"{name}.{region}"] = columns[:, 0]
                 if columns.shape[1] > 1:
                     table[f"{name}.{region}.true"] = columns[:, 1]

@@ -10,6 +10,8 @@ from models.records import Clip, Judge, Rendering
 from tasks.judging import open_judge
 from tasks.scores import VARIANTS, Scores, device_of
 from tasks.stage import Context, NoParams, Stage, main
+from tasks.synchrony import Picked, breaks_of, compare_speech, sound_of
+from tasks.weights import ready_metrics
 
 STAGE = Stage(
     name="evaluate_drive",
@@ -48,6 +50,7 @@ DEFINITIONS = {
 
 def run(context: Context[NoParams]) -> None:
     """Write metrics.json of one drive."""
+    from models.metrics import all_metrics
     from models.metrics.eyes import lid_gap
     from models.metrics.lips import lip_gap
     from tasks.media import read_sound
@@ -88,6 +91,18 @@ def run(context: Context[NoParams]) -> None:
         r, lag = best_correlation(gap, heard)
         add("r_sound", r, variant, silent)
         add("sound_lag", lag, variant, silent)
+    metrics, missing = ready_metrics(
+        {name: metric for name, metric in all_metrics().items() if metric.compares == "speech"}, context.places
+    )
+    for name, reason in missing.items():
+        scores.add(name, float("nan"), "", "", why=reason)
+    pictures, own_pictures = Picked(rendering.full, range(count)), Picked(clip.frames, judge.own)
+    for variant, shown, where, heard, breaks in (
+        ("full", pictures, points, sound, []),
+        ("wrong_sound", pictures, points, np.roll(sound, len(sound) // 2), []),
+        ("speaker", own_pictures, judge.own_points, sound_of(clip, judge.own), breaks_of(clip, judge.own)),
+    ):
+        compare_speech(scores, metrics.values(), variant, shown, where, heard, breaks)
     wide, open_eye, spread = np.nanpercentile(own_lips, 95), np.nanmedian(own_lids), np.nanstd(own_lips)
     for variant, gap, lid, where in (("full", lips, lids, points), ("speaker", own_lips, own_lids, judge.own_points)):
         seen = ~np.isnan(gap)
@@ -112,7 +127,11 @@ def run(context: Context[NoParams]) -> None:
         "device": device_of(rendering),
         "own_language": context.speaker().language,
     }
-    words = DEFINITIONS | {f"variant {name}": VARIANTS[name] for name in ("full", "wrong_sound", "speaker")}
+    words = (
+        DEFINITIONS
+        | {metric.name: metric.words for metric in all_metrics().values() if metric.compares == "speech"}
+        | {f"variant {name}": VARIANTS[name] for name in ("full", "wrong_sound", "speaker")}
+    )
     content = {"about": about, "rows": scores.rows, "absent": scores.absent, "definitions": words, "bars": []}
     context.write_metrics("metrics", content)
     gap_curve = [None if np.isnan(v) else round(float(v), 5) for v in lips]

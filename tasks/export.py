@@ -9,7 +9,8 @@ from pathlib import Path
 from models.errors import UsageError
 from models.gaussians.field import GaussianField
 from models.gaussians.ply import ply_bytes
-from models.methods.talking_gaussian import Deformation
+from models.gaussians.spherical_harmonics import Y0
+from models.methods.talking_gaussian_networks import Deformation
 from models.records import AudioFeatures
 from tasks.people import MARKS
 from tasks.places import Keys, Places
@@ -76,8 +77,10 @@ def _write_fields(folder: Path, talker: Talker, head: TalkingHead, motion: Motio
 
 def deformed(field: GaussianField, deformation: Deformation) -> GaussianField:
     """Return the field with the deformation of one frame applied."""
-    moved = {name: getattr(field, name) + part for name, part in deformation._asdict().items() if part is not None}
-    return replace(field, **moved)
+    changes = {name: part for name, part in deformation._asdict().items() if part is not None}
+    if "colors" in changes:  # seen from anywhere
+        changes["colors"] = changes["colors"][:, None] / Y0
+    return replace(field, **{name: getattr(field, name) + change for name, change in changes.items()})
 
 
 def _provenance(talker: Talker) -> list[str]:

@@ -14,7 +14,9 @@ from models.errors import InputError
 from models.gaussians.placing import face_points, head_center, mouth_points, pick_colors
 from models.heads.mediapipe_points import EYE_RINGS, LIP_PAIRS, LIP_POINTS, OVAL
 from models.methods.audio_encoder import NEIGHBOURS
-from models.methods.talking_gaussian import ACTION_UNITS, Camera, LandmarkBatch
+from models.methods.talking_gaussian import Camera, LandmarkBatch
+from models.methods.talking_gaussian_config import GAZE, Config
+from models.methods.talking_gaussian_phases import Placing, Unit
 from models.parsing import labels
 from models.records import (
     TRAIN,
@@ -26,7 +28,9 @@ from models.records import (
     Layers,
     Masks,
     RefinedPoses,
+    over_plate,
 )
+from models.storage import FrameStore
 from tasks.stage import Context
 
 LID_POINTS = (*EYE_RINGS[0], *EYE_RINGS[1])
@@ -34,6 +38,8 @@ BOX_MARGIN_PX = 2  # around the lips' landmarks, at 256 pixels
 CROP_MARGIN = 1.4  # of the mouth's crop over the largest lips' box
 HEAD_MARGIN_PX = 10  # around the largest head, at 256 pixels
 CARVING_VIEWS = 24
+CUBE_M = 0.1  # half the side of the cube in which points are scattered where nothing says where the head is
+EXTENT = 1.1  # times the largest distance of a camera from the cameras' mean
 CROP_STEP = 16  # crops are whole tiles of the rasteriser
 
 
@@ -69,11 +75,17 @@ class Footage:
     layers: Layers | None = None
     units: ActionUnits | None = None
     audio: AudioFeatures | None = None
+    config: Config = Config()  # says what the face is told
     device: str = "cpu"
 
     @staticmethod
-    def of(context: Context[Any], device: str = "cpu") -> Footage:
+    def of(context: Context[Any], device: str = "cpu", config: Config | None = None) -> Footage:
         """Load what the stage of `context` reads.
+
+        Args:
+            context: of the stage.
+            device: of all tensors.
+            config: of the face; says what it is told of its expression. The default one if not given.
 
         Raises:
             InputError: no training frame shows a face.
@@ -97,6 +109,7 @@ class Footage:
             units=read(ActionUnits, "action_units"),
             audio=read(AudioFeatures, "audio"),
             device=device,
+            config=config or Config(),
         )
         if len(footage.train_frames) < 2:
             raise InputError(
@@ -124,31 +137,54 @@ class Footage:
         return self.clip.frames.shape[1]
 
     @property
+    def whole(self) -> Box:
+        """All of a frame."""
+        return Box(0, 0, self.width, self.height)
+
+    @property
     def scale(self) -> float:
         """How much larger than 256 pixels the frames are: constants in pixels grow with it."""
         return max(self.width, self.height) / 256
 
-    def crop(self, image: np.ndarray, box: Box) -> Tensor:
-        """Cut `box` out of an image `[H, W, ...]`; uint8 pixels become float32 in 0..1."""
-        part = image[box.top : box.bottom, box.left : box.right]
-        tensor = torch.tensor(part, dtype=torch.float32, device=self.device)
-        return tensor / 255 if image.dtype == np.uint8 else tensor
+    def crop(self, store: FrameStore, index: int, box: Box) -> Tensor:
+        """Cut `box` out of a stored image `[H, W, ...]`: uint8, as it is stored."""
+        rows, columns = slice(box.top, box.bottom), slice(box.left, box.right)
+        if self.device == "cpu":
+            return torch.from_numpy(np.array(store[index][rows, columns]))
+        return self._held.get(store, index)[rows, columns]
+
+    @cached_property
+    def _held(self) -> HeldImages:
+        return HeldImages(self.device)
 
     def frame(self, index: int, box: Box) -> Tensor:
         """Return the crop `[h, w, 3]` of a frame in 0..1."""
-        return self.crop(self.clip.frames[index], box)
+        return self.crop(self.clip.frames, index, box).float() / 255
 
     def mask(self, index: int, box: Box, group: tuple[int, ...]) -> Tensor:
         """Return the crop `[h, w]` bool of where the parser saw one of `group`."""
         assert self.masks is not None
-        part = self.masks.labels[index][box.top : box.bottom, box.left : box.right]
-        return torch.from_numpy(labels.select(part, group)).to(self.device)
+        if self.device == "cpu":  # numpy looks a table up several times faster than torch
+            return torch.from_numpy(labels.select(self.crop(self.masks.labels, index, box).numpy(), group))
+        if group not in self._tables:
+            table = labels.select(np.arange(256, dtype=np.uint8), group)
+            self._tables[group] = torch.from_numpy(table).to(self.device)
+        return self._tables[group][self.crop(self.masks.labels, index, box).long()]
+
+    @cached_property
+    def _tables(self) -> dict[tuple[int, ...], Tensor]:
+        return {}
 
     def behind(self, index: int, box: Box) -> Tensor:
         """Return the crop `[h, w, 3]` of torso over background in 0..1."""
         assert self.layers is not None
-        part = self.layers.behind(index, slice(box.top, box.bottom), slice(box.left, box.right))
-        return torch.from_numpy(part).to(self.device)
+        plate = self._plates[int(self.layers.plate_of[index])][box.top : box.bottom, box.left : box.right]
+        return over_plate(self.crop(self.layers.torso, index, box).float() / 255, plate)
+
+    @cached_property
+    def _plates(self) -> Tensor:
+        assert self.layers is not None
+        return torch.from_numpy(self.layers.plates).to(self.device).float() / 255
 
     # ---------------------------------------------------------------------------------------------------- boxes
 
@@ -225,13 +261,32 @@ class Footage:
 
     def camera(self, index: int, box: Box) -> Camera:
         """Return the camera of a crop of a frame."""
-        pose = torch.tensor(self.poses[index], dtype=torch.float32, device=self.device)
-        return Camera(pose, self.intrinsics, self.width, self.height).crop(box.left, box.top, *box.size)
+        whole = Camera(self._poses[index], self.intrinsics, self.width, self.height)
+        return whole.crop(box.left, box.top, *box.size)
+
+    @cached_property
+    def _poses(self) -> Tensor:
+        return torch.from_numpy(self.poses.astype(np.float32)).to(self.device)
+
+    @cached_property
+    def extent(self) -> float:
+        """How far the cameras' places reach around their mean in the head's frame, metres (3D Gaussian Splatting)."""
+        poses = self.poses[self.train_frames].astype(np.float64)
+        places = -np.einsum("tji,tj->ti", poses[:, :3, :3], poses[:, :3, 3])
+        return EXTENT * float(np.linalg.norm(places - places.mean(0), axis=1).max())
+
+    def unit_m(self, unit: Unit) -> float:
+        """Return what a length of 1 means where lengths are in `unit`, metres."""
+        return self.extent if unit == "extent" else 1.0
 
     def windows(self, index: int) -> Tensor:
         """Return the audio features `[8, D, W]` around a frame."""
+        return windows_of(self._sound, index)
+
+    @cached_property
+    def _sound(self) -> Tensor:
         assert self.audio is not None
-        return windows_of(self.audio.values, index).to(self.device)
+        return torch.from_numpy(self.audio.values).to(self.device)
 
     @property
     def audio_scale(self) -> tuple[Tensor, Tensor]:
@@ -243,13 +298,13 @@ class Footage:
     def expression(self) -> Tensor:
         """Action units and gaze `[T, E]` as the record has them."""
         assert self.units is not None
-        return torch.from_numpy(expression_inputs(self.units)).to(self.device)
+        return torch.from_numpy(expression_inputs(self.units, self.config)).to(self.device)
 
     @cached_property
     def expression_scale(self) -> Tensor:
         """What the expression is divided by `[E]`: nearly the largest value of training."""
         large = torch.quantile(self.expression[torch.from_numpy(self.train_frames)], 0.95, dim=0)
-        least = torch.tensor([0.25] * len(ACTION_UNITS) + [0.05] * 4, device=self.device)
+        least = torch.tensor([0.05 if name in GAZE else 0.25 for name in self.config.told], device=self.device)
         return torch.maximum(large, least)
 
     @cached_property
@@ -268,6 +323,11 @@ class Footage:
         """Landmarks of the neutral face `[L, 3]`, metres."""
         return torch.tensor(self.track.rest_landmarks, dtype=torch.float32, device=self.device)
 
+    @property
+    def lips(self) -> Tensor:
+        """Those of the lips `[l, 3]`."""
+        return self.rest[self._is_lip_or_lid[0]]
+
     @cached_property
     def _is_lip_or_lid(self) -> tuple[Tensor, Tensor]:
         """Which of them belong to the lips and which to the lids, `[L]` each."""
@@ -275,17 +335,32 @@ class Footage:
         lip, lid = (torch.from_numpy(group).to(self.device) for group in groups)
         return lip, lid
 
+    @cached_property
+    def lip_pairs(self) -> Tensor:
+        """Which of them lie opposite each other on the inner lips, `[P, 2]`."""
+        places = {int(number): place for place, number in enumerate(self.track.landmark_index)}
+        pairs = [[places[end] for end in pair] for pair in LIP_PAIRS if all(end in places for end in pair)]
+        return torch.tensor(pairs, dtype=torch.long, device=self.device).reshape(-1, 2)
+
     def landmark_batch(self, frames: list[int]) -> LandmarkBatch:
         """Return what is known of `frames`, with the poses that landmarks gave (not the refined ones)."""
-        points = self.points[frames][:, self.track.landmark_index]
-        absent = np.isnan(points).any(-1)
-        poses, targets, weights = (
-            torch.from_numpy(array.astype(np.float32)).to(self.device)
-            for array in (self.track.world_to_camera[frames], np.nan_to_num(points), ~absent)
+        poses, targets, weights, expression = (
+            torch.stack([values[frame] for frame in frames]) for values in (*self._tracked, self.expression)
         )
         audio = torch.stack([self.windows(frame) for frame in frames])
         lip, lid = self._is_lip_or_lid
-        return LandmarkBatch(audio, self.expression[frames], poses, targets, weights, lip, lid)
+        return LandmarkBatch(audio, expression, poses, targets, weights, lip, lid)
+
+    @cached_property
+    def _tracked(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Poses `[T, 4, 4]`, landmarks `[T, L, 2]` and whether they are there `[T, L]`, of all frames."""
+        points = self.points[:, self.track.landmark_index]
+        present = ~np.isnan(points).any(-1)
+        poses, targets, weights = (
+            torch.from_numpy(array.astype(np.float32)).to(self.device)
+            for array in (self.track.world_to_camera, np.nan_to_num(points), present)
+        )
+        return poses, targets, weights
 
     # ---------------------------------------------------------------------------------------------- first points
 
@@ -300,9 +375,11 @@ class Footage:
         opening = self.curriculum["opening"][self.train_frames]
         return int(self.train_frames[np.argsort(opening, kind="stable")[len(opening) // 30]])
 
-    def first_face(self, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    def first_face(self, count: int, seed: int, placing: Placing = "head") -> tuple[np.ndarray, np.ndarray]:
         """Return points `[N, 3]` and colours `[N, 3]` to begin the face with."""
         assert self.masks is not None
+        if placing == "cube":
+            return self._cube(count, seed)
         views = []
         for frame in map(int, _spread(self.train_frames, CARVING_VIEWS)):
             whole = labels.select(self.masks.labels[frame], labels.HEAD + labels.INSIDE_MOUTH)
@@ -311,25 +388,59 @@ class Footage:
         quiet = self.quiet_frame
         return points, pick_colors(points, self.clip.frames[quiet], self.poses[quiet], self.track.intrinsics)
 
-    def first_mouth(self, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    def _cube(self, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        """Scatter nearly grey points about the middle of the head, as released."""
+        random = np.random.default_rng(seed)
+        points = self.head_center.cpu().numpy() + random.uniform(-CUBE_M, CUBE_M, (count, 3))
+        return points, random.normal(0.5, 0.003, (count, 3))
+
+    def first_mouth(self, count: int, seed: int, placing: Placing = "head") -> tuple[np.ndarray, np.ndarray]:
         """Return points `[N, 3]` and dark colours `[N, 3]` to begin the inside of the mouth with."""
+        if placing == "cube":
+            return self._cube(count, seed)
         points = mouth_points(self.track.rest_landmarks, self.track.landmark_index, count, seed)
         return points, np.random.default_rng(seed).normal(0.3, 0.05, (len(points), 3)).clip(0, 1)
 
 
-def windows_of(values: np.ndarray, index: int) -> Tensor:
+class HeldImages:
+    """Images on a GPU: each goes there once, as long as there is room for half of what was free at first."""
+
+    def __init__(self, device: str) -> None:
+        self.device = device
+        self.room = torch.cuda.mem_get_info(device)[0] // 2  # bytes
+        self._images: dict[tuple[int, int], Tensor] = {}
+
+    def get(self, store: FrameStore, index: int) -> Tensor:
+        """Return image `index` of a store."""
+        image = self._images.get((id(store), index))
+        if image is None:
+            image = torch.from_numpy(np.array(store[index])).to(self.device)
+            if image.nbytes <= self.room:
+                self.room -= image.nbytes
+                self._images[id(store), index] = image
+        return image
+
+
+def windows_of(values: Tensor, index: int) -> Tensor:
     """Return the windows of audio features `[T, D, W]` around window `index`: `[8, D, W]`.
 
     Beyond either end the last one is held, as its entries are; the released code takes zeros, which are silence for no
     extractor.
     """
-    around = np.arange(index + NEIGHBOURS[0], index + NEIGHBOURS[1] + 1)
-    return torch.from_numpy(values[around.clip(0, len(values) - 1)])
+    first, end = index + NEIGHBOURS[0], index + NEIGHBOURS[1] + 1
+    if first >= 0 and end <= len(values):
+        return values[first:end]
+    return values[torch.arange(first, end, device=values.device).clamp(0, len(values) - 1)]
 
 
-def expression_inputs(units: ActionUnits) -> np.ndarray:
-    """Return the action units and gaze `[T, E]` that the face's motion field takes."""
-    return np.concatenate([units.columns(ACTION_UNITS), units.gaze], 1).astype(np.float32)
+def expression_inputs(units: ActionUnits, config: Config) -> np.ndarray:
+    """Return what a face of `config` is told of its expression `[T, E]`.
+
+    Raises:
+        UsageError: the record lacks one of the action units.
+    """
+    parts = [units.columns(config.action_units), *([units.gaze] if config.gaze else [])]
+    return np.concatenate(parts, 1).astype(np.float32)
 
 
 def _spread(frames: np.ndarray, count: int) -> np.ndarray:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import math
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_type_hints
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -12,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from models.errors import UsageError
 
 MAX_BYTES = 1 << 20
+DEFAULT_PRESET = "cpu"
 
 
 class Params(BaseModel):
@@ -83,7 +87,7 @@ def validate(model: type[AnyParams], data: Any, where: str) -> AnyParams:
     except ValidationError as error:
         problem = error.errors()[0]
         place = ".".join(str(part) for part in problem["loc"])
-        if problem["type"] == "extra_forbidden":
+        if problem["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
             known = _known_keys(model, problem["loc"][:-1])
             near = difflib.get_close_matches(str(problem["loc"][-1]), known, n=1)
             fix = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(sorted(known))}"
@@ -95,13 +99,13 @@ def validate(model: type[AnyParams], data: Any, where: str) -> AnyParams:
         ) from error
 
 
-def _known_keys(model: type[BaseModel], place: tuple[int | str, ...]) -> list[str]:
-    current: type[BaseModel] = model
+def _known_keys(model: type[Any], place: tuple[int | str, ...]) -> list[str]:
+    current: type[Any] = model
     for part in place:
-        inner = current.model_fields.get(str(part))
-        if inner is not None and isinstance(inner.annotation, type) and issubclass(inner.annotation, BaseModel):
-            current = inner.annotation
-    return list(current.model_fields)
+        inner = get_type_hints(current).get(str(part))
+        if isinstance(inner, type) and (issubclass(inner, BaseModel) or is_dataclass(inner)):
+            current = inner
+    return list(current.model_fields) if issubclass(current, BaseModel) else [part.name for part in fields(current)]
 
 
 def load_params(path: Path, section: str, model: type[AnyParams]) -> AnyParams:
@@ -110,10 +114,69 @@ def load_params(path: Path, section: str, model: type[AnyParams]) -> AnyParams:
     Raises:
         UsageError: see `read_yaml` and `validate`.
     """
+    return validate(model, _section(read_yaml(path), path, section, model), f"{path.name}: {section}")
+
+
+def resolve_params(
+    path: Path, section: str, model: type[AnyParams], presets: Mapping[str, Mapping[str, Any]]
+) -> tuple[AnyParams, str]:
+    """Read one stage's section of params.yaml over what the preset named there sets in it.
+
+    Steps are multiplied by the key `scale`; everything else in a phase is a fraction of them.
+
+    Args:
+        path: of params.yaml.
+        section: of the stage.
+        model: of the stage's params.
+        presets: what each sets; none: the stage has no presets.
+
+    Returns:
+        The params, and in words which preset they are of; "" if the stage has none.
+
+    Raises:
+        UsageError: there is no such preset, `scale` is no positive number, or see `read_yaml` and `validate`.
+    """
+    if not presets:
+        return load_params(path, section, model), ""
     data = read_yaml(path)
+    name, scale = data.get("preset", DEFAULT_PRESET), data.get("scale", 1)
+    if name not in presets:
+        near = difflib.get_close_matches(str(name), list(presets), n=1)
+        fix = f"did you mean {near[0]!r}?" if near else ""
+        raise UsageError(f"{path.name}: no preset {name!r}", f"there are {', '.join(sorted(presets))}", fix)
+    if isinstance(scale, bool) or not isinstance(scale, int | float) or not 0 < scale < math.inf:
+        raise UsageError(f"{path.name}: scale is {scale!r}", "it multiplies the steps of training", "write scale: 1.0")
+    where = f"{path.name}: {section}"
+    preset = merged(validate(model, {}, where).model_dump(), presets[name])
+    own = _section(data, path, section, model)
+    params, plain = validate(model, merged(preset, own), where), validate(model, preset, where)
+    words = name if params == plain else f"{name} with changes"
+    if scale == 1:
+        return params, words
+    return scaled(params, scale), f"{words}, steps x {scale:g}"
+
+
+def merged(base: Any, change: Any) -> Any:
+    """Return `base` with the values of `change`, group by group; a number in place of a term is its weight."""
+    if not isinstance(base, dict):
+        return change
+    if isinstance(change, Mapping):
+        return {**base, **{key: merged(base.get(key), value) for key, value in change.items()}}
+    is_weight = "weight" in base and isinstance(change, int | float) and not isinstance(change, bool)
+    return {**base, "weight": change} if is_weight else change
+
+
+def scaled(params: AnyParams, scale: float) -> AnyParams:
+    """Return params whose phase has `scale` times as many steps, at least one where there are any."""
+    phase: Any = getattr(params, "phase")  # noqa: B009 - not every model has one
+    steps = max(1, round(phase.steps * scale)) if phase.steps else 0
+    return params.model_copy(update={"phase": replace(phase, steps=steps)})
+
+
+def _section(data: dict[str, Any], path: Path, section: str, model: type[Params]) -> dict[str, Any]:
     if section not in data and model.model_fields:
         near = difflib.get_close_matches(section, list(data), n=1)
         raise UsageError(
             f"{path}: no section {section!r}", f"did you mean {near[0]!r}?" if near else "", f"add '{section}:'"
         )
-    return validate(model, data.get(section) or {}, f"{path.name}: {section}")
+    return data.get(section) or {}

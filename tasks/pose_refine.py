@@ -15,8 +15,10 @@ from pydantic import Field
 from models.curriculum import FrameSampler
 from models.heads.mediapipe_points import EYE_OUTER_LEFT, EYE_OUTER_RIGHT
 from models.methods.talking_gaussian_phases import StillPhase
+from models.methods.talking_gaussian_presets import presets_of
 from models.parsing import labels
 from models.records import RefinedPoses
+from models.schedule import color_at, weights_at
 from tasks.params import Params
 from tasks.progress import Progress
 from tasks.stage import Context, Stage, main
@@ -43,6 +45,7 @@ STAGE = Stage(
     name="pose_refine",
     per=("speaker",),
     params=PoseRefineParams,
+    presets=presets_of("pose_refine"),
     reads=("ingest", "landmarks", "parse", "track"),
     gives=RefinedPoses,
     preview=True,
@@ -107,25 +110,24 @@ def _train(context: Context[PoseRefineParams], footage: Footage, device: str) ->
     import torch
 
     from models.gaussians.field import create_field
-    from models.methods.talking_gaussian import BEHIND, draw, face_losses
+    from models.methods.talking_gaussian import draw, face_losses
     from tasks.training import FieldLearner, total_of, train
 
     params, phase = context.params, context.params.phase
     face = create_field(*footage.first_face(phase.points, params.seed), params.sh_degree, opacity=0.27).to(device)
     learner = FieldLearner(face, phase.rates, phase.density, params.seed)
     sampler = FrameSampler(footage.train_frames, {}, (), params.seed)
-    backgrounds = torch.tensor(BEHIND, device=device)
+    rim = round(phase.rim_px * footage.scale)
 
     def step(number: int) -> dict[str, float]:
-        behind = backgrounds[number % len(backgrounds)]
+        behind = torch.tensor(color_at(phase.backdrops, number, phase.steps), device=device)
         frame = sampler.draw(number, number / phase.steps)
         crop = footage.face_crop(frame)
         head = footage.mask(frame, crop, labels.HEAD)
         target = torch.where(head[..., None], footage.frame(frame, crop), behind)
         raster = draw(face, footage.camera(frame, crop), None, behind)
-        total, values = total_of(
-            face_losses(raster, target, head.float(), footage.mouth_crop(frame).within(crop), phase)
-        )
+        mouth, on = footage.mouth_crop(frame).within(crop), weights_at(phase, number)
+        total, values = total_of(face_losses(raster, target, head.float(), mouth, on, rim))
         total.backward()
         learner.step(number, phase.steps, raster)
         return values

@@ -38,7 +38,8 @@ def run(context: Context[RenderParams]) -> Rendering:
 
     device = prepare(context)
     speaker, extractor = str(context.keys.speaker), str(context.keys.extractor)
-    head, scene = TalkingHead.load(context.places, speaker, extractor, device), Scene.load(context.places, speaker)
+    head = TalkingHead.load(context.places, speaker, extractor, device)
+    scene = Scene.load(context.places, speaker, head.config)
     windows = list(audio_windows(context.read(AudioFeatures, "audio").values))
     clip = context.read(Clip, "ingest")
     frames = clip.indices(TEST)

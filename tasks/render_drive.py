@@ -33,7 +33,7 @@ def run(context: Context[RenderParams]) -> Rendering:
     speaker, drive = context.speaker(), context.drive()
     names = (str(context.keys.speaker), str(context.keys.drive))
     head = TalkingHead.load(context.places, names[0], str(context.keys.extractor), device)
-    scene, features = Scene.load(context.places, names[0]), context.read(AudioFeatures, "audio_drive")
+    scene, features = Scene.load(context.places, names[0], head.config), context.read(AudioFeatures, "audio_drive")
     count = len(features.values)
     frames = np.fromiter(back_and_forth(*scene.longest_shot()), np.int32, count)
 

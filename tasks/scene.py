@@ -12,13 +12,12 @@ from torch import Tensor
 
 from models.errors import InputError, UsageError
 from models.heads.motion import jaw_pixels, mean_pose
-from models.methods.talking_gaussian import ACTION_UNITS, Camera
+from models.methods.talking_gaussian import Camera, Config
+from models.methods.talking_gaussian_config import BLINK
 from models.records import ActionUnits, Clip, HeadTrack, Layers, RefinedPoses
 from models.storage import RECORD_FILE
 from tasks.material import expression_inputs
 from tasks.places import Keys, Places
-
-BLINK = ACTION_UNITS.index("AU45")
 
 
 class Behind(Protocol):
@@ -59,13 +58,19 @@ class Scene:
     layers: Behind
     poses: np.ndarray  # [T, 4, 4]
     intrinsics: np.ndarray  # [3, 3]
-    expression: Tensor  # [T, E]
+    expression: Tensor  # [T, E] what a face of some `Config` is told
+    blink: int  # which of these numbers is
     valid: np.ndarray  # [T] frames in which the face was tracked
     cuts: list[int]  # first frame of each new shot
 
     @staticmethod
-    def load(places: Places, speaker: str) -> Scene:
+    def load(places: Places, speaker: str, config: Config) -> Scene:
         """Read what the stages gave for a speaker.
+
+        Args:
+            places: the project.
+            speaker: whose clip.
+            config: of the face that is to be drawn in it; says what it is told of its expression.
 
         Raises:
             InputError: one of the stages has not run.
@@ -80,7 +85,8 @@ class Scene:
             layers=Layers.load(places.record("layers", keys)),
             poses=RefinedPoses.load(places.record("pose_refine", keys)).world_to_camera,
             intrinsics=track.intrinsics,
-            expression=_expressions(places, keys),
+            expression=_expressions(places, keys, config),
+            blink=blink_of(config),
             valid=track.valid,
             cuts=_cuts(clip, track),
         )
@@ -109,7 +115,7 @@ class Scene:
     def quiet_frame(self) -> int:
         """Return the frame with open eyes, of the longest shot, in which the head is nearest to its mean pose."""
         first, end = self.longest_shot()
-        blink, poses = self.expression[first:end, BLINK].numpy(), self.poses[first:end]
+        blink, poses = self.expression[first:end, self.blink].numpy(), self.poses[first:end]
         middle = jaw_pixels(mean_pose(poses)[None], self.intrinsics)
         distance = np.linalg.norm(jaw_pixels(poses, self.intrinsics) - middle, axis=-1).mean(-1)
         return first + int(np.argmin(np.where(blink <= np.median(blink), distance, np.inf)))
@@ -180,14 +186,19 @@ def poses_of(places: Places, speaker: str) -> np.ndarray:
     return HeadTrack.load(places.record("track", keys)).world_to_camera[shot]
 
 
-def expressions_of(places: Places, speaker: str) -> Tensor:
-    """Return the action units and gaze `[n, E]` of a clip's longest shot.
+def expressions_of(places: Places, speaker: str, config: Config) -> Tensor:
+    """Return the expressions `[n, E]` of a clip's longest shot, as a face of `config` is told them.
 
     Raises:
         InputError: one of the stages ingest, track and action_units has not run for it.
     """
     keys, shot = _longest_shot_of(places, speaker)
-    return _expressions(places, keys)[shot]
+    return _expressions(places, keys, config)[shot]
+
+
+def blink_of(config: Config) -> int:
+    """Return which number of its expression tells a face of its blink."""
+    return config.told.index(BLINK)
 
 
 def _longest_shot_of(places: Places, speaker: str) -> tuple[Keys, slice]:
@@ -196,8 +207,8 @@ def _longest_shot_of(places: Places, speaker: str) -> tuple[Keys, slice]:
     return keys, slice(*longest_shot(track.valid, _cuts(clip, track), speaker))
 
 
-def _expressions(places: Places, keys: Keys) -> Tensor:
-    return torch.from_numpy(expression_inputs(ActionUnits.load(places.record("action_units", keys))))
+def _expressions(places: Places, keys: Keys, config: Config) -> Tensor:
+    return torch.from_numpy(expression_inputs(ActionUnits.load(places.record("action_units", keys)), config))
 
 
 def _cuts(clip: Clip, track: HeadTrack) -> list[int]:

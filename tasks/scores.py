@@ -35,6 +35,7 @@ VARIANTS = {
     STATIC: "for each metric the strongest of motion_off, mean_motion and constant_lips",
     "judge": "the judge's landmarks on the true frames against known ones (computed with the footage, else of the "
     "stage landmarks): the error of measuring",
+    "truth": "the true frames themselves, for what needs no other frames to compare with",
     "speaker": "the speaker's own footage of training, for comparison",
     "wrong_sound": "the same frames against the sound of another moment of the drive",
 }
@@ -89,10 +90,10 @@ class Scores:
         row = {**self.keys, "region": region, "variant": variant, "metric": metric}
         self.rows.append({**row, "value": round(float(value), 6), "unit": unit, "better": better})
 
-    def add_columns(self, metric: Metric, region: str, variant: str, columns: np.ndarray) -> None:
-        """Keep the columns `[n, k]` of a metric and add the row of their summary."""
+    def add_columns(self, metric: Metric, region: str, variant: str, columns: np.ndarray, why: str = "") -> None:
+        """Keep the columns `[n, k]` of a metric and add the row of their summary, or `why` there is none."""
         self.columns[metric.name, region, variant] = columns
-        why = "one of the two does not move" if columns.shape[1] == 2 else ""
+        why = why or ("one of the two does not move" if columns.shape[1] == 2 else "")
         self.add(metric.name, metric.summary(columns), metric.unit, metric.better, region, variant, why)
 
     def value(self, metric: str, region: str, variant: str) -> float:
@@ -108,7 +109,7 @@ class Scores:
             metric = metrics[name]
             values = {v: self.value(name, region, v) for v in UNHEARING if (name, region, v) in self.columns}
             known = {variant: value for variant, value in values.items() if not math.isnan(value)}
-            if not known:
+            if not known or not metric.better:
                 continue
             best = max(known, key=lambda variant: metric.merit(known[variant]))
             self.strongest[name, region] = best
@@ -170,7 +171,7 @@ def _finite(value: float) -> float | None:
 
 def definitions(metrics: Mapping[str, Metric], more: Mapping[str, str]) -> dict[str, str]:
     """Return what every metric and variant means, so that the words travel with the numbers."""
-    named = {metric.name: metric.definition for metric in metrics.values()}
+    named = {metric.name: metric.words for metric in metrics.values()}
     return {**named, **more, **{f"variant {name}": text for name, text in VARIANTS.items()}}
 
 

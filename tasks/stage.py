@@ -18,7 +18,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,7 +28,7 @@ from models.errors import BusyError, GausstalkError, UsageError, of_the_machine
 from models.records import Record
 from models.storage import RECORD_FILE, read_header
 from tasks.closure import closure
-from tasks.params import AnyParams, Params, load_params
+from tasks.params import AnyParams, Params, resolve_params
 from tasks.people import Drive, Speaker, load_drive, load_speaker
 from tasks.places import Keys, Places, check_name
 
@@ -56,6 +56,7 @@ class Stage(Generic[AnyParams]):
     lists: tuple[str, ...] = ()  # of params.yaml that it reads besides: "speakers"
     raw: tuple[str, ...] = ()  # folders below data/raw that it makes
     folder: str = ""  # of the project, for plain files instead of a record: "data/tables"
+    presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # what each sets in its section
 
 
 @dataclass
@@ -71,6 +72,7 @@ class Context(Generic[AnyParams]):
     metrics: Path
     scratch: Path  # checkpoints; outlives a kill, one folder for each state of inputs, params and code
     threads: int
+    preset: str = ""  # which one the params come from, in words
     raw: dict[str, Path] = field(default_factory=dict)  # private folders of what the stage declares as `raw`
     _read: set[str] = field(default_factory=set)
 
@@ -129,13 +131,16 @@ def execute(
     Nothing is published when the stage fails; what was there before stays.
     """
     places = places or Places.here()
-    params = params if params is not None else load_params(places.params, stage.section or stage.name, stage.params)
+    preset = ""
+    if params is None:
+        params, preset = resolve_params(places.params, stage.section or stage.name, stage.params, stage.presets)
     targets = _targets(stage, keys, places)
     with _private_folders(targets, places) as private:
         scratch = places.scratch(stage.name, keys, _scratch_key(stage, keys, places, params))
         context = Context(
-            stage, keys, params, places, private["output"], private["preview"], private["metrics"], scratch, threads()
-        )
+            stage, keys, params, places, private["output"], private["preview"], private["metrics"], scratch, threads(),
+            preset,
+        )  # fmt: skip
         context.raw.update({name: private[f"raw/{name}"] for name in stage.raw})
         started = time.monotonic()
         record = run(context)

@@ -19,13 +19,14 @@ import torch
 from models.audio import Measured
 from models.audio import extractor as find_extractor
 from models.errors import InputError
+from models.methods.talking_gaussian_config import Config
 from models.records import TRAIN, Clip, Weights
 from models.storage import RECORD_FILE, load_arrays, save_arrays
 from tasks.params import load_params, validate
 from tasks.people import Speaker, check_basis, load_speaker
 from tasks.places import Keys, Places, check_name
 from tasks.rendering import RenderParams
-from tasks.scene import Backdrop, Scene
+from tasks.scene import Backdrop, Scene, blink_of
 from tasks.speech_features import AudioParams
 
 log = logging.getLogger("gausstalk")
@@ -62,11 +63,12 @@ class Talker:
         check_name(speaker)
         person = load_speaker(places, speaker)
         check_trained(places, speaker, extractor)
+        weights = Weights.load(places.record("tg_fuse", Keys(speaker=speaker, extractor=extractor)))
         return Talker(
             name=speaker,
             person=person,
-            weights=Weights.load(places.record("tg_fuse", Keys(speaker=speaker, extractor=extractor))),
-            scene=Scene.load(places, speaker),
+            weights=weights,
+            scene=Scene.load(places, speaker, face_config(weights)),
             extractor=extractor,
             audio=load_params(places.params, "audio", AudioParams),
             scale=_scale(Clip.load(places.record("ingest", Keys(speaker=speaker))), extractor),
@@ -134,7 +136,7 @@ class Talker:
                     "use the version that made it, or train and export the head again",
                 )
             intrinsics, pose, behind, expression = (arrays[name] for name in ARRAYS)
-            weights = _under("weights/", arrays)
+            weights = Weights(str(meta["method"]), "export", meta["config"], _under("weights/", arrays))
             scene = Scene(
                 speaker=str(meta["name"]),
                 fps=float(meta["fps"]),
@@ -144,13 +146,14 @@ class Talker:
                 poses=np.repeat(pose[None], len(expression), 0),
                 intrinsics=intrinsics,
                 expression=torch.from_numpy(expression),
+                blink=blink_of(face_config(weights)),
                 valid=np.ones(len(expression), bool),
                 cuts=[],
             )
             return Talker(
                 name=str(meta["name"]),
                 person=person,
-                weights=Weights(str(meta["method"]), "export", meta["config"], weights),
+                weights=weights,
                 scene=scene,
                 extractor=extractor,
                 audio=validate(AudioParams, meta["audio"], str(path)),
@@ -160,6 +163,11 @@ class Talker:
             raise InputError(
                 f"{path}: not a whole head", f"{type(error).__name__}: {error}", "export it again"
             ) from error
+
+
+def face_config(weights: Weights) -> Config:
+    """Return how the face of a head is built."""
+    return Config.from_record(weights.config["face"])
 
 
 def check_trained(places: Places, speaker: str, extractor: str) -> None:

@@ -36,9 +36,15 @@ class TalkingHead:
             Branch.from_tensors(kind, Config.from_record(weights.config[name]), weights.tensors, name).to(device)
             for name, kind in (("face", FaceMotion), ("mouth", MouthMotion))
         )
+        self.mouth.motion.follow(self.face.motion)
         with torch.no_grad():
             # Where a Gaussian rests never changes any more, so neither does what the grids say there.
-            self._points = [branch.motion.look_up(branch.gaussians.means) for branch in (self.face, self.mouth)]
+            self._points = [branch.look_up() for branch in (self.face, self.mouth)]
+
+    @property
+    def config(self) -> Config:
+        """Of the face."""
+        return self.face.motion.config
 
     @staticmethod
     def load(places: Places, speaker: str, extractor: str, device: str = "cpu") -> TalkingHead:
@@ -102,7 +108,8 @@ class TalkingHead:
 
 def audio_windows(values: np.ndarray) -> Iterator[Tensor]:
     """Return `[8, D, W]` windows for every entry of audio features `[T, D, W]`."""
-    return (windows_of(values, index) for index in range(len(values)))
+    tensor = torch.from_numpy(values)
+    return (windows_of(tensor, index) for index in range(len(values)))
 
 
 def speak(head: TalkingHead, shots: Iterable[Shot], windows: Iterable[Tensor]) -> Iterator[np.ndarray]:

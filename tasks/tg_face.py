@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from models.curriculum import FrameSampler
+from models.errors import InputError
 from models.methods.talking_gaussian_phases import FacePhase
+from models.methods.talking_gaussian_presets import presets_of
 from models.parsing import labels
 from models.records import Weights
+from models.schedule import color_at, frozen_at, weighed, weights_at
 from tasks.params import Params
 from tasks.stage import Context, Stage, main
 
@@ -21,6 +24,7 @@ class FaceParams(Params):
     """How the face is trained."""
 
     seed: int = 0
+    exposure: bool = False  # whether each training frame has a gain and an offset of its colours, here and in tg_fuse
     phase: FacePhase = FacePhase()
 
 
@@ -28,6 +32,7 @@ STAGE = Stage(
     name="tg_face",
     per=("speaker", "extractor"),
     params=FaceParams,
+    presets=presets_of("tg_face"),
     reads=("ingest", "landmarks", "parse", "track", "pose_refine", "action_units", "audio", "tg_motion"),
     gives=Weights,
 )
@@ -39,74 +44,135 @@ def run(context: Context[FaceParams]) -> Weights:
 
     from models.gaussians.field import create_field
     from models.methods import talking_gaussian as method
+    from models.morphology import close
+    from tasks.exposure import Exposure
+    from tasks.frame_poses import PoseLearner
     from tasks.material import Footage
+    from tasks.perceptual import patch_side, perceptual_distance
     from tasks.training import FieldLearner, MotionLearner, prepare, total_of, train
 
     device = prepare(context)
-    seed, phase, footage = context.params.seed, context.params.phase, Footage.of(context, device)
+    seed, phase = context.params.seed, context.params.phase
     taught = context.read(Weights, "tg_motion")
     config = method.Config.from_record(taught.config)
+    footage = Footage.of(context, device, config)
     motion = method.load_motion(method.FaceMotion(config), method.under(taught.tensors, "motion"), "tg_motion")
-    face = method.Branch(create_field(*footage.first_face(phase.points, seed), config.sh_degree, opacity=0.27), motion)
-    face = face.to(device)
+    first = footage.first_face(phase.points, seed, phase.placing)
+    face = method.Branch(create_field(*first, config.sh_degree, opacity=phase.opacity), motion).to(device)
+    if config.points == "embeddings":
+        face.embed()
+    distance = perceptual_distance(context, phase, device)
+    rim = round(phase.rim_px * footage.scale)
 
-    field_learner = FieldLearner(face.gaussians, phase.rates, phase.density, seed)
+    field_learner = FieldLearner(
+        face.gaussians, phase.rates, phase.density, seed, footage.unit_m(phase.unit), footage.scale
+    )
     motion_learner = MotionLearner(motion, phase.rates)
-    sampler = FrameSampler(footage.train_frames, footage.curriculum, phase.windows, seed)
-    backgrounds = torch.tensor(method.BEHIND, device=device)
+    sampler = FrameSampler(footage.train_frames, footage.curriculum, phase.windows, seed, phase.sampling)
+    parts = {"field": field_learner, "motion": motion_learner, "sampler": sampler}
+    poses = exposure = None
+    if phase.rates.poses:
+        center = footage.head_center.to(device)
+        parts["poses"] = poses = PoseLearner(footage.train_frames, len(footage.valid), phase.rates.poses, center)
+    if context.params.exposure:
+        parts["exposure"] = exposure = Exposure(len(footage.valid), device)
 
     def step(number: int) -> dict[str, float]:
-        progress = number / phase.steps
-        moving = progress > phase.motion_from
-        behind = backgrounds[number % len(backgrounds)]
+        progress, on = number / phase.steps, weights_at(phase, number)
+        frozen = frozen_at(phase.frozen, progress)
+        behind = torch.tensor(color_at(phase.backdrops, number, phase.steps), device=device)
         frame = sampler.draw(number, progress)
-        crop = footage.face_crop(frame)
+        crop = footage.whole if phase.whole_frames else footage.face_crop(frame)
         camera, target = footage.camera(frame, crop), footage.frame(frame, crop)
-        head = footage.mask(frame, crop, labels.HEAD)
-        alone = footage.mask(frame, crop, labels.HEAD_ALONE)
-        target = torch.where(alone[..., None], target, behind)
+        head, alone = (footage.mask(frame, crop, group) for group in (labels.HEAD, labels.HEAD_ALONE))
+        if on["close_mouth"]:
+            alone &= ~close(footage.mask(frame, crop, labels.INSIDE_MOUTH))
         lips = footage.mouth_box(frame).within(crop)
+        hair = footage.mask(frame, crop, (labels.HAIR,)) if on["hide_hair"] or on["attention"] else None
+        hidden = hair if on["hide_hair"] else None
+        if hidden is not None:
+            alone &= ~hidden
+        target = torch.where(alone[..., None], target, behind)
 
         batch = footage.landmark_batch([frame])
-        with torch.set_grad_enabled(moving):
-            points = motion.look_up(face.gaussians.means)
-            deformation = motion(points, batch.audio, batch.expression).frame(0)
-        raster = method.draw(face.gaussians, camera, deformation, behind)
-        terms = method.face_losses(raster, target, head.float(), footage.mouth_crop(frame).within(crop), phase)
-        if moving:
-            terms["motion"] = phase.motion * method.motion_size(deformation)
-            if phase.landmarks:
-                rest = footage.rest
-                distance = method.landmark_losses(motion, motion.look_up(rest), rest, batch, footage.intrinsics, phase)
-                terms["landmarks"] = phase.landmarks * distance
-            if phase.attention and number % phase.attention_every == 0:
-                maps = method.draw_maps(face.gaussians, camera, deformation, points.maps())
-                stray = stray_attention(maps, footage.mask(frame, crop, (labels.HAIR,)), lips)
-                terms["attention"] = phase.attention * phase.attention_every * stray
+        moved = points = None
+        if on["moved"]:
+            with torch.set_grad_enabled("motion" not in frozen):
+                points = face.look_up()
+                moved = motion(points, batch.audio, batch.expression).frame(0)
+        placed = poses.moved(frame, face.gaussians, moved) if poses else moved
+        degree = phase.harmonics.degree(progress, config.sh_degree)
+        raster = method.draw(face.gaussians, camera, placed, behind, exposure.of(frame) if exposure else None, degree)
+        seen = raster
+        if hidden is not None:
+            seen = raster._replace(image=torch.where(hidden[..., None], behind, raster.image))
+        mouth = footage.mouth_crop(frame).within(crop)
+        terms = method.face_losses(seen, target, head.float(), mouth, on, rim)
+        if exposure:
+            terms["exposure"] = exposure.hold(frame)
+        if distance:
+            side = patch_side(phase, footage.scale, seed, number)
+            terms |= method.perceptual_losses(seen.image, target, behind, on, distance, side, lips, phase.small_crops)
+        if moved is not None and placed is not None and points is not None:
+            shown = hair if hidden is None else None
+            terms |= weighed(
+                on,
+                {
+                    "motion": lambda: method.motion_size(moved),
+                    "landmarks": lambda: method.landmark_losses(
+                        motion, motion.look_up(footage.rest), footage.rest, batch, footage.intrinsics, phase
+                    ),
+                    "attention": lambda: stray_attention(
+                        method.draw_maps(face.gaussians, camera, placed, points.maps()), shown, lips, phase.empty_hair
+                    ),
+                }
+                | ({"smooth": face.roughness} if config.points == "embeddings" else {}),
+            )
         total, values = total_of(terms)
         total.backward()
-        field_learner.step(number, phase.steps, raster)
-        if moving:
+        field_learner.step(number, phase.steps, raster, frozen)
+        if on["moved"] and "motion" not in frozen:
             motion_learner.step(progress)
+        if poses:
+            poses.step("poses" in frozen)
+        if exposure:
+            exposure.step()
         return values
 
-    parts = {"field": field_learner, "motion": motion_learner, "sampler": sampler}
     outcome = train(context, "face", phase.steps, step, parts)
-    quality = outcome.quality(gaussians=len(face.gaussians))
-    return Weights("talking_gaussian", "face", config.as_record(), face.tensors("face"), outcome.curves, quality)
+    options = {"placing": phase.placing, "exposure": exposure is not None}
+    quality = {**outcome.quality(gaussians=len(face.gaussians)), **options}
+    tensors = face.tensors("face") | ({"poses": poses.corrections()} if poses else {})
+    tensors |= {"exposure": exposure.learnt()} if exposure else {}
+    return Weights("talking_gaussian", "face", config.as_record(), tensors, outcome.curves, quality)
 
 
-def stray_attention(maps: Tensor, hair: Tensor, lips: Box) -> Tensor:
+def stray_attention(
+    maps: Tensor, hair: Tensor | None, lips: Box, empty_hair: Literal["zero", "nan"] = "zero"
+) -> Tensor:
     """Sum the attention that should not be there: to the expression on the lips, to anything in the hair.
 
     Args:
         maps: `[H, W, 2]` attention to sound and to expression.
-        hair: `[H, W]` bool.
+        hair: `[H, W]` bool; None: the hair is not asked after.
         lips: box of the lips in the crop.
+        empty_hair: the mean over no hair at all: zero, or nan as the released code has it.
+
+    Raises:
+        InputError: it is nan.
     """
     on_lips = maps[max(0, lips.top) : max(0, lips.bottom), max(0, lips.left) : max(0, lips.right), 1]
+    stray = on_lips.mean() if on_lips.numel() else maps.sum() * 0
+    if hair is None:
+        return stray
+    if empty_hair == "nan" and not hair.any():
+        raise InputError(
+            "a frame without any hair makes the loss NaN",
+            "the mean over no pixel is none; the released code goes on with it",
+            "set empty_hair: zero in tg_face: phase",
+        )
     in_hair = (maps * hair[..., None]).sum((0, 1)) / hair.sum().clamp(min=1)
-    return in_hair.sum() + (on_lips.mean() if on_lips.numel() else 0.0)
+    return in_hair.sum() + stray
 
 
 if __name__ == "__main__":

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 from models.curriculum import FrameSampler
 from models.methods.talking_gaussian_phases import FusePhase
+from models.methods.talking_gaussian_presets import presets_of
 from models.records import Weights
+from models.schedule import frozen_at, weighed, weights_at
 from tasks.params import Params
 from tasks.stage import Context, Stage, main
 
-COLORS = ("colors", "harmonics")
+RELEASED_OPACITY_RATE = 0.05
+"""Of the face's own training. The released code sets 0.001 for fusing, then restores the optimiser's state, and with it
+this rate."""
 
 
 class FuseParams(Params):
@@ -22,6 +29,7 @@ STAGE = Stage(
     name="tg_fuse",
     per=("speaker", "extractor"),
     params=FuseParams,
+    presets=presets_of("tg_fuse"),
     reads=(
         *("ingest", "landmarks", "parse", "layers", "track", "pose_refine", "action_units", "audio"),
         *("tg_face", "tg_mouth"),
@@ -35,57 +43,89 @@ def run(context: Context[FuseParams]) -> Weights:
     import torch
 
     from models import losses
-    from models.methods.talking_gaussian import Branch, Config, FaceMotion, MouthMotion, compose, draw
+    from models.methods import talking_gaussian as method
+    from models.methods.talking_gaussian import Branch, Config, FaceMotion, MouthMotion
+    from tasks.exposure import Exposure
+    from tasks.frame_poses import PoseLearner
     from tasks.material import Footage
+    from tasks.perceptual import patch_side, perceptual_distance
     from tasks.training import FieldLearner, MotionLearner, prepare, total_of, train
 
     device = prepare(context)
-    seed, phase, footage = context.params.seed, context.params.phase, Footage.of(context, device)
-    face_weights, mouth_weights = context.read(Weights, "tg_face"), context.read(Weights, "tg_mouth")
-    configs = {"face": face_weights.config, "mouth": mouth_weights.config}
-    face = Branch.from_tensors(FaceMotion, Config.from_record(configs["face"]), face_weights.tensors, "face").to(device)
-    mouth = Branch.from_tensors(MouthMotion, Config.from_record(configs["mouth"]), mouth_weights.tensors, "mouth").to(
-        device
-    )
-
-    parts = {
-        "face": FieldLearner(face.gaussians, phase.rates, None, seed),
-        "mouth": FieldLearner(mouth.gaussians, phase.rates, None, seed),
-        "face_motion": MotionLearner(face.motion, phase.rates),
-        "mouth_motion": MotionLearner(mouth.motion, phase.rates),
-        "sampler": FrameSampler(footage.train_frames, footage.curriculum, (), seed),
+    seed, phase = context.params.seed, context.params.phase
+    weights = {name: context.read(Weights, f"tg_{name}") for name in ("face", "mouth")}
+    configs: dict[str, Any] = {name: found.config for name, found in weights.items()}
+    footage = Footage.of(context, device, Config.from_record(configs["face"]))
+    branches = {
+        name: Branch.from_tensors(kind, Config.from_record(configs[name]), weights[name].tensors, name).to(device)
+        for name, kind in (("face", FaceMotion), ("mouth", MouthMotion))
     }
+    branches["mouth"].motion.follow(branches["face"].motion)
+    rates, distance = phase.rates, perceptual_distance(context, phase, device)
+    if phase.kept_opacity_rate:
+        rates = replace(rates, raw_opacities=RELEASED_OPACITY_RATE, appearance_curve=())
+    dilation = round(phase.mouth_dilation_px * footage.scale)
+
+    unit_m = footage.unit_m(phase.unit)
+    fields = {name: FieldLearner(branch.gaussians, rates, None, seed, unit_m) for name, branch in branches.items()}
+    motions = {name: MotionLearner(branch.motion, rates) for name, branch in branches.items()}
+    sampler = FrameSampler(footage.train_frames, footage.curriculum, (), seed)
+    parts = {**fields, **{f"{name}_motion": motion for name, motion in motions.items()}, "sampler": sampler}
+    known, learnt = (weights["face"].tensors.get(name) for name in ("poses", "exposure"))
+    poses = exposure = None
+    if known is not None or rates.poses:
+        center = footage.head_center.to(device)
+        parts["poses"] = poses = PoseLearner(footage.train_frames, len(footage.valid), rates.poses, center, known)
+    if learnt is not None:
+        parts["exposure"] = exposure = Exposure(len(learnt), device, learnt)
 
     def step(number: int) -> dict[str, float]:
-        frame = parts["sampler"].draw(number, number / phase.steps)
-        crop = footage.face_crop(frame)
+        progress, on = number / phase.steps, weights_at(phase, number)
+        frozen = frozen_at(phase.frozen, progress)
+        frame = sampler.draw(number, progress)
+        crop = footage.whole if phase.whole_frames else footage.face_crop(frame)
         camera, target = footage.camera(frame, crop), footage.frame(frame, crop)
         windows, expression = footage.windows(frame)[None], footage.expression[frame][None]
-        with torch.set_grad_enabled(phase.joint):
-            deformations = [branch.deform(windows, expression).frame(0) for branch in (face, mouth)]
-        image = compose(
-            draw(face.gaussians, camera, deformations[0]),
-            draw(mouth.gaussians, camera, deformations[1]),
-            footage.behind(frame, crop),
-        )
+        exposed, rasters = exposure.of(frame) if exposure else None, {}
+        for name, branch in branches.items():
+            with torch.set_grad_enabled(f"{name}/motion" not in frozen):
+                moved = branch.deform(windows, expression).frame(0)
+            placed = poses.moved(frame, branch.gaussians, moved) if poses else moved
+            rasters[name] = method.draw(branch.gaussians, camera, placed, exposure=exposed)
+        image = method.compose(rasters["face"], rasters["mouth"], footage.behind(frame, crop), dilation)
         box = footage.mouth_crop(frame).within(crop)
-        terms = {
-            "image": losses.photometric(image, target, phase.structure),
-            "mouth_box": phase.mouth_box * losses.box_l1(image, target, box),
-        }
+        terms = weighed(
+            on,
+            {
+                "image": lambda: losses.photometric(image, target, on["structure"]),
+                "mouth_box": lambda: losses.box_l1(image, target, box),
+            },
+        )
+        if exposure:
+            terms["exposure"] = exposure.hold(frame)
+        if distance:
+            side = patch_side(phase, footage.scale, seed, number)
+            terms |= method.perceptual_losses(image, target, image.new_zeros(3), on, distance, side)
         total, values = total_of(terms)
         total.backward()
-        parts["face"].step(number, phase.steps, only=None if phase.joint else (*COLORS, "raw_opacities"))
-        parts["mouth"].step(number, phase.steps, only=None if phase.joint else COLORS)
-        if phase.joint:
-            parts["face_motion"].step(number / phase.steps)
-            parts["mouth_motion"].step(number / phase.steps)
+        for name in branches:
+            own = {part.removeprefix(f"{name}/") for part in frozen if part.startswith(f"{name}/")}
+            fields[name].step(number, phase.steps, frozen=own)
+            if "motion" not in own:
+                motions[name].step(progress)
+        if poses:
+            poses.step("poses" in frozen)
+        if exposure:
+            exposure.step()
         return values
 
     outcome = train(context, "fuse", phase.steps, step, parts)
-    quality = outcome.quality(face_gaussians=len(face.gaussians), mouth_gaussians=len(mouth.gaussians))
-    tensors = {**face.tensors("face"), **mouth.tensors("mouth")}
-    return Weights("talking_gaussian", "fuse", configs, tensors, outcome.curves, quality)
+    counts = {f"{name}_gaussians": len(branch.gaussians) for name, branch in branches.items()}
+    tensors = {key: value for name, branch in branches.items() for key, value in branch.tensors(name).items()}
+    tensors |= {"poses": poses.corrections()} if poses else {}
+    tensors |= {"exposure": exposure.learnt()} if exposure else {}
+    configs |= {"mouth_dilation": dilation}
+    return Weights("talking_gaussian", "fuse", configs, tensors, outcome.curves, outcome.quality(**counts))
 
 
 if __name__ == "__main__":

@@ -7,12 +7,16 @@ the tracked ones directly.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from pydantic import Field
 
 from models.curriculum import FrameSampler
-from models.methods.talking_gaussian_config import GridLayout
+from models.methods.talking_gaussian_config import ACTION_UNITS, GridLayout, Moves, Points
 from models.methods.talking_gaussian_phases import MotionPhase
+from models.methods.talking_gaussian_presets import presets_of
 from models.records import Weights
+from models.schedule import weighed, weights_at
 from tasks.params import Params
 from tasks.stage import Context, Stage, main
 
@@ -23,6 +27,10 @@ class MotionParams(Params):
     seed: int = 0
     sh_degree: int = Field(1, ge=0, le=3)  # of the colours of the face's Gaussians
     bound_m: float = Field(0.15, gt=0)  # half the side of the cube that the grid covers
+    action_units: tuple[str, ...] = ACTION_UNITS  # that the face is told, the blink last; the paper: AU02 as well
+    gaze: bool = True  # whether it is also told where the eyes look; not in the released code
+    moves: Moves = "geometry"  # of the face, from frame to frame; opacity, color: of its Gaussians' appearance as well
+    points: Points = "planes"  # embeddings: the face's Gaussians get theirs from the planes when tg_face begins
     face_grid: tuple[int, float] = (16, 38.4)  # coarsest and finest resolution; the paper says 256
     grid_layout: GridLayout = "torch_ngp"  # tcnn: what tiny-cuda-nn can run on CUDA; every backend draws either
     motion_m: float = Field(0.01, gt=0)  # what a network output of 1 means
@@ -33,6 +41,7 @@ STAGE = Stage(
     name="tg_motion",
     per=("speaker", "extractor"),
     params=MotionParams,
+    presets=presets_of("tg_motion"),
     reads=("ingest", "landmarks", "track", "action_units", "audio"),
     gives=Weights,
 )
@@ -42,21 +51,33 @@ def run(context: Context[MotionParams]) -> Weights:
     """Fit the motion field to the landmarks of the training frames."""
     import torch
 
-    from models.methods.talking_gaussian import Config, FaceMotion, landmark_losses, lip_attention
+    from models import losses
+    from models.methods.talking_gaussian import (
+        Config,
+        FaceMotion,
+        landmark_distance,
+        landmark_pixels,
+        lip_attention,
+    )
     from tasks.material import Footage
     from tasks.training import MotionLearner, Noise, prepare, total_of, train
 
     device = prepare(context)
-    params, phase, footage = context.params, context.params.phase, Footage.of(context, device)
-    assert footage.audio is not None
+    params, phase = context.params, context.params.phase
     config = Config(
-        audio_size=footage.audio.values.shape[1],
+        action_units=params.action_units,
+        gaze=params.gaze,
+        moves=params.moves,
+        points=params.points,
         sh_degree=params.sh_degree,
         bound_m=params.bound_m,
         face_grid=params.face_grid,
         grid_layout=params.grid_layout,
         motion_m=params.motion_m,
     )
+    footage = Footage.of(context, device, config)
+    assert footage.audio is not None
+    config = replace(config, audio_size=footage.audio.values.shape[1])
     torch.manual_seed(params.seed)
     motion = FaceMotion(config, torch.Generator().manual_seed(params.seed))
     motion.planes.center.copy_(footage.head_center)
@@ -73,10 +94,15 @@ def run(context: Context[MotionParams]) -> Weights:
         batch = footage.landmark_batch(frames)
         batch = batch._replace(audio=noise.on(batch.audio))
         points = motion.look_up(footage.rest)
-        terms = {
-            "landmarks": landmark_losses(motion, points, footage.rest, batch, footage.intrinsics, phase),
-            "lip_attention": phase.lip_attention * lip_attention(points, batch),
-        }
+        pixels = landmark_pixels(motion, points, footage.rest, batch, footage.intrinsics)
+        terms = weighed(
+            weights_at(phase, number),
+            {
+                "landmarks": lambda: landmark_distance(pixels, batch, phase),
+                "lip_attention": lambda: lip_attention(points, batch),
+                "lip_spread": lambda: losses.spread_difference(pixels, batch.points, batch.weights, footage.lip_pairs),
+            },
+        )
         total, values = total_of(terms)
         total.backward()
         learner.step(number / phase.steps)

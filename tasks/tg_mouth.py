@@ -8,14 +8,17 @@ import numpy as np
 from pydantic import Field
 
 from models.curriculum import FrameSampler
-from models.methods.talking_gaussian_config import GridLayout
+from models.methods.talking_gaussian_config import GridLayout, Points
 from models.methods.talking_gaussian_phases import MouthPhase
+from models.methods.talking_gaussian_presets import presets_of
 from models.parsing import labels
 from models.records import Weights
+from models.schedule import color_at, frozen_at, weighed, weights_at
 from tasks.params import Params
 from tasks.stage import Context, Stage, main
 
 if TYPE_CHECKING:
+    from models.methods.talking_gaussian import FaceMotion
     from tasks.material import Footage
 
 
@@ -25,6 +28,8 @@ class MouthParams(Params):
     seed: int = 0
     sh_degree: int = Field(1, ge=0, le=3)
     bound_m: float = Field(0.15, gt=0)  # as in tg_motion
+    points: Points = "planes"
+    mouth_hook: bool = False  # the mouth sees how far the lips of the face that tg_motion taught move
     mouth_grid: tuple[int, float] = (64, 57.6)  # the paper says 384
     grid_layout: GridLayout = "torch_ngp"  # as in tg_motion
     motion_m: float = Field(0.01, gt=0)
@@ -35,7 +40,8 @@ STAGE = Stage(
     name="tg_mouth",
     per=("speaker", "extractor"),
     params=MouthParams,
-    reads=("ingest", "landmarks", "parse", "track", "pose_refine", "action_units", "audio"),
+    presets=presets_of("tg_mouth"),
+    reads=("ingest", "landmarks", "parse", "track", "pose_refine", "action_units", "audio", "tg_motion"),
     gives=Weights,
 )
 
@@ -45,17 +51,24 @@ def run(context: Context[MouthParams]) -> Weights:
     import torch
 
     from models.gaussians.field import create_field
-    from models.methods.talking_gaussian import BEHIND, Branch, Config, MouthMotion, draw, motion_size, mouth_losses
+    from models.methods import talking_gaussian as method
+    from models.methods.talking_gaussian import Branch, Config, MouthMotion
+    from models.methods.talking_gaussian_networks import HOOK_RANKS
     from tasks.material import Footage
+    from tasks.perceptual import patch_side, perceptual_distance
     from tasks.training import FieldLearner, MotionLearner, prepare, total_of, train
 
     device = prepare(context)
-    params, phase, footage = context.params, context.params.phase, Footage.of(context, device)
+    params, phase = context.params, context.params.phase
+    face = _taught_face(context) if params.mouth_hook else None
+    footage = Footage.of(context, device, face.config if face else None)
     assert footage.audio is not None
     config = Config(
         audio_size=footage.audio.values.shape[1],
         sh_degree=params.sh_degree,
         bound_m=params.bound_m,
+        points=params.points,
+        mouth_hook=len(footage.lips) if face else 0,
         mouth_grid=params.mouth_grid,
         grid_layout=params.grid_layout,
         motion_m=params.motion_m,
@@ -64,38 +77,52 @@ def run(context: Context[MouthParams]) -> Weights:
     motion = MouthMotion(config, torch.Generator().manual_seed(params.seed))
     motion.planes.center.copy_(footage.head_center)
     motion.audio.expect(*footage.audio_scale)
-    field = create_field(*footage.first_mouth(phase.points, params.seed), config.sh_degree)
-    mouth = Branch(field, motion).to(device)
-    gaussians = mouth.gaussians
+    if face:
+        motion.lips.copy_(footage.lips)
+        motion.follow(face.to(device))
+    first = footage.first_mouth(phase.points, params.seed, phase.placing)
+    mouth = Branch(create_field(*first, config.sh_degree, opacity=phase.opacity), motion).to(device)
+    if config.points == "embeddings":
+        mouth.embed()
+    gaussians, distance = mouth.gaussians, perceptual_distance(context, phase, device)
 
-    field_learner = FieldLearner(gaussians, phase.rates, phase.density, params.seed)
+    unit_m, pixel = footage.unit_m(phase.unit), footage.scale
+    field_learner = FieldLearner(gaussians, phase.rates, phase.density, params.seed, unit_m, pixel)
     motion_learner = MotionLearner(motion, phase.rates)
-    sampler = FrameSampler(_open_frames(footage, phase), footage.curriculum, phase.windows, params.seed)
-    backgrounds = torch.tensor(BEHIND, device=device)
+    frames = _open_frames(footage, phase)
+    sampler = FrameSampler(frames, footage.curriculum, phase.windows, params.seed, phase.sampling)
 
     def step(number: int) -> dict[str, float]:
-        progress = number / phase.steps
-        moving = progress > phase.motion_from
-        behind = backgrounds[number % len(backgrounds)]
+        progress, on = number / phase.steps, weights_at(phase, number)
+        frozen = frozen_at(phase.frozen, progress)
+        behind = torch.tensor(color_at(phase.backdrops, number, phase.steps), device=device)
         frame = sampler.draw(number, progress)
-        crop = footage.mouth_crop(frame)
+        crop = footage.whole if phase.whole_frames else footage.mouth_crop(frame)
         inside = footage.mask(frame, crop, labels.INSIDE_MOUTH)
         target = torch.where(inside[..., None], footage.frame(frame, crop), behind)
         lips = footage.mouth_box(frame).within(crop)
         box = torch.zeros_like(inside)
         box[max(0, lips.top) : max(0, lips.bottom), max(0, lips.left) : max(0, lips.right)] = True
 
-        deformation = (
-            mouth.deform(footage.windows(frame)[None], footage.expression[frame][None]).frame(0) if moving else None
-        )
-        raster = draw(gaussians, footage.camera(frame, crop), deformation, behind)
-        terms = mouth_losses(raster, target, inside, box, phase)
-        if deformation is not None:
-            terms["motion"] = phase.motion * motion_size(deformation)
+        motion.rank = HOOK_RANKS[number % len(HOOK_RANKS)]  # no rank is to be learnt by heart
+        moved = None
+        if on["moved"]:
+            with torch.set_grad_enabled("motion" not in frozen):
+                moved = mouth.deform(footage.windows(frame)[None], footage.expression[frame][None]).frame(0)
+        degree = phase.harmonics.degree(progress, config.sh_degree)
+        raster = method.draw(gaussians, footage.camera(frame, crop), moved, behind, degree=degree)
+        seen = method.behind_lips(raster, target, inside, box)
+        terms = method.mouth_losses(seen, target, box, on)
+        if distance:
+            side = patch_side(phase, footage.scale, params.seed, number)
+            terms |= method.perceptual_losses(seen.image, target, behind, on, distance, side)
+        if moved is not None:
+            size = {"motion": lambda: method.motion_size(moved)}
+            terms |= weighed(on, size | ({"smooth": mouth.roughness} if config.points == "embeddings" else {}))
         total, values = total_of(terms)
         total.backward()
-        field_learner.step(number, phase.steps, raster)
-        if moving:
+        field_learner.step(number, phase.steps, raster, frozen)
+        if moved is not None and "motion" not in frozen:
             motion_learner.step(progress)
         return values
 
@@ -103,6 +130,15 @@ def run(context: Context[MouthParams]) -> Weights:
     outcome = train(context, "mouth", phase.steps, step, parts)
     quality = outcome.quality(gaussians=len(gaussians))
     return Weights("talking_gaussian", "mouth", config.as_record(), mouth.tensors("mouth"), outcome.curves, quality)
+
+
+def _taught_face(context: Context[MouthParams]) -> FaceMotion:
+    """Return the face's motion field as landmarks have taught it: tg_face, which trains it further, runs beside."""
+    from models.methods.talking_gaussian import Config, FaceMotion, load_motion, under
+
+    taught = context.read(Weights, "tg_motion")
+    motion = FaceMotion(Config.from_record(taught.config))
+    return load_motion(motion, under(taught.tensors, "motion"), "tg_motion")
 
 
 def _open_frames(footage: Footage, phase: MouthPhase) -> np.ndarray:

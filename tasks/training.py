@@ -10,7 +10,7 @@ import logging
 import math
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -26,6 +26,7 @@ from models.gaussians.plan import Density
 from models.gaussians.rasterize import Raster
 from models.methods.talking_gaussian import FaceMotion, MouthMotion
 from models.methods.talking_gaussian_phases import Rates
+from models.schedule import factor_at
 from models.storage import load_arrays, save_arrays
 from tasks.kernels import watch
 from tasks.progress import Progress
@@ -51,20 +52,22 @@ class MotionLearner:
 
     def __init__(self, motion: FaceMotion | MouthMotion, rates: Rates) -> None:
         self.motion, self.rates = motion, rates
-        audio, grid = list(motion.audio.parameters()), [motion.planes.table]
-        special = {id(parameter) for parameter in audio + grid}
-        others = [parameter for parameter in motion.parameters() if id(parameter) not in special]
+        grid, audio = [motion.planes.table], list(motion.audio.parameters())
+        attention = [*motion.audio.scores.parameters(), *motion.audio.mix.parameters()]
+        audio = _without(audio, attention)
+        others = _without(motion.parameters(), [*audio, *attention, *grid])
         groups = [
             {"params": others, "lr": rates.networks, "weight_decay": 0.0},
             {"params": audio, "lr": rates.audio, "weight_decay": rates.audio_decay},
+            {"params": attention, "lr": rates.audio_attention, "weight_decay": rates.attention_decay},
             {"params": grid, "lr": rates.grid, "weight_decay": rates.grid_decay},
         ]
         self.optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.99), eps=1e-8, fused=True)  # many small tensors
 
     def step(self, progress: float) -> None:
         """Use up the gradients, at `progress` 0..1 of the phase."""
-        factor = self.rates.networks_end**progress
-        first = (self.rates.networks, self.rates.audio, self.rates.grid)
+        factor, rates = factor_at(self.rates.networks_curve, progress), self.rates
+        first = (rates.networks, rates.audio, rates.audio_attention, rates.grid)
         for group, rate in zip(self.optimizer.param_groups, first, strict=True):
             group["lr"] = rate * factor
         self.optimizer.step()
@@ -80,34 +83,49 @@ class MotionLearner:
         self.optimizer.load_state_dict(state["optimizer"])
 
 
+def _without(parameters: Iterable[Tensor], left_out: Iterable[Tensor]) -> list[Tensor]:
+    known = {id(parameter) for parameter in left_out}
+    return [parameter for parameter in parameters if id(parameter) not in known]
+
+
 class FieldLearner:
     """Trains a Gaussian field with Adam and density control."""
 
-    def __init__(self, gaussians: GaussianField, rates: Rates, density: Density | None, seed: int) -> None:
-        self.gaussians, self.rates = gaussians, rates
+    def __init__(
+        self,
+        gaussians: GaussianField,
+        rates: Rates,
+        density: Density | None,
+        seed: int,
+        unit_m: float = 1.0,
+        pixel: float = 1.0,
+    ) -> None:
+        """Prepare; `unit_m` and `pixel` are what a length of 1 in the rates and in the plan means."""
+        self.gaussians, self.rates, self.unit_m = gaussians, rates, unit_m
         self.adam = FieldAdam(gaussians.tensors())
         self.generator = torch.Generator().manual_seed(seed)
-        self.control = (
-            DensityControl(density, len(gaussians), self.generator, gaussians.means.device) if density else None
-        )
+        device, count = gaussians.means.device, len(gaussians)
+        self.control = DensityControl(density, count, self.generator, device, unit_m, pixel) if density else None
 
-    def step(self, step: int, steps: int, raster: Raster | None = None, only: tuple[str, ...] | None = None) -> None:
+    def step(self, step: int, steps: int, raster: Raster | None = None, frozen: Collection[str] = ()) -> None:
         """Use up the gradients of `step` (from 1) of `steps`, then refine the field if that is due.
 
         Args:
             step: which step this is.
             steps: of the phase.
             raster: the draw that was differentiated; needed if there is density control.
-            only: names of the parameters that may change, all if not given.
+            frozen: names of the parameters that do not change.
         """
         if self.control and raster is not None:
             self.control.observe(raster)
         rates, progress = self.rates, step / steps
-        factor = rates.appearance_end**progress
+        factor = factor_at(rates.appearance_curve, progress)
         current = {name: getattr(rates, name) * factor for name in APPEARANCE}
-        current["means"] = rates.means * rates.means_end**progress
-        self.adam.step(self.gaussians.tensors(), {name: current[name] for name in only or current})
-        if self.control and self.control.due(step, steps):
+        current["means"] = self.unit_m * rates.means * factor_at(rates.means_curve, progress)
+        if self.gaussians.embeddings is not None and "motion" not in frozen:
+            current["embeddings"] = rates.grid * factor_at(rates.networks_curve, progress)  # they stand for the grid
+        self.adam.step(self.gaussians.tensors(), {name: current[name] for name in current if name not in frozen})
+        if self.control and self.control.plan.due(step, steps):
             self.control.refine(self.gaussians, self.adam, progress)
 
     def state_dict(self) -> dict[str, Any]:
@@ -204,13 +222,14 @@ class Curves:
 class Outcome:
     """What is left of a training run besides its parameters."""
 
-    def __init__(self, curves: Curves, seconds: float, resumed: int) -> None:
-        self.curves, self.seconds, self.resumed = curves.points, seconds, resumed
+    def __init__(self, curves: Curves, seconds: float, resumed: int, preset: str) -> None:
+        self.curves, self.seconds, self.resumed, self.preset = curves.points, seconds, resumed, preset
 
     def quality(self, **more: float) -> dict[str, Any]:
         """Return the figures for the record."""
         last = {f"last_{name}": values[-1] for name, values in self.curves.items() if name != "step" and values}
-        return {"seconds": round(self.seconds, 1), "resumed": self.resumed, **computed_on(device()), **last, **more}
+        about = {"seconds": round(self.seconds, 1), "resumed": self.resumed, "preset": self.preset}
+        return {**about, **computed_on(device()), **last, **more}
 
 
 def train(
@@ -260,7 +279,7 @@ def train(
                 seconds = spent + saved - started
                 save_checkpoint(path, {"step": number, "seconds": seconds, "resumed": resumed, "parts": states})
     progress.finish()
-    return Outcome(curves, spent + time.monotonic() - started, resumed)
+    return Outcome(curves, spent + time.monotonic() - started, resumed, context.preset)
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
@@ -312,8 +331,8 @@ def _unpack(value: Any, arrays: dict[str, np.ndarray]) -> Any:
 
 def total_of(terms: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, float]]:
     """Return the sum of weighted loss terms and their values."""
-    total = torch.stack(list(terms.values())).sum()
-    return total, {name: term.item() for name, term in terms.items()}
+    values = torch.stack(list(terms.values()))
+    return values.sum(), dict(zip(terms, values.tolist(), strict=True))  # one wait for the device, not one a term
 
 
 def device() -> str:

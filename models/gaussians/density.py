@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import torch
@@ -12,11 +13,14 @@ from models.gaussians.adam import FieldAdam
 from models.gaussians.field import GaussianField, inverse_softplus
 from models.gaussians.plan import Density
 from models.gaussians.rasterize import Raster
+from models.gaussians.rotation import rotate
 
 CHILD_SHRINK = 1.6
 """A split Gaussian's two children have its scale divided by this."""
-GREEN_LOW, GREEN_HIGH = 0.12, 0.88
-"""A Gaussian with red and blue below and green above these only paints the backdrop of training."""
+GREEN_SHRINK = 10.0
+"""A Gaussian that paints the backdrop has its scale divided by this where it is not removed."""
+GREEN_OPACITY = 0.1
+"""Its opacity then."""
 
 
 class Change(NamedTuple):
@@ -30,13 +34,23 @@ class Change(NamedTuple):
 class DensityControl:
     """Gradient statistics of a field and the surgery that follows from them."""
 
-    def __init__(self, plan: Density, count: int, generator: torch.Generator, device: str | torch.device = "cpu"):
-        self.plan, self.generator = plan, generator
+    def __init__(
+        self,
+        plan: Density,
+        count: int,
+        generator: torch.Generator,
+        device: str | torch.device = "cpu",
+        unit_m: float = 1.0,
+        pixel: float = 1.0,
+    ):
+        """Prepare for `count` Gaussians; `unit_m` and `pixel` are what a length of 1 in the plan means."""
+        self.plan, self.generator, self.unit_m, self.pixel = plan, generator, unit_m, pixel
         self._reset(count, torch.device(device))
 
     def _reset(self, count: int, device: torch.device) -> None:
         self.total = torch.zeros(count, device=device)  # sum of gradient norms
         self.seen = torch.zeros(count, device=device)  # draws in which the Gaussian was on the screen
+        self.widest = torch.zeros(count, device=device)  # largest radius on the screen, pixels
 
     @torch.no_grad()
     def observe(self, raster: Raster) -> None:
@@ -48,11 +62,8 @@ class DensityControl:
         # Half image widths, as in the paper, so that thresholds do not depend on the resolution.
         self.total += gradient.norm(dim=1) * (0.5 * max(width, height))
         self.seen += raster.radii > 0
-
-    def due(self, step: int, steps: int) -> bool:
-        """Return whether the field is refined after `step` (from 1) of `steps`."""
-        plan = self.plan
-        return plan.start <= step < plan.stop * steps and step % plan.every == 0
+        if self.plan.prune_radius_px:
+            self.widest = torch.maximum(self.widest, raster.radii)
 
     @torch.no_grad()
     def refine(self, field: GaussianField, adam: FieldAdam, progress: float) -> Change:
@@ -68,14 +79,16 @@ class DensityControl:
         """
         plan = self.plan
         largest = field.scales.max(1).values
-        limit = plan.prune_opacity[0] + (plan.prune_opacity[1] - plan.prune_opacity[0]) * progress
-        # One that no draw of a whole interval has shown lies outside all views and would never change again.
-        alive = (field.opacities > limit) & (largest < plan.prune_above_m) & (self.seen > 0)
-        if plan.remove_green:
-            red, green, blue = field.base_color.unbind(1)
-            alive &= ~((red < GREEN_LOW) & (green > GREEN_HIGH) & (blue < GREEN_LOW))
-        grows = self._chosen(alive)
-        splits, clones = grows & (largest > plan.split_above_m), grows & (largest <= plan.split_above_m)
+        grown = progress < plan.stop
+        alive = self._worth(field, largest, progress) if grown else torch.ones_like(largest, dtype=torch.bool)
+        green = self._green(field)
+        if plan.green == "remove":
+            alive &= ~green
+        grows = self._chosen(alive) if grown else torch.zeros_like(alive)
+        split_above = plan.split_above * self.unit_m
+        splits, clones = grows & (largest > split_above), grows & (largest <= split_above)
+        if plan.green.startswith("shrink"):
+            self._shrink(field, adam, green)
         kept = torch.where(alive & ~splits)[0]
 
         new: dict[str, Tensor] = {}
@@ -85,12 +98,39 @@ class DensityControl:
         if children:
             deviations = field.scales[splits].repeat(2, 1)
             noise = torch.randn(children, 3, generator=self.generator).to(deviations)
-            new["means"][-children:] += _rotate(field.quats[splits].repeat(2, 1), noise * deviations)
+            new["means"][-children:] += rotate(field.quats[splits].repeat(2, 1), noise * deviations)
             new["raw_scales"][-children:] = inverse_softplus(deviations / CHILD_SHRINK)
         field.replace(new)
         adam.resize(kept, len(field) - len(kept))
         self._reset(len(field), field.means.device)
         return Change(int(clones.sum()), children // 2, int((~alive).sum()))
+
+    def _worth(self, field: GaussianField, largest: Tensor, progress: float) -> Tensor:
+        """Return which Gaussians are neither faint nor too large nor out of sight."""
+        plan = self.plan
+        worth = field.opacities > plan.opacity_floor(progress)
+        if progress >= plan.prune_size_from:
+            worth &= largest < plan.prune_above * self.unit_m
+            if plan.prune_radius_px:
+                worth &= self.widest <= plan.prune_radius_px * self.pixel
+        # One that no draw of a whole interval has shown lies outside all views and would never change again.
+        return worth & (self.seen > 0) if plan.remove_unseen else worth
+
+    def _green(self, field: GaussianField) -> Tensor:
+        """Return which Gaussians only paint the green backdrop of training."""
+        (low, high), (red, green, blue) = self.plan.green_limits, field.base_color.unbind(1)
+        return (red < low) & (green > high) & (blue < low)
+
+    def _shrink(self, field: GaussianField, adam: FieldAdam, green: Tensor) -> None:
+        """Make Gaussians faint and small, so that they may become something else."""
+        faint = torch.full_like(field.raw_opacities[green], math.log(GREEN_OPACITY / (1 - GREEN_OPACITY)))
+        field.raw_opacities[green] = faint
+        raw = field.raw_scales[green]
+        by_scale = self.plan.green == "shrink"
+        field.raw_scales[green] = inverse_softplus(F.softplus(raw) / GREEN_SHRINK) if by_scale else raw / GREEN_SHRINK
+        for moments in (adam.first, adam.second):  # they belong to what the Gaussian was
+            for name in ("raw_opacities", "raw_scales"):
+                moments[name][green] = 0
 
     def _chosen(self, alive: Tensor) -> Tensor:
         plan, count = self.plan, int(alive.sum())
@@ -106,17 +146,9 @@ class DensityControl:
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything that a resumed run needs (the generator's owner saves the generator)."""
-        return {"total": self.total, "seen": self.seen}
+        return {"total": self.total, "seen": self.seen, "widest": self.widest}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from what `state_dict` gave."""
         device = self.total.device
-        self.total, self.seen = state["total"].to(device, copy=True), state["seen"].to(device, copy=True)
-
-
-def _rotate(quats: Tensor, vectors: Tensor) -> Tensor:
-    """Turn `vectors` `[N, 3]` by the quaternions `[N, 4]` (wxyz, any length)."""
-    quats = F.normalize(quats, dim=-1)
-    real, imaginary = quats[:, :1], quats[:, 1:]
-    twice = 2 * torch.linalg.cross(imaginary, vectors)
-    return vectors + real * twice + torch.linalg.cross(imaginary, twice)
+        self.total, self.seen, self.widest = (state[name].to(device, copy=True) for name in ("total", "seen", "widest"))

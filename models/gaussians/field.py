@@ -41,10 +41,11 @@ class GaussianField:
     """`[N, 1, 3]` spherical harmonics of degree 0."""
     harmonics: Tensor
     """`[N, K - 1, 3]` the higher degrees."""
+    embeddings: Tensor | None = None
+    """`[N, F]` what a motion field knows of each Gaussian, where it is kept with them."""
 
     def __post_init__(self) -> None:
-        for name in PARAMETERS:
-            setattr(self, name, getattr(self, name).detach().clone().requires_grad_())
+        self.replace(self.tensors())
 
     def __len__(self) -> int:
         return len(self.means)
@@ -71,11 +72,12 @@ class GaussianField:
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the parameters by name."""
-        return {name: getattr(self, name) for name in PARAMETERS}
+        named = {name: getattr(self, name) for name in PARAMETERS}
+        return named if self.embeddings is None else {**named, "embeddings": self.embeddings}
 
     def replace(self, tensors: dict[str, Tensor]) -> None:
         """Put other parameters (of another N, perhaps) in place of all present ones."""
-        for name in PARAMETERS:
+        for name in self.tensors():
             setattr(self, name, tensors[name].detach().to(self.means.device, copy=True).requires_grad_())
 
     def to(self, device: str | torch.device) -> GaussianField:

@@ -1,37 +1,63 @@
 """TalkingGaussian's training as data: learning rates, loss weights, density control and curricula of every phase.
 
-Defaults are the preset for two CPU cores. Nothing here needs torch, so that params can be checked without it.
+Defaults are the preset `cpu`, for two CPU cores; talking_gaussian_presets.py has the others. Nothing here needs torch,
+so that params can be checked without it. `gausstalk run --explain STAGE` prints a phase as a table.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
-from models.curriculum import Window
-from models.gaussians.plan import Density
+from models.curriculum import Sampling, Window
+from models.gaussians.plan import Density, Harmonics
+from models.schedule import OFF, Backdrop, Curve, Decay, Frozen, Row, Term, curve_rows
+
+Unit = Literal["metres", "extent"]
+"""Of learning rates of positions and of density control's lengths; the extent is 1.1 times how far the camera's places
+are at most from their mean, in the head's frame. A speaker who sits still has a small one."""
+Placing = Literal["head", "cube"]
+"""Of the first Gaussians: on landmarks and a carved shell, or anywhere in a cube of 20 cm, as released."""
+GREEN, MAGENTA, BLACK = (0.0, 1.0, 0.0), (1.0, 0.0, 1.0), (0.0, 0.0, 0.0)
+BOTH = (Backdrop((GREEN, MAGENTA)),)
+"""What is behind a field while it is trained, step by step in turn: green as released, and its complement. In front of
+one colour alone, a pixel that is the head's in some frames only is learnt as a veil of the complement."""
+GEOMETRY = ("means", "quats", "raw_scales", "raw_opacities")
+COLORS = ("colors", "harmonics")
 
 
 @dataclass(frozen=True)
 class Rates:
-    """Learning rates at the beginning of a phase, and the factor on them at its end (falling exponentially)."""
+    """Learning rates at the beginning of a phase, and how they fall."""
 
     __pydantic_config__: ClassVar = {"extra": "forbid"}
 
-    means: float = 1e-4
-    means_end: float = 0.02
+    means: float = 1e-4  # in the phase's unit
+    means_curve: Curve = (Decay(0.02),)
     quats: float = 2e-3
     raw_scales: float = 6e-3
     raw_opacities: float = 3e-2
     colors: float = 5e-3
     harmonics: float = 5e-4
-    appearance_end: float = 0.3  # of quats, scales, opacities and colours
+    appearance_curve: Curve = (Decay(0.3),)  # of quats, scales, opacities and colours
     networks: float = 1e-3
-    audio: float = 1.5e-3
+    audio: float = 1.5e-3  # the encoder of sound
+    audio_attention: float = 1.5e-3  # its attention over neighbouring windows
     grid: float = 1e-2
-    networks_end: float = 0.1
-    audio_decay: float = 1e-4  # weight decay (AdamW) of the audio encoder
+    networks_curve: Curve = (Decay(0.1),)  # of networks, audio, attention and grid
+    audio_decay: float = 1e-4  # weight decay (AdamW)
+    attention_decay: float = 1e-4
     grid_decay: float = 1e-2
+    poses: float = 0.0  # of a small correction (se(3)) of every training frame's pose; 0: poses stay
+
+    def rows(self, name: str, steps: int) -> list[Row]:
+        """Describe them."""
+        rows = curve_rows(f"{name}: means", self.means_curve, self.means, steps)
+        for part in ("quats", "raw_scales", "raw_opacities", "colors", "harmonics"):
+            rows += curve_rows(f"{name}: {part}", self.appearance_curve, getattr(self, part), steps)
+        for part in ("networks", "audio", "audio_attention", "grid"):
+            rows += curve_rows(f"{name}: {part}", self.networks_curve, getattr(self, part), steps)
+        return rows + (Term(self.poses).rows(f"{name}: poses", steps) if self.poses else [])
 
 
 @dataclass(frozen=True)
@@ -40,6 +66,7 @@ class FaceRates(Rates):
 
     networks: float = 3e-4
     audio: float = 4.5e-4
+    audio_attention: float = 4.5e-4
     grid: float = 2e-3
 
 
@@ -55,6 +82,7 @@ class FuseRates(Rates):
     harmonics: float = 2.5e-4
     networks: float = 1e-4
     audio: float = 1.5e-4
+    audio_attention: float = 1.5e-4
     grid: float = 6e-4
 
 
@@ -64,9 +92,16 @@ class MotionRates(Rates):
 
     networks: float = 3e-3
     audio: float = 3e-3
+    audio_attention: float = 3e-3
     grid: float = 1.5e-2
-    networks_end: float = 0.05
+    networks_curve: Curve = (Decay(0.05),)
     audio_decay: float = 1e-2
+    attention_decay: float = 1e-2
+
+    def rows(self, name: str, steps: int) -> list[Row]:
+        """Describe those that matter."""
+        parts = ("networks", "audio", "audio_attention", "grid")
+        return [row for row in super().rows(name, steps) if row.name.removeprefix(f"{name}: ") in parts]
 
 
 @dataclass(frozen=True)
@@ -77,12 +112,14 @@ class MotionPhase:
 
     steps: int = 900
     frames: int = 32  # in a step
+    landmarks: Term = Term()
     lips: float = 4.0  # weight of the lips' landmarks; those of neither lips nor lids count 1
     lids: float = 4.0
     lip_shape: float = 1.0  # weight of the lips' shape, their mean place taken out
     audio_noise: float = 0.2  # added to the audio features, in their standard deviations: a clip is short
     audio_elsewhere: float = 0.5  # share of frames that hear another frame's sound in the outer half of their windows
-    lip_attention: float = 0.3  # weight of how much the lips attend to the expression: it is sound that shall move them
+    lip_attention: Term = Term(0.3)  # how much the lips attend to the expression: it is sound that shall move them
+    lip_spread: Term = OFF  # how much less or more the lips' opening varies over the frames of a step than it should
     rates: MotionRates = MotionRates()
 
 
@@ -94,11 +131,14 @@ class StillPhase:
 
     steps: int = 1500
     points: int = 3000
-    structure: float = 0.2
-    mouth_box: float = 0.0
-    alpha: float = 5e-3
+    backdrops: tuple[Backdrop, ...] = BOTH
+    image: Term = Term()
+    structure: Term = Term(0.2)
+    mouth_box: Term = OFF
+    alpha: Term = Term(5e-3)
+    rim_px: float = 0.0
     rates: Rates = Rates()
-    density: Density = Density(capacity=5000)
+    density: Density = Density(capacity=5000, start=0.2, every=0.1)
 
 
 @dataclass(frozen=True)
@@ -109,17 +149,34 @@ class FacePhase:
 
     steps: int = 4000
     points: int = 4000  # Gaussians to begin with
-    motion_from: float = 0.125  # fraction of the steps after which the motion field is trained as well
-    structure: float = 0.2  # weight of 1 - SSIM
-    mouth_box: float = 0.5  # weight of the L1 inside the lips' box
-    alpha: float = 5e-3
-    motion: float = 1e-5  # weight of the mean size of the displacement
-    attention: float = 1e-4  # weight of the attention maps where sound or expression have no business
-    attention_every: int = 4  # steps; each then counts so many times
-    landmarks: float = 0.01
+    placing: Placing = "head"
+    opacity: float = 0.27  # of the first Gaussians
+    unit: Unit = "metres"
+    whole_frames: bool = False  # False: only the head's crop is drawn and compared
+    harmonics: Harmonics = Harmonics()
+    backdrops: tuple[Backdrop, ...] = BOTH
+    moved: Term = Term()  # when the field is drawn as sound and expression deform it
+    frozen: tuple[Frozen, ...] = (Frozen(("motion",), end=0.125),)
+    image: Term = Term()  # L1 and structure
+    structure: Term = Term(0.2)  # 1 - SSIM, within the image term
+    mouth_box: Term = Term(0.5)  # L1 inside the mouth's crop
+    alpha: Term = Term(5e-3)  # coverage
+    rim_px: float = 0.0  # so far from the head's edge coverage is not asked for, at 256 pixels
+    motion: Term = Term(1e-5, start=0.125)  # mean size of the displacement
+    landmarks: Term = Term(0.01, start=0.125)
+    attention: Term = Term(4e-4, start=0.125, every=4)  # maps where sound or expression have no business
     lips: float = 4.0
     lids: float = 4.0
     lip_shape: float = 0.0
+    hide_hair: Term = OFF  # hair is backdrop in render and target alike, and its attention is not asked after
+    close_mouth: Term = OFF  # the mask of the mouth's inside is closed (3 x 3)
+    lip_lpips: Term = OFF  # LPIPS in the lips' box, which is then painted over for the next one
+    patch_lpips: Term = OFF  # LPIPS of patches side by side
+    patch_px: tuple[float, float] = (32.0, 48.0)  # their side at 256 pixels, drawn anew every step
+    small_crops: bool = False  # True: the lips' box goes to LPIPS however small it is, as released
+    empty_hair: Literal["zero", "nan"] = "zero"  # the mean attention of no hair; nan as released
+    sampling: Sampling = "ranks"  # rejection as released
+    smooth: Term = Term(0.1, start=0.125, every=10)  # how much embeddings differ from their neighbours'
     rates: FaceRates = FaceRates()
     density: Density = Density()
     windows: tuple[Window, ...] = (
@@ -132,8 +189,10 @@ class FacePhase:
 class MouthDensity(Density):
     """The inside of the mouth is small, and dark: it needs fewer, smaller and fainter Gaussians."""
 
+    start: float = 6 / 35  # step 300 of 1750
+    every: float = 3 / 35
     capacity: int = 3000
-    split_above_m: float = 2e-3
+    split_above: float = 2e-3
     prune_opacity: tuple[float, float] = (0.02, 0.02)
 
 
@@ -145,12 +204,24 @@ class MouthPhase:
 
     steps: int = 1750
     points: int = 1500
-    motion_from: float = 0.2
-    structure: float = 0.2
-    inside: float = 5.0  # extra weight of the L1: the mouth is a small part even of its crop
-    alpha: float = 5e-3
-    motion: float = 1e-5
+    placing: Placing = "head"
+    opacity: float = 0.1
+    unit: Unit = "metres"
+    whole_frames: bool = False
+    harmonics: Harmonics = Harmonics()
+    backdrops: tuple[Backdrop, ...] = BOTH
+    moved: Term = Term(start=0.2)
+    frozen: tuple[Frozen, ...] = ()
+    image: Term = Term()
+    structure: Term = Term(0.2)
+    inside: Term = Term(5.0)  # extra L1: the mouth is a small part even of its crop
+    alpha: Term = Term(5e-3)
+    motion: Term = Term(1e-5, start=0.2)
+    patch_lpips: Term = OFF
+    patch_px: tuple[float, float] = (16.0, 21.0)
     least_pixels: int = 20  # frames that show less of the mouth teach nothing, at 256 pixels
+    sampling: Sampling = "ranks"
+    smooth: Term = Term(0.1, start=0.2, every=10)  # how much embeddings differ from their neighbours'
     rates: Rates = Rates()
     density: MouthDensity = MouthDensity()
     windows: tuple[Window, ...] = (
@@ -166,7 +237,22 @@ class FusePhase:
     __pydantic_config__: ClassVar = {"extra": "forbid"}
 
     steps: int = 1000
-    joint: bool = True  # False: only colours and the face's opacity, as released
-    structure: float = 0.2
-    mouth_box: float = 0.3
+    unit: Unit = "metres"
+    whole_frames: bool = False
+    frozen: tuple[Frozen, ...] = ()  # parts are named as face/means, mouth/motion
+    image: Term = Term()
+    structure: Term = Term(0.2)
+    mouth_box: Term = Term(0.3)
+    patch_lpips: Term = OFF
+    patch_px: tuple[float, float] = (16.0, 21.0)
+    mouth_dilation_px: float = 0.0  # the mouth's alpha spreads so far, at 256 pixels: no gap between teeth and lips
+    kept_opacity_rate: bool = False  # True: opacities go on with the rate of the face's own training, as released
     rates: FuseRates = FuseRates()
+
+
+Phase = MotionPhase | StillPhase | FacePhase | MouthPhase | FusePhase
+RELEASED_FROZEN = (
+    Frozen(("face/motion", *(f"face/{name}" for name in GEOMETRY if name != "raw_opacities"))),
+    Frozen(("mouth/motion", *(f"mouth/{name}" for name in GEOMETRY))),
+)
+"""What the released code trains while it fuses: colours, and the face's opacity."""

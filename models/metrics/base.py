@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 
 from models.errors import UsageError
 
-Better = Literal["higher", "lower", "1"]
+Compute = Callable[[np.ndarray, np.ndarray, np.ndarray | None], np.ndarray]
+SpeechCompute = Callable[..., Any]
+Better = Literal["higher", "lower", "1", ""]
 """The direction of a metric; "1" means the nearer to one the better, "" that it is only told."""
 
 
@@ -43,16 +46,34 @@ class Metric:
     `compute(predicted, true, region)` gives one row a frame, `[n]` or `[n, k]`, NaN where it cannot be told; `summary`
     turns the rows of any set of frames into the value, so that intervals come from drawing frames anew.
     A metric that compares frames gets uint8 RGB `[n, H, W, 3]` and bool `[n, H, W]`; one that compares landmarks gets
-    points `[n, 478, 2]` in pixels of the clip and no region.
+    points `[n, 478, 2]` in pixels of the clip and no region. One that compares speech gets frames, points, sound and
+    cuts instead, and gives distances over lags (`models.sync.syncnet.measure`).
+
+    `range` says which values there are and `source` where the definition comes from. A metric that `needs` assets of
+    data/assets.toml cannot compute before `ready` has handed their files to `opens`.
     """
 
     name: str
     unit: str
     better: Better
     definition: str
-    compares: Literal["frames", "landmarks"]
-    compute: Callable[[np.ndarray, np.ndarray, np.ndarray | None], np.ndarray]
+    compares: Literal["frames", "landmarks", "speech"]
+    compute: Compute | SpeechCompute
     summary: Callable[[np.ndarray], float] = mean_of
+    range: str = ""
+    source: str = ""
+    needs: tuple[str, ...] = ()
+    opens: Callable[..., Compute | SpeechCompute] | None = None
+
+    @property
+    def words(self) -> str:
+        """Return all that a reader has to know of it beside unit and direction."""
+        more = {"range": self.range, "source": self.source, "needs": ", ".join(self.needs)}
+        return self.definition + "".join(f"; {name}: {text}" for name, text in more.items() if text)
+
+    def ready(self, files: Sequence[Path]) -> Metric:
+        """Return the metric with the files of what it needs, in the order of `needs`, opened."""
+        return replace(self, compute=self.opens(*files)) if self.opens else self
 
     def per_frame(self, predicted: np.ndarray, true: np.ndarray, region: np.ndarray | None = None) -> np.ndarray:
         """Return the metric's columns `[n, k]` float64.
@@ -78,7 +99,16 @@ class Metric:
         """Return a number that is larger the better `value` is; NaN ranks last."""
         if np.isnan(value):
             return float("-inf")
-        return {"higher": value, "lower": -value, "1": -abs(value - 1)}[self.better]
+        return {"higher": value, "lower": -value, "1": -abs(value - 1), "": 0.0}[self.better]
+
+
+def not_ready(*_clip: Any) -> np.ndarray:
+    """Stand for the computation of a metric whose needs have not been met.
+
+    Raises:
+        UsageError: always.
+    """
+    raise UsageError("this metric needs weights", "it was asked to compute without them", "call its ready() first")
 
 
 def blocks_of(frame_index: np.ndarray, length: int) -> list[np.ndarray]:

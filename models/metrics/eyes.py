@@ -31,5 +31,6 @@ METRICS = (
         "landmarks",
         gaps,
         correlation,
+        range="-1 to 1",
     ),
 )

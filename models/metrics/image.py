@@ -71,6 +71,7 @@ METRICS = (
         "the mean over frames",
         "frames",
         psnr,
+        range="up to 100",
     ),
     Metric(
         "SSIM",
@@ -80,5 +81,7 @@ METRICS = (
         "the channels and the frames",
         "frames",
         ssim,
+        range="-1 to 1",
+        source="Wang et al., Image quality assessment, 2004",
     ),
 )

@@ -57,6 +57,8 @@ METRICS = (
         "frames at the clip's size",
         "landmarks",
         landmark_distance,
+        range="from 0",
+        source="Chen et al., Lip movements generation at a glance, ECCV 2018, as RAD-NeRF computes it",
     ),
     Metric(
         "LMD_iod",
@@ -65,6 +67,8 @@ METRICS = (
         "LMD over the distance of the outer eye corners",
         "landmarks",
         relative_landmark_distance,
+        range="from 0",
+        source="Chen et al., Lip movements generation at a glance, ECCV 2018, as RAD-NeRF computes it",
     ),
     Metric(
         "r_open",
@@ -74,6 +78,16 @@ METRICS = (
         "landmarks",
         gaps,
         correlation,
+        range="-1 to 1",
     ),
-    Metric("amplitude", "1", "1", f"standard deviation of {_GAP} over the truth's", "landmarks", gaps, spread_ratio),
+    Metric(
+        "amplitude",
+        "1",
+        "1",
+        f"standard deviation of {_GAP} over the truth's",
+        "landmarks",
+        gaps,
+        spread_ratio,
+        "from 0",
+    ),
 )

@@ -10,11 +10,11 @@ from typing import Any
 import torch
 
 from models import losses
-from models.methods import talking_gaussian
+from models.methods import talking_gaussian, talking_gaussian_networks
 
 PLACES: dict[str, Any] = {
     "rasterize": talking_gaussian,
-    "encode": talking_gaussian,
+    "encode": talking_gaussian_networks,
     "evaluate_sh": talking_gaussian,
     "ssim": losses,
 }

@@ -16,7 +16,6 @@ from models.gaussians.field import GaussianField, inverse_softplus
 from models.gaussians.spherical_harmonics import COLOR_OFFSET, Y0
 from models.methods.audio_encoder import NEIGHBOURS
 from models.methods.talking_gaussian import (
-    EXPRESSION_SIZE,
     Branch,
     Camera,
     Config,
@@ -27,6 +26,7 @@ from models.methods.talking_gaussian import (
 )
 from models.methods.talking_gaussian_phases import FusePhase
 from models.records import Weights
+from models.schedule import weights_at
 from tasks.bench import scenes
 from tasks.bench.backends import FAST, REFERENCE, using
 from tasks.bench.parts import Rig
@@ -78,7 +78,7 @@ def conditions(device: str, frames: int = 1) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(3)
     neighbours = NEIGHBOURS[1] - NEIGHBOURS[0] + 1
     audio = torch.randn(frames, neighbours, Config().audio_size, AUDIO_WINDOW, generator=generator)
-    return audio.to(device), torch.rand(frames, EXPRESSION_SIZE, generator=generator).to(device)
+    return audio.to(device), torch.rand(frames, Config().expression_size, generator=generator).to(device)
 
 
 class Training:
@@ -114,9 +114,10 @@ class Training:
             ]
             image = compose(rasters[0], rasters[1], self.behind)
         with section("loss"):
+            on = weights_at(self.phase, self.number)
             terms = {
-                "image": losses.photometric(image, self.target, self.phase.structure),
-                "mouth_box": self.phase.mouth_box * losses.box_l1(image, self.target, self.box),
+                "image": losses.photometric(image, self.target, on["structure"]),
+                "mouth_box": on["mouth_box"] * losses.box_l1(image, self.target, self.box),
             }
             total, values = total_of(terms)
         with section("backward"):
@@ -195,7 +196,8 @@ def trained_head(places: Places, speaker: str, extractor: str, size: int, device
     from models.records import AudioFeatures
     from tasks.places import Keys
 
-    head, scene = TalkingHead.load(places, speaker, extractor, device), Scene.load(places, speaker)
+    head = TalkingHead.load(places, speaker, extractor, device)
+    scene = Scene.load(places, speaker, head.config)
     first, end = scene.longest_shot()
     features = AudioFeatures.load(places.record("audio", Keys(speaker=speaker, extractor=extractor))).values[first:end]
     whole = scene.camera(first)

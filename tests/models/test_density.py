@@ -25,7 +25,7 @@ def make(count=40, seed=0, **plan):
 
 
 def test_small_gaussians_are_doubled_and_large_ones_split():
-    field, adam, control = make(growth=0.05, split_above_m=0.01, capacity=100)  # two of forty grow
+    field, adam, control = make(growth=0.05, split_above=0.01, capacity=100)  # two of forty grow
     with torch.no_grad():
         field.raw_scales[39] = inverse_softplus(torch.tensor(0.015))
     small, large, before = field.means[38].clone(), field.means[39].clone(), field.means[:39].clone()
@@ -41,7 +41,7 @@ def test_small_gaussians_are_doubled_and_large_ones_split():
 
 
 def test_faint_large_green_and_unseen_gaussians_are_removed():
-    field, adam, control = make(growth=0.0, prune_opacity=(0.03, 0.1), prune_above_m=0.02)
+    field, adam, control = make(growth=0.0, prune_opacity=(0.03, 0.1), prune_above=0.02, stop=1.1)
     with torch.no_grad():
         field.raw_opacities[0] = -2.9  # opacity 0.052: above the first limit, below the last
         field.raw_opacities[1] = -5.0
@@ -56,21 +56,21 @@ def test_faint_large_green_and_unseen_gaussians_are_removed():
 
 
 def test_green_stays_when_the_backdrop_is_not_green():
-    field, adam, control = make(growth=0.0, remove_green=False)
+    field, adam, control = make(growth=0.0, green="keep")
     with torch.no_grad():
         field.colors[3, 0] = (torch.tensor([0.0, 1.0, 0.0]) - 0.5) / Y0
     assert control.refine(field, adam, 0.0).pruned == 0
 
 
 def test_the_threshold_rule_grows_exactly_those_above_it():
-    field, adam, control = make(rule="threshold", gradient=35.5, split_above_m=1.0, capacity=100)
+    field, adam, control = make(rule="threshold", gradient=35.5, split_above=1.0, capacity=100)
     assert control.refine(field, adam, 0.0).cloned == 5  # 36 to 40
-    field, adam, control = make(rule="threshold", gradient=35.5, split_above_m=1.0, capacity=43)
+    field, adam, control = make(rule="threshold", gradient=35.5, split_above=1.0, capacity=43)
     assert control.refine(field, adam, 0.0).cloned == 3
 
 
 def test_moments_follow_their_gaussians():
-    field, adam, control = make(growth=0.06, split_above_m=1.0)  # two of the 39 left
+    field, adam, control = make(growth=0.06, split_above=1.0)  # two of the 39 left
     with torch.no_grad():
         field.raw_opacities[5] = -9.0
     for name in PARAMETERS:
@@ -104,8 +104,10 @@ def test_statistics_are_gradients_in_half_image_widths():
 
 
 def test_a_plan_says_when():
-    control = make(start=300, every=150, stop=0.8)[2]
-    assert [step for step in range(1, 1001) if control.due(step, 1000)] == [300, 450, 600, 750]
+    plan = Density(start=0.3, every=0.15, stop=0.8)
+    assert [step for step in range(1, 1001) if plan.due(step, 1000)] == [300, 450, 600, 750]
+    assert [step for step in range(1, 101) if plan.due(step, 100)] == [30, 45, 60, 75]
+    assert [step for step in range(1, 5) if plan.due(step, 4)] == [1, 2, 3]  # however short, never a negative time
 
 
 @settings(max_examples=25, deadline=None)
@@ -117,7 +119,7 @@ def test_a_plan_says_when():
     seed=st.integers(0, 99),
 )
 def test_refining_keeps_everything_consistent_and_bounded(count, growth, capacity, split, seed):
-    field, adam, control = make(count, seed, growth=growth, capacity=capacity, split_above_m=split)
+    field, adam, control = make(count, seed, growth=growth, capacity=capacity, split_above=split)
     change = control.refine(field, adam, 0.3)
     assert len(field) == count + change.cloned + change.split - change.pruned
     assert len(field) <= max(count, capacity)

@@ -259,7 +259,7 @@ class FakeEncoding(torch.nn.Module):
 
     def forward(self, positions):
         table = self.params.view(-1, self.features)
-        return torch.cat([reference._interpolate(positions, table, level) for level in self.grid.layout], 1)
+        return reference.interpolate(positions[:, None], table[None], self.grid)[:, 0]
 
 
 def test_tcnn_adapter_speaks_our_signature(monkeypatch):

@@ -1,5 +1,9 @@
 """Metrics against known values and plain references, and the properties that a comparison rests on."""
 
+import shutil
+import tempfile
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -8,13 +12,45 @@ from hypothesis import strategies as st
 
 from models.errors import UsageError
 from models.metrics import all_metrics
-from models.metrics.base import block_bootstrap, blocks_of, correlation
+from models.metrics.base import Metric, block_bootstrap, blocks_of, correlation
 from models.metrics.image import psnr, ssim, ssim_map
 from models.metrics.lips import LIP_POINTS, lip_gap
+from models.metrics.perceptual import box_of
+from models.perceptual.lpips import load
+from models.perceptual.networks import NETWORKS, write
 from models.ssim import ssim_map as training_ssim_map
 
-METRICS = all_metrics()
-IDEAL = {"PSNR": 100.0, "SSIM": 1.0, "LMD": 0.0, "LMD_iod": 0.0, "r_open": 1.0, "amplitude": 1.0, "r_eye": 1.0}
+IDEAL = {
+    **{"PSNR": 100.0, "SSIM": 1.0, "LMD": 0.0, "LMD_iod": 0.0, "r_open": 1.0, "amplitude": 1.0, "r_eye": 1.0},
+    **{"Sync-C": 0.0, "Sync-E": 0.0, "sync_lag": 0.0},
+    **{"lpips_alex": 0.0, "lpips_vgg": 0.0, "lpips_squeeze": 0.0, "perceptual_squeeze": 0.0},
+}
+
+
+def with_random_weights() -> dict[str, Metric]:
+    """All metrics, those that need weights with random ones."""
+    folder = Path(tempfile.mkdtemp())
+    networks = {"alexnet": "alex", "vgg16": "vgg", "squeezenet": "squeeze", "squeezenet_caffe": "squeeze"}
+    files = {name: folder / name for name in (*networks, *(f"lpips_{name}" for name in NETWORKS))}
+    for name, network in networks.items():
+        torch.manual_seed(0)
+        layers = NETWORKS[network].make().state_dict()
+        state = {f"features.{key}": value for key, value in layers.items()}
+        state |= {key: torch.zeros(1).expand(shape) for key, shape in NETWORKS[network].classifier.items()}
+        write(network, state, files[name], "torchvision", name)
+    for name, network in NETWORKS.items():
+        heads = {f"lin{k}.model.1.weight": torch.rand(1, c, 1, 1) for k, c in enumerate(network.channels)}
+        torch.save(heads, files[f"lpips_{name}"])
+    found = {
+        name: metric if metric.compares == "speech" else metric.ready([files[need] for need in metric.needs])
+        for name, metric in all_metrics().items()
+    }
+    shutil.rmtree(folder)
+    return found
+
+
+METRICS = with_random_weights()
+COMPARING = sorted(name for name, metric in METRICS.items() if metric.compares != "speech")  # two clips with each other
 
 
 def frames(count: int = 4, size: int = 40, seed: int = 0) -> np.ndarray:
@@ -56,23 +92,36 @@ def spoilt(data: np.ndarray, amount: float) -> np.ndarray:
 
 def test_every_file_of_the_package_is_found() -> None:
     assert set(METRICS) == set(IDEAL)
-    assert all(metric.definition and metric.better in ("higher", "lower", "1") for metric in METRICS.values())
+    for metric in METRICS.values():
+        assert metric.definition
+        assert metric.range
+        assert metric.better in ("higher", "lower", "1", "")
+        assert metric.definition in metric.words
+        assert metric.range in metric.words
 
 
-@pytest.mark.parametrize("name", sorted(METRICS))
+def test_a_metric_without_its_weights_says_so() -> None:
+    metric = all_metrics()["lpips_alex"]
+    assert metric.needs == ("alexnet", "lpips_alex")
+    assert "alexnet" in metric.words
+    with pytest.raises(UsageError, match="needs weights"):
+        metric.value(frames(), frames())
+
+
+@pytest.mark.parametrize("name", COMPARING)
 def test_equal_input_gives_the_ideal_value(name: str) -> None:
     data = sample(name)
     assert METRICS[name].value(data, data) == pytest.approx(IDEAL[name], abs=1e-9)
 
 
-@pytest.mark.parametrize("name", sorted(METRICS))
+@pytest.mark.parametrize("name", COMPARING)
 def test_more_noise_never_improves(name: str) -> None:
     metric, data = METRICS[name], sample(name)
     merits = [metric.merit(metric.value(spoilt(data, amount), data)) for amount in (0.0, 0.1, 0.3, 0.9)]
     assert all(better > worse for better, worse in zip(merits, merits[1:], strict=False))
 
 
-@pytest.mark.parametrize("name", sorted(METRICS))
+@pytest.mark.parametrize("name", COMPARING)
 def test_frames_must_be_the_same(name: str) -> None:
     data = sample(name)
     with pytest.raises(UsageError, match="against"):
@@ -112,6 +161,44 @@ def test_ssim_of_two_grey_pictures_has_a_closed_form() -> None:
     inside[0, 10:30, 10:30] = True
     expected = (2 * 0.2 * 0.4 + 1e-4) / (0.2**2 + 0.4**2 + 1e-4)
     assert ssim(*grey, inside)[0] == pytest.approx(expected, abs=1e-6)
+
+
+def test_ssim_and_psnr_are_those_of_scikit_image() -> None:
+    from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+
+    a, b = frames(1), spoilt(frames(1), 0.4)
+    assert psnr(b, a, None)[0] == pytest.approx(peak_signal_noise_ratio(a[0], b[0]), abs=1e-4)
+    how = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "data_range": 255}
+    _, inside = structural_similarity(a[0], b[0], channel_axis=-1, full=True, **how)
+    # Ours sees black beyond the border and theirs a mirror, so they are the same where the window fits in.
+    region = np.zeros((1, 40, 40), bool)
+    region[0, 5:-5, 5:-5] = True
+    assert ssim(b, a, region)[0] == pytest.approx(inside[5:-5, 5:-5].mean(), abs=1e-6)
+
+
+def test_lpips_of_a_region_is_that_of_the_box_about_it(tmp_path: Path) -> None:
+    a, b = frames(2, 48), spoilt(frames(2, 48), 0.4)
+    region = np.zeros((2, 48, 48), bool)
+    region[0, 4, 6:40] = region[0, 4:38, 20] = True
+    metric = METRICS["lpips_alex"]
+    found = metric.per_frame(b, a, region)[:, 0]
+    assert found[0] == pytest.approx(metric.value(b[:1, 4:38, 6:40], a[:1, 4:38, 6:40]), rel=1e-5)
+    assert np.isnan(found[1])
+    region[1, 4:20, 4:20] = True  # AlexNet needs 31 pixels, VGG-16 makes do with these 16
+    assert np.isnan(metric.per_frame(b, a, region)[1, 0])
+    assert METRICS["lpips_vgg"].per_frame(b, a, region)[1, 0] > 0
+    assert box_of(None, (3, 4)) == (slice(0, 3), slice(0, 4))
+
+
+def test_lpips_sees_colours_in_minus_one_to_one(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    state = {f"features.{key}": value for key, value in NETWORKS["squeeze"].make().state_dict().items()}
+    state |= {key: torch.zeros(shape) for key, shape in NETWORKS["squeeze"].classifier.items()}
+    write("squeeze", state, tmp_path / "s", "somebody", "s")
+    a, b = frames(1), spoilt(frames(1), 0.4)
+    planes = [torch.from_numpy(side[0] / 255.0 * 2 - 1).permute(2, 0, 1).float() for side in (b, a)]
+    expected = float(load("squeeze", tmp_path / "s")(*planes))
+    assert all_metrics()["perceptual_squeeze"].ready([tmp_path / "s"]).value(b, a) == pytest.approx(expected, rel=1e-4)
 
 
 def test_lmd_of_a_shift_is_nought_and_of_a_stretch_is_known() -> None:

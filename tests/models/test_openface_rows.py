@@ -5,7 +5,7 @@ import pytest
 
 from models.action_units import UNIT_NAMES
 from models.errors import InputError
-from models.methods.talking_gaussian import ACTION_UNITS
+from models.methods.talking_gaussian_config import ACTION_UNITS
 from models.openface import at, gaze_of, of_face, read_rows
 from tasks.action_units import NEEDED
 

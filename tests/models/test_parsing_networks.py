@@ -9,10 +9,10 @@ import torch
 from official_checkpoints import bisenet as bisenet_shapes
 from official_checkpoints import easyportrait as easyportrait_shapes
 
+from models.checkpoints import load_strictly, read_state
 from models.errors import InputError, MissingAssetError, UsageError
 from models.parsing import bisenet, easyportrait
 from models.parsing import labels as L
-from models.parsing.checkpoints import load_strictly, read_state
 from models.parsing.networks import bisenet_parser, easyportrait_parser, overlay_teeth
 
 

@@ -12,11 +12,13 @@ from speaking_egg import SPEAKER, make_speaking_egg, save
 
 from models.errors import InputError, UsageError
 from models.heads.motion import jaw_pixels, mean_pose
-from models.methods.talking_gaussian import ACTION_UNITS
+from models.methods.talking_gaussian_config import ACTION_UNITS, Config
 from models.records import HeadTrack, RefinedPoses
 from tasks.acting import Acting, blink_closures, perform
 from tasks.places import Keys, Places
-from tasks.scene import BLINK, Scene, back_and_forth, expressions_of, longest_shot, poses_of
+from tasks.scene import Scene, back_and_forth, expressions_of, longest_shot, poses_of
+
+LIDS = ACTION_UNITS.index("AU45")
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +28,7 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> Places:
 
 @pytest.fixture(scope="module")
 def scene(places: Places) -> Scene:
-    return Scene.load(places, "egg")
+    return Scene.load(places, "egg", Config())
 
 
 def shots(scene: Scene, acting: Acting, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -79,7 +81,7 @@ def test_the_quiet_frame_has_open_eyes_and_a_usual_pose(scene: Scene) -> None:
     frame = scene.quiet_frame()
     first, end = scene.longest_shot()
     assert first <= frame < end
-    assert scene.expression[frame, BLINK] <= scene.expression[first:end, BLINK].median()
+    assert scene.expression[frame, LIDS] <= scene.expression[first:end, LIDS].median()
     jaws = jaw_pixels(scene.poses[first:end], scene.intrinsics)
     distance = np.linalg.norm(jaws - jaw_pixels(mean_pose(scene.poses[first:end])[None], scene.intrinsics), axis=-1)
     assert distance.mean(1)[frame - first] <= np.median(distance.mean(1))
@@ -134,7 +136,7 @@ def test_a_head_that_is_moved_far_away_is_warned_of(scene: Scene, caplog: pytest
 
 def test_another_clip_gives_poses_and_expressions(places: Places, scene: Scene) -> None:
     np.testing.assert_array_equal(poses_of(places, "egg"), scene.poses[20:44])
-    torch.testing.assert_close(expressions_of(places, "egg"), scene.expression[20:44])
+    torch.testing.assert_close(expressions_of(places, "egg", Config()), scene.expression[20:44])
     with pytest.raises(InputError, match="no Clip here"):
         poses_of(places, "nobody")
 
@@ -157,20 +159,20 @@ def test_expressions_of_another_clip_or_none(scene: Scene) -> None:
 
 def test_blinks_change_nothing_but_the_lids(scene: Scene) -> None:
     _, own, _ = shots(scene, Acting(), 400)
-    others = np.arange(own.shape[1]) != ACTION_UNITS.index("AU45")
+    others = np.arange(own.shape[1]) != LIDS
     _, never, _ = shots(scene, Acting(blinks="none"), 400)
     _, often, _ = shots(scene, Acting(blinks=30.0), 400)
     for changed in (never, often):
         np.testing.assert_array_equal(changed[:, others], own[:, others])
-    assert np.ptp(never[:, BLINK]) == 0
-    assert never[0, BLINK] == pytest.approx(np.sort(own[:46, BLINK])[22], abs=0.2)
-    assert often[:, BLINK].max() == own[:, BLINK].max()
-    assert often[:, BLINK].min() == never[0, BLINK]
+    assert np.ptp(never[:, LIDS]) == 0
+    assert never[0, LIDS] == pytest.approx(np.sort(own[:46, LIDS])[22], abs=0.2)
+    assert often[:, LIDS].max() == own[:, LIDS].max()
+    assert often[:, LIDS].min() == never[0, LIDS]
 
 
 def test_a_clip_without_blinks_is_said_to_have_none(scene: Scene, caplog: pytest.LogCaptureFixture) -> None:
     awake = scene.expression.clone()
-    awake[:, BLINK] = 0.2
+    awake[:, LIDS] = 0.2
     next(perform(dataclasses.replace(scene, expression=awake), Acting(blinks=20.0)))
     assert "nobody blinks" in caplog.text
 

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from models.errors import InputError, MachineError, UsageError
-from models.methods import talking_gaussian
+from models.methods import talking_gaussian, talking_gaussian_networks
 from tasks.bench import bars, curves, scenes, tables
 from tasks.bench.backends import FAST, REFERENCE, using
 from tasks.bench.breakdown import NAMES, breakdown
@@ -275,6 +275,6 @@ def test_both_backends_render_the_same_synthetic_head() -> None:
 
 
 def test_profiling_alone_leaves_the_backends() -> None:
-    before = talking_gaussian.encode
+    before = talking_gaussian_networks.encode
     assert breakdown(RIG, (60, 30), 16, 1)
-    assert talking_gaussian.encode is before
+    assert talking_gaussian_networks.encode is before

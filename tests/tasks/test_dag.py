@@ -124,7 +124,8 @@ def test_dvc_yaml_and_the_stage_say_the_same(name: str) -> None:
     found = (re.match(r"data/work/(?:drives/)?\$\{[^}]*\}/([a-z_]+)", path) for path in body["deps"])
     assert {match.group(1) for match in found if match} == set(stage.reads)
     section = [stage.section or name] if stage.params.model_fields else []
-    assert body.get("params", []) == [*section, *stage.lists]
+    chosen = ["preset", "scale"] if stage.presets else []
+    assert body.get("params", []) == [*chosen, *section, *stage.lists]
     assert all(f"--{key} " in body["cmd"] + " " for key in stage.per)
     assert len(re.findall(r"--[a-z]+", body["cmd"])) == len(stage.per)
     kinds = {path.split("/")[1] for path in body["outs"]}

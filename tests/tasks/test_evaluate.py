@@ -9,15 +9,18 @@ import evaluated_project
 import numpy as np
 import pandas
 import pytest
+import torch
 
 from models.errors import InputError, MissingAssetError, UsageError
+from models.perceptual.networks import NETWORKS, write
 from models.records import Clip, DemoTruth, Judge, Landmarks, Rendering, store_path
 from models.storage import FrameStore
-from tasks import evaluate, evaluate_drive, judge
+from tasks import evaluate, evaluate_drive, judge, regions
 from tasks.closure import closure
 from tasks.evaluate import EvaluateParams
 from tasks.judge import JudgeParams
 from tasks.judging import known_points
+from tasks.measured import Measured
 from tasks.media import write_wav
 from tasks.places import Keys, Places
 from tasks.scores import Bar, Scores
@@ -38,7 +41,17 @@ PARAMS = EvaluateParams(bars=BARS, draws=100, block_seconds=0.4, worst=3)
 def places(tmp_path_factory: pytest.TempPathFactory) -> Places:
     places = evaluated_project.make(tmp_path_factory.mktemp("project"))
     execute(judge.STAGE, judge.run, Keys("ada"), places, JudgeParams())
+    give_weights(places.root / "data/assets/squeezenet_caffe.safetensors")
     return places
+
+
+def give_weights(path: Path) -> None:
+    """Write a SqueezeNet with random weights."""
+    path.parent.mkdir()
+    torch.manual_seed(0)
+    state = {f"features.{key}": tensor for key, tensor in NETWORKS["squeeze"].make().state_dict().items()}
+    state |= {key: torch.zeros(shape) for key, shape in NETWORKS["squeeze"].classifier.items()}
+    write("squeeze", state, path, "somebody", path.name)
 
 
 @pytest.fixture(scope="module")
@@ -155,6 +168,21 @@ def test_every_row_is_whole_and_said_what_it_means(content: dict[str, Any]) -> N
     assert value(content, "gaussians", "all", "full") == 500
 
 
+def test_what_lacks_its_weights_is_absent_and_says_how_to_get_them(content: dict[str, Any]) -> None:
+    why = {entry["metric"]: entry["why"] for entry in content["absent"] if entry["region"] == "all"}
+    assert {"lpips_alex", "lpips_vgg", "lpips_squeeze"} <= why.keys()
+    assert "gausstalk fetch alexnet" in why["lpips_alex"]
+    assert not [row for row in content["rows"] if row["metric"] in why]
+    assert Measured({}, [], absent=content["absent"]).cell("lpips_alex", "face_box").why == why["lpips_alex"]
+
+
+def test_with_weights_it_is_measured_in_every_region(content: dict[str, Any]) -> None:
+    found = {region: value(content, "perceptual_squeeze", region, "full") for region in ("frame", "head", "face_box")}
+    for region, distance in found.items():
+        assert 0 < distance < value(content, "perceptual_squeeze", region, "wrong_audio")
+    assert found["frame"] < found["face_box"]
+
+
 def test_frames_and_pictures_are_written(places: Places, content: dict[str, Any]) -> None:
     table = pandas.read_parquet(places.metrics("evaluate", KEYS) / "per_frame.parquet")
     full = table[table.variant == "full"]
@@ -194,11 +222,11 @@ def test_worst_frames_are_apart_and_worst_first() -> None:
 
 def test_the_mouth_box_is_square_and_stays_in_the_frame() -> None:
     points = np.full((478, 2), np.nan)
-    assert evaluate.mouth_box(points, (96, 96), 2) == (slice(0, 0), slice(0, 0))
+    assert regions.mouth_box(points, (96, 96), 2) == (slice(0, 0), slice(0, 0))
     points[[61, 291, 0, 17]] = [[40, 60], [60, 60], [50, 55], [50, 66]]
-    rows, columns = evaluate.mouth_box(points, (96, 96), 2)
+    rows, columns = regions.mouth_box(points, (96, 96), 2)
     assert (rows, columns) == (slice(48, 72), slice(38, 62))
-    rows, _ = evaluate.mouth_box(points, (64, 64), 2)
+    rows, _ = regions.mouth_box(points, (64, 64), 2)
     assert rows.stop == 64
 
 
@@ -219,7 +247,9 @@ def test_a_drive_is_held_against_its_sound(places: Places) -> None:
     assert value(content, "found_share", "face", "full") == 100
     assert value(content, "length_error", "face", "full") == 0
     assert content["about"]["language"] == "de"
-    assert [entry["metric"] for entry in content["absent"]] == ["render_time"]
+    assert [entry["metric"] for entry in content["absent"]] == ["Sync-C", "Sync-E", "sync_lag", "render_time"]
+    assert "gausstalk fetch syncnet" in content["absent"][0]["why"]
+    assert "SyncNet" in content["definitions"]["Sync-C"]
 
 
 def test_blinks_loudness_and_lag_are_counted_right() -> None:

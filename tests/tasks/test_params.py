@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from pydantic import Field, ValidationError
 
 from models.errors import UsageError
-from tasks.params import MAX_BYTES, Params, load_params, read_yaml, validate
+from tasks.params import MAX_BYTES, Params, load_params, read_yaml, resolve_params, validate
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -93,8 +93,8 @@ def test_valid_params_survive_a_round_trip(params: Example) -> None:
 
 def test_every_section_of_this_project_is_read_by_its_stage() -> None:
     data = read_yaml(ROOT / "params.yaml")
-    sections = [name for name, content in data.items() if not isinstance(content, list)]
+    sections = [name for name, content in data.items() if isinstance(content, dict)]
     for section in sections:
         stage = importlib.import_module(f"tasks.{section}").STAGE
         assert (stage.section or stage.name) == section
-        load_params(ROOT / "params.yaml", section, stage.params)
+        resolve_params(ROOT / "params.yaml", section, stage.params, stage.presets)

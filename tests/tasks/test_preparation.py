@@ -12,6 +12,7 @@ from models.curriculum import FrameSampler, Window
 from models.demo.head_model import build
 from models.errors import InputError, MissingAssetError, UsageError
 from models.heads.mediapipe_points import LANDMARK_COUNT, LIP_RING_OUTER, OVAL
+from models.methods.talking_gaussian_config import Config
 from models.parsing import labels as L
 from models.parsing.geometry import coverage
 from models.records import (
@@ -307,8 +308,8 @@ def test_a_speaker_who_never_blinks_or_never_looks_can_be_trained_on(places, bli
     assert np.flatnonzero(~found.measured).tolist() == [20]
     curve = found.columns(("AU45",))[:, 0]
     assert curve == pytest.approx(5.0 if blink else 0.0)
-    assert (expression_inputs(found) >= 0).all()
-    assert np.isfinite(expression_inputs(found)).all()
+    assert (expression_inputs(found, Config()) >= 0).all()
+    assert np.isfinite(expression_inputs(found, Config())).all()
     if blinks is not None:
         assert found.quality["blinks_per_minute"] == blinks
     sampler = FrameSampler(TIME[:30], {"blink": curve}, (Window("blink", low=(0.9, 0.9)),), seed=0)

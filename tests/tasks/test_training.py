@@ -46,13 +46,19 @@ def _quiet(monkeypatch):
     torch.set_num_threads(before[1])
 
 
-SHORT = Density(start=8, every=8, capacity=500, growth=0.3)
+def often(plan, steps, **more):
+    """Density control every 8 steps of so many."""
+    return plan(start=8 / steps, every=8 / steps, growth=0.3, **more)
+
+
 PARAMS = {
-    "pose_refine": pose_refine.PoseRefineParams(phase=StillPhase(steps=40, points=200, density=SHORT)),
+    "pose_refine": pose_refine.PoseRefineParams(
+        phase=StillPhase(steps=40, points=200, density=often(Density, 40, capacity=500))
+    ),
     "tg_motion": tg_motion.MotionParams(phase=MotionPhase(steps=400, frames=16)),
-    "tg_face": tg_face.FaceParams(phase=FacePhase(steps=150, points=300, density=SHORT)),
+    "tg_face": tg_face.FaceParams(phase=FacePhase(steps=150, points=300, density=often(Density, 150, capacity=500))),
     "tg_mouth": tg_mouth.MouthParams(
-        phase=MouthPhase(steps=40, points=60, density=MouthDensity(start=8, every=8, capacity=90, growth=0.3))
+        phase=MouthPhase(steps=40, points=60, density=often(MouthDensity, 40, capacity=90))
     ),
     "tg_fuse": tg_fuse.FuseParams(phase=FusePhase(steps=60)),
     "render": RenderParams(wrong_audio_s=0.4),

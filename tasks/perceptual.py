@@ -1,0 +1,49 @@
+"""LPIPS as a loss of training: its weights, and the patches it is asked about."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from models.errors import MissingAssetError
+from models.losses import Distance
+from models.schedule import Term
+from tasks.assets import find_asset
+from tasks.stage import Context
+
+NETWORK, BACKBONE, HEADS = "alex", "alexnet", "lpips_alex"
+TERMS = ("lip_lpips", "patch_lpips")
+
+
+def perceptual_distance(context: Context[Any], phase: Any, device: str) -> Distance | None:
+    """Return what a phase measures likeness with, None where none of its terms needs it.
+
+    Raises:
+        MissingAssetError: the weights are not here; it names them and the params that do without.
+    """
+    wanted = [name for name in TERMS if getattr(phase, name, Term(0.0)).weight]
+    if not wanted or not phase.steps:
+        return None
+    try:
+        features, heads = (find_asset(context.places, name) for name in (BACKBONE, HEADS))
+    except MissingAssetError as error:
+        keys = ", ".join(f"{name}: 0" for name in wanted)
+        off = f"or set {keys} under {context.stage.name}: phase: in params.yaml, to train without"
+        raise MissingAssetError(error.what, error.why, f"gausstalk fetch {BACKBONE} {HEADS}\n       {off}") from error
+    from models.perceptual.lpips import load
+
+    return load(NETWORK, features, heads, device)
+
+
+def patch_side(phase: Any, scale: float, seed: int, step: int) -> int:
+    """Return the side of the patches of a step, an even number of pixels; the same for the same seed and step.
+
+    Args:
+        phase: with `patch_px`, the smallest and the largest side at 256 pixels.
+        scale: how much larger the frames are.
+        seed: of the stage.
+        step: of the phase.
+    """
+    low, high = (max(1, round(side * scale / 2)) for side in phase.patch_px)
+    return 2 * int(np.random.default_rng((seed, step)).integers(low, high + 1))

@@ -1,0 +1,262 @@
+"""Options of the heads' networks: what each changes, and that nothing changes without them."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from head_parts import CONFIG, camera, face_motion, field, mouth_motion, sound
+
+from models.errors import InputError, UsageError
+from models.gaussians.adam import FieldAdam
+from models.gaussians.density import DensityControl
+from models.gaussians.field import inverse_softplus
+from models.gaussians.neighbours import neighbour_difference
+from models.gaussians.plan import Density
+from models.methods.talking_gaussian import Branch, Config, Deformation, FaceMotion, MouthMotion, draw
+from models.methods.talking_gaussian_networks import spread
+
+
+def test_a_head_stored_before_an_option_existed_has_none_of_them():
+    old = {"audio_size": 29, "sh_degree": 1, "bound_m": 0.15, "grid_levels": 12, "grid_layout": "torch_ngp"}
+    old |= {"face_grid": [16, 38.4], "mouth_grid": [64, 57.6], "motion_m": 0.01, "mouth_directions": [0.2, 1.0, 0.2]}
+    assert Config.from_record(old) == Config(audio_size=29)
+    assert {name: tuple(tensor.shape) for name, tensor in face_motion().decoder.state_dict().items()} == {
+        "0.weight": (64, 36 + 32 + 10),
+        "2.weight": (64, 64),
+        "4.weight": (10, 64),
+    }
+
+
+# ------------------------------------------------------------------------------------- what the face is told
+
+
+def test_the_face_listens_to_every_number_it_is_told_and_blinks_by_itself():
+    motion = face_motion(action_units=("AU01", "AU02", "AU04", "AU05", "AU06", "AU07", "AU45"), gaze=False)
+    points, told = motion.look_up(field().means), torch.rand(1, 7, requires_grad=True)
+    motion(points, sound(1), told).means.square().sum().backward()
+    assert told.grad is not None
+    assert (told.grad != 0).all()
+    assert points.expression_attention.shape == (60, 7)
+    assert motion.units.weights[0].shape == (16, 6)  # the blink does not pass it
+
+
+@pytest.mark.parametrize("units", [(), ("AU45",), ("AU45", "AU01"), ("AU01", "AU02"), ("AU01", "AU45", "AU45")])
+def test_the_blink_is_the_last_of_several(units):
+    with pytest.raises(UsageError, match="AU45 last"):
+        Config(action_units=units)
+
+
+def test_options_go_into_the_record_and_come_back():
+    config = Config(action_units=("AU01", "AU45"), gaze=False)
+    assert Config.from_record(config.as_record()) == config
+    assert CONFIG.told[-4:] == ("gaze down", "gaze up", "gaze right", "gaze left")
+
+
+# ---------------------------------------------------------------------------------------------- what moves
+
+
+def expression(size=CONFIG.expression_size):
+    return torch.rand(3, size, generator=torch.Generator().manual_seed(6))
+
+
+@pytest.mark.parametrize(("moves", "parts", "outputs"), [("geometry", 3, 10), ("opacity", 4, 11), ("color", 5, 14)])
+def test_opacity_and_colour_move_only_if_asked_to_and_not_at_first(moves, parts, outputs):
+    motion, gaussians = face_motion(moves=moves), field()
+    deformation = motion(motion.look_up(gaussians.means), sound(), expression())
+    assert [part is not None for part in deformation] == [True] * parts + [False] * (5 - parts)
+    assert motion.decoder.weights[-1].shape == (outputs, 64)
+    shapes = [(3, 60, 3), (3, 60, 4), (3, 60, 3), (3, 60), (3, 60, 3)]
+    assert [tuple(part.shape) for part in deformation[:parts]] == shapes[:parts]
+    still = deformation._replace(raw_opacities=None, colors=None).frame(1)
+    view, behind = camera(), torch.tensor([0.1, 0.5, 0.2])
+    whole = draw(gaussians, view, deformation.frame(1), behind)
+    assert torch.equal(whole.image, draw(gaussians, view, still, behind).image)
+    weights = torch.linspace(0.5, 1, 48)[:, None]
+    ((whole.image - 0.3).square() * weights).sum().backward()
+    learns = motion.decoder.weights[-1].grad.abs().sum(1) > 0
+    assert learns.all()  # every output, though those of appearance begin at zero
+
+
+def test_opacities_change_before_the_sigmoid_and_colours_as_they_are_seen():
+    gaussians, view = field(), camera()
+    zero = torch.zeros(60, 3)
+    fainter = draw(gaussians, view, Deformation(zero, raw_opacities=torch.full((60,), -1.0)))
+    again = field()
+    with torch.no_grad():
+        again.raw_opacities -= 1
+    assert torch.equal(fainter.image, draw(again, view).image)
+
+    redder = draw(gaussians, view, Deformation(zero, colors=torch.tensor([0.2, 0.0, 0.0]).expand(60, 3)))
+    plain = draw(gaussians, view)
+    torch.testing.assert_close(redder.image[..., 0], plain.image[..., 0] + 0.2 * plain.alpha)
+    assert torch.equal(redder.image[..., 1:], plain.image[..., 1:])
+    dark = draw(gaussians, view, Deformation(zero, colors=torch.full((60, 3), -9.0)))
+    assert torch.equal(dark.image, torch.zeros_like(dark.image))
+    assert torch.equal(dark.alpha, plain.alpha)
+
+
+def test_the_mouth_moves_its_places_alone():
+    motion = mouth_motion(moves="color")
+    assert motion(motion.look_up(field().means), sound())[1:] == (None,) * 4
+
+
+def test_deformations_add_up_part_by_part():
+    motion = face_motion(moves="color")
+    torch.nn.init.normal_(motion.decoder.weights[-1])
+    batch = motion(motion.look_up(field().means), sound(), expression())
+    mean = batch.frame(0).plus(batch.frame(1)).plus(batch.frame(2)).over(3)
+    for part, of_all in zip(mean, batch, strict=True):
+        torch.testing.assert_close(part, of_all.mean(0))
+    assert mean.plus(mean._replace(colors=None)).colors is None
+
+
+# ---------------------------------------------------------------------------------------------- embeddings
+
+
+def embedded(motion, gaussians):
+    with torch.no_grad():
+        motion.planes.table.mul_(1e4)  # untrained it says next to nothing
+    branch = Branch(gaussians, motion)
+    branch.embed()
+    return branch
+
+
+@pytest.mark.parametrize(("make", "kind"), [(face_motion, FaceMotion), (mouth_motion, MouthMotion)])
+def test_embeddings_begin_as_what_the_planes_say_and_learn_by_themselves(make, kind):
+    motion = make(points="embeddings")
+    gaussians = field()
+    planes = Branch(gaussians, motion)
+    branch = embedded(motion, field())
+    before, after = (b.deform(sound(), expression()).means for b in (planes, branch))
+    assert torch.equal(before, after)
+    after.square().sum().backward()
+    rows = branch.gaussians.embeddings.grad
+    assert rows.shape == (60, 36)
+    assert (rows.abs().sum(1) > 0).all()
+    assert motion.planes.table.grad is None
+    again = Branch.from_tensors(kind, motion.config, branch.tensors("x"), "x")
+    assert torch.equal(again.gaussians.embeddings, branch.gaussians.embeddings)
+    assert torch.equal(again.deform(sound(), expression()).means, after)
+
+
+def test_gaussians_without_the_embeddings_of_their_record_are_refused():
+    arrays = embedded(face_motion(points="embeddings"), field()).tensors("face")
+    with pytest.raises(InputError, match="says planes"):
+        Branch.from_tensors(FaceMotion, CONFIG, arrays, "face")
+    del arrays["face/gaussians/embeddings"]
+    with pytest.raises(InputError, match="says embeddings"):
+        Branch.from_tensors(FaceMotion, replace(CONFIG, points="embeddings"), arrays, "face")
+    assert "embeddings" not in field().tensors()
+
+
+def test_embeddings_are_doubled_split_and_removed_with_their_gaussians():
+    gaussians = embedded(face_motion(), field(40)).gaussians
+    with torch.no_grad():
+        gaussians.raw_opacities[5] = -9.0
+        gaussians.raw_scales[39] = inverse_softplus(torch.tensor(0.015))  # this one is split, 38 is doubled
+    rows, adam = gaussians.embeddings.detach().clone(), FieldAdam(gaussians.tensors())
+    adam.first["embeddings"] += torch.arange(40.0)[:, None]
+    control = DensityControl(Density(growth=0.06, split_above=0.01, capacity=100), 40, torch.Generator())
+    control.seen += 1
+    control.total += torch.arange(40) + 1.0
+    assert control.refine(gaussians, adam, 0.5) == (1, 1, 1)
+    kept = [row for row in range(39) if row != 5]
+    assert torch.equal(gaussians.embeddings, rows[[*kept, 38, 39, 39]])
+    assert gaussians.embeddings.requires_grad
+    assert adam.first["embeddings"][:, 0].tolist() == [*kept, 0, 0, 0]
+
+
+def test_neighbours_are_the_nearest_and_pull_on_both():
+    random = torch.Generator().manual_seed(0)
+    means, values = torch.rand(30, 3, generator=random), torch.rand(30, 5, generator=random)
+    distances = torch.cdist(means, means).fill_diagonal_(9.0)
+    around = distances.topk(4, largest=False).indices
+    expected = torch.stack([(values[i] - values[around[i]]).square().mean() for i in range(30)]).mean()
+    values.requires_grad_()
+    difference = neighbour_difference(means, values, 4)
+    torch.testing.assert_close(difference, expected)
+    difference.backward()
+    with torch.no_grad():
+        assert neighbour_difference(means, values - 0.1 * values.grad, 4) < difference
+    assert neighbour_difference(means, torch.ones(30, 2)) == 0
+    assert neighbour_difference(means[:2], torch.tensor([[0.0], [2.0]])) == 4  # fewer than twenty others
+
+
+# -------------------------------------------------------------------------------------------- face-mouth hook
+
+
+def hooked(lips=20):
+    face, mouth = face_motion(), mouth_motion(1, mouth_hook=lips)
+    with torch.no_grad():
+        face.planes.table.mul_(1e4)
+        mouth.lips.uniform_(-0.05, 0.05, generator=torch.Generator().manual_seed(2))
+    mouth.follow(face)
+    return face, mouth
+
+
+def test_the_spread_is_a_plain_order_statistic():
+    values = torch.tensor([[3.0, -1.0, 7.0, 5.0, 0.0], [1.0, 1.0, 2.0, 2.0, -4.0]])
+    assert spread(values, 1).tolist() == [[7, -1, 8], [2, -4, 6]]
+    assert spread(values, 2).tolist() == [[5, 0, 5], [2, 1, 1]]
+    assert torch.equal(spread(values, 99), spread(values, 5))
+    many = torch.rand(2, 50, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(spread(many, 7)[:, 1], many.kthvalue(7, 1).values)
+
+
+def test_the_mouth_sees_how_far_the_face_opens_the_lips():
+    face, mouth = hooked()
+    heights = face(face.look_up(mouth.lips), sound(), expression()).means[..., 1]
+    for rank in (1, 4):
+        mouth.rank = rank
+        high, low = heights.topk(rank).values[:, -1], heights.topk(rank, largest=False).values[:, -1]
+        torch.testing.assert_close(mouth.seen(sound(), expression()), 100 * torch.stack([high, low, high - low], 1))
+
+
+def test_the_mouth_follows_the_face_without_teaching_it():
+    face, mouth = hooked()
+    points = mouth.look_up(field().means)
+    before = mouth(points, sound(), expression()).means
+    before.square().sum().backward()
+    assert all(parameter.grad is None for parameter in face.parameters())
+    assert mouth.decoder.weights[0].grad[:, -3:].abs().sum() > 0
+    with torch.no_grad():
+        face.decoder.weights[-1].mul_(3)
+    assert not torch.allclose(mouth(points, sound(), expression()).means, before)
+    # The face's networks are not stored, trained or moved with the mouth's.
+    assert {name.split(".")[0] for name in mouth.state_dict()} == {"audio", "planes", "decoder", "reach", "lips"}
+
+
+def test_a_mouth_without_the_hook_is_as_before():
+    mouth = mouth_motion()
+    before = mouth(mouth.look_up(field().means), sound()).means
+    assert "lips" not in mouth.state_dict()
+    assert mouth.decoder.weights[0].shape == (32, 36 + 32)
+    mouth.follow(face_motion())
+    assert torch.equal(mouth(mouth.look_up(field().means), sound(), expression()).means, before)
+
+
+def test_a_hooked_mouth_comes_back_as_it_was():
+    face, mouth = hooked()
+    branch = Branch(field(), mouth)
+    again = Branch.from_tensors(MouthMotion, mouth.config, branch.tensors("mouth"), "mouth")
+    again.motion.follow(face)
+    assert torch.equal(again.deform(sound(), expression()).means, branch.deform(sound(), expression()).means)
+
+
+# ------------------------------------------------------------------------------------------------- exposure
+
+
+def test_a_field_is_exposed_and_what_is_behind_it_is_not():
+    gaussians, view, behind = field(), camera(), torch.tensor([0.1, 0.5, 0.2])
+    plain, alone = draw(gaussians, view, None, behind), draw(gaussians, view)
+    identity = torch.tensor([[1.0, 1, 1], [0, 0, 0]])
+    assert torch.equal(draw(gaussians, view, None, behind, identity).image, plain.image)
+    exposure = torch.tensor([[1.2, 0.9, 1.0], [0.05, 0.0, -0.02]], requires_grad=True)
+    raster = draw(gaussians, view, None, behind, exposure)
+    alpha = plain.alpha[..., None]
+    expected = exposure[0] * alone.image + exposure[1] * alpha + (1 - alpha) * behind
+    torch.testing.assert_close(raster.image, expected)
+    assert torch.equal(raster.alpha, plain.alpha)
+    (raster.image * torch.tensor([1.0, 2, 3])).sum().backward()
+    expected = torch.stack([(alone.image * torch.tensor([1.0, 2, 3])).sum((0, 1)), alpha.sum() * torch.arange(1.0, 4)])
+    torch.testing.assert_close(exposure.grad, expected)

@@ -1,0 +1,216 @@
+"""Every option of the heads trains, says in the record that it is on, and draws the same after it was stored."""
+
+from contextlib import nullcontext
+from types import SimpleNamespace
+
+import numba
+import numpy as np
+import pytest
+import torch
+from test_training import Killed, killed_after, often, run
+from tiny_speaker import KEYS, make_speaker
+
+from models.errors import UsageError
+from models.gaussians.field import create_field
+from models.gaussians.plan import Density
+from models.methods.talking_gaussian_config import Config
+from models.methods.talking_gaussian_phases import FacePhase, FusePhase, MotionPhase, MouthDensity, MouthPhase, Rates
+from models.records import ActionUnits, Weights
+from tasks import tg_face, tg_fuse, tg_motion, tg_mouth, training
+from tasks.exposure import Exposure
+from tasks.material import expression_inputs
+from tasks.places import Keys
+from tasks.pose_refine import PoseRefineParams
+from tasks.talking_head import Scene, TalkingHead, audio_windows
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _quiet():
+    """No MLflow; one thread, since such small work is slower on two."""
+    before = numba.get_num_threads(), torch.get_num_threads()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "live_curves", lambda *_: nullcontext(SimpleNamespace(log=lambda *_, **__: None)))
+        patch.setenv("GAUSSTALK_THREADS", "1")
+        yield
+    numba.set_num_threads(before[0])
+    torch.set_num_threads(before[1])
+
+
+@pytest.fixture(scope="module")
+def speaker(tmp_path_factory):
+    places = make_speaker(tmp_path_factory.mktemp("egg"))
+    run("pose_refine", places, PoseRefineParams(rounds=0))
+    return places
+
+
+def train(speaker, motion=None, face=None, mouth=None, fuse=None):
+    """Run the four stages for a few steps, with options for each; return what they give."""
+    dense, dense_mouth = often(Density, 24, capacity=150), often(MouthDensity, 16, capacity=500)
+    phases = {
+        "tg_motion": tg_motion.MotionParams(phase=MotionPhase(steps=6, frames=4), **motion or {}),
+        "tg_face": tg_face.FaceParams(phase=FacePhase(steps=24, points=100, density=dense), **face or {}),
+        "tg_mouth": tg_mouth.MouthParams(phase=MouthPhase(steps=16, points=60, density=dense_mouth), **mouth or {}),
+        "tg_fuse": tg_fuse.FuseParams(phase=FusePhase(steps=4), **fuse or {}),
+    }
+    return {stage: Weights.load(run(stage, speaker, params)) for stage, params in phases.items()}
+
+
+def picture(speaker, frame=36):
+    """What the stored head draws for a test frame."""
+    head = TalkingHead.load(speaker, "egg", "logmel")
+    scene = Scene.load(speaker, "egg", head.config)
+    windows = list(audio_windows(np.tile(np.linspace(0, 1, 44, dtype=np.float32)[:, None, None], (1, 6, 16))))
+    motion = head.move(windows[frame], scene.expression[frame])
+    return head.draw(scene.camera(frame), motion, scene.layers.behind(frame))
+
+
+def test_a_face_is_told_the_units_it_names_and_gaze_if_it_wants_to():
+    random = np.random.default_rng(0)
+    names = ["AU45", "AU06", "AU02", "AU01", "AU04", "AU05", "AU07"]
+    intensity, gaze = random.uniform(0, 5, (9, 7)).astype(np.float32), random.uniform(0, 1, (9, 4)).astype(np.float32)
+    record = ActionUnits("tiny", intensity, gaze, np.ones(9, bool), names)
+    seven = ("AU01", "AU02", "AU04", "AU05", "AU06", "AU07", "AU45")
+    inputs = expression_inputs(record, Config(action_units=seven, gaze=False))
+    np.testing.assert_array_equal(inputs, intensity[:, [3, 2, 4, 5, 1, 6, 0]])
+    inputs = expression_inputs(record, Config())
+    np.testing.assert_array_equal(inputs, np.concatenate([intensity[:, [3, 4, 5, 1, 6, 0]], gaze], 1))
+    with pytest.raises(UsageError, match="AU09"):
+        expression_inputs(record, Config(action_units=("AU09", "AU45")))
+
+
+def test_a_head_without_gaze_learns_and_speaks(speaker):
+    units = ("AU01", "AU06", "AU45")
+    weights = train(speaker, motion={"gaze": False, "action_units": units})
+    for stage in ("tg_motion", "tg_face"):
+        assert (weights[stage].config["gaze"], weights[stage].config["action_units"]) == (False, list(units))
+    assert weights["tg_fuse"].config["face"]["gaze"] is False
+    assert picture(speaker).std() > 20
+    assert Scene.load(speaker, "egg", Config(gaze=False)).expression.shape == (44, 6)
+    record = ActionUnits.load(speaker.record("action_units", Keys(speaker=KEYS.speaker)))
+    scale = weights["tg_face"].tensors["face/motion/expression_scale"]
+    np.testing.assert_allclose(scale[0], np.quantile(record.columns(("AU01",))[:32], 0.95), rtol=1e-5)
+
+
+@pytest.mark.parametrize("moves", ["opacity", "color"])
+def test_appearance_learns_to_move(speaker, moves):
+    weights = train(speaker, motion={"moves": moves})
+    assert weights["tg_face"].config["moves"] == weights["tg_fuse"].config["face"]["moves"] == moves
+    before, after = (
+        weights[stage].tensors[f"{prefix}motion/decoder.4.weight"][10:]
+        for stage, prefix in (("tg_motion", ""), ("tg_fuse", "face/"))
+    )
+    assert len(after) == {"opacity": 1, "color": 4}[moves]
+    assert not before.any()  # landmarks say nothing of it
+    assert after.any(1).all()
+    assert picture(speaker).std() > 20
+
+
+def test_rows_take_the_grids_rate():
+    gaussians = create_field(np.random.default_rng(0).uniform(-1, 1, (60, 3)), np.full((60, 3), 0.5), 1)
+    gaussians.embeddings = torch.rand(60, 36, requires_grad=True)
+    learner, before = training.FieldLearner(gaussians, Rates(), None, 0), gaussians.embeddings.detach().clone()
+    gaussians.embeddings.sum().backward()
+    learner.step(1, 2)
+    # Adam's first step has the size of the rate, half way down to its end.
+    torch.testing.assert_close(
+        before - gaussians.embeddings, torch.full((60, 36), Rates.grid * Rates.networks_curve[0].factor ** 0.5)
+    )
+
+
+def test_embeddings_grow_with_the_field_and_are_all_that_is_needed_to_draw(speaker):
+    weights = train(speaker, motion={"points": "embeddings"}, mouth={"points": "embeddings"})
+    for stage, name in (("tg_face", "face"), ("tg_mouth", "mouth")):
+        rows = weights[stage].tensors[f"{name}/gaussians/embeddings"]
+        assert weights[stage].config["points"] == "embeddings"
+        assert rows.shape == (len(weights[stage].tensors[f"{name}/gaussians/means"]), 36)
+        assert len(rows) > 60
+        assert np.isfinite(rows).all()
+        assert sum(weights[stage].curves["smooth"]) > 0
+    drawn = picture(speaker)
+    path = speaker.record("tg_fuse", KEYS)
+    head = Weights.load(path)
+    for name in ("face", "mouth"):
+        head.tensors[f"{name}/motion/planes.table"][:] = 0
+    head.save(path)
+    assert np.array_equal(picture(speaker), drawn)
+
+
+def test_the_inside_of_the_mouth_follows_the_lips(speaker):
+    weights = train(speaker, mouth={"mouth_hook": True})
+    count = weights["tg_mouth"].config["mouth_hook"]
+    lips = weights["tg_mouth"].tensors["mouth/motion/lips"]
+    assert lips.shape == (count, 3) == (40, 3)
+    head = TalkingHead.load(speaker, "egg", "logmel")
+    windows, expression = torch.rand(8, 6, 16), torch.rand(10)
+    before = head.move(windows, expression)
+    with torch.no_grad():
+        head.face.motion.decoder.weights[-1].mul_(20)
+    assert not torch.equal(head.move(windows, expression)[1].means, before[1].means)
+    assert picture(speaker).std() > 20
+
+
+def test_exposure_is_found_held_and_resumed():
+    exposure, image = Exposure(5), torch.rand(12, 12, 3, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(exposure.of(3), torch.tensor([[1.0] * 3, [0.0] * 3]))
+    target = image * torch.tensor([0.8, 1.1, 1.0])
+    seen = []
+    for number in range(200):
+        if number == 100:
+            saved, exposure = exposure.state_dict(), Exposure(5)
+            exposure.load_state_dict(saved)
+        gain, offset = exposure.of(3)
+        distance = (image * gain + offset - target).abs().mean()
+        (distance + exposure.hold(3)).backward()
+        exposure.step()
+        seen.append(distance.item())
+    assert max(seen[100:]) < 0.35 * seen[0]
+    learnt = exposure.learnt()
+    assert not learnt[[0, 1, 2, 4]].any()
+    again = Exposure(5, learnt=learnt)
+    assert torch.equal(again.of(3), exposure.of(3))
+    for _ in range(200):
+        again.hold(3).backward()
+        again.step()
+    assert np.abs(again.learnt()).max() < 1e-3
+
+
+def test_training_frames_are_exposed_and_a_head_in_use_is_not(speaker):
+    weights = train(speaker, face={"exposure": True})
+    assert weights["tg_face"].quality["exposure"] is True
+    assert weights["tg_face"].quality["placing"] == "head"
+    for stage in ("tg_face", "tg_fuse"):
+        codes = weights[stage].tensors["exposure"]
+        assert codes.shape == (44, 2, 3)
+        assert (np.abs(codes[:32]).max((1, 2)) > 0).sum() >= 20  # in 24 steps
+        assert not codes[32:].any()
+    assert not np.array_equal(weights["tg_face"].tensors["exposure"], weights["tg_fuse"].tensors["exposure"])
+    drawn = picture(speaker)
+    path = speaker.record("tg_fuse", KEYS)
+    head = Weights.load(path)
+    head.tensors["exposure"][:] = 9
+    head.save(path)
+    assert np.array_equal(picture(speaker), drawn)
+    assert "exposure" not in train(speaker)["tg_fuse"].tensors
+
+
+def test_options_go_on_where_they_were_killed(speaker, monkeypatch):
+    train(speaker, motion={"points": "embeddings", "moves": "color"})
+    dense = often(Density, 24, capacity=150)
+    phases = {"tg_face": FacePhase(steps=24, points=100, density=dense), "tg_mouth": MouthPhase(steps=20, points=60)}
+    stages = {
+        "tg_face": tg_face.FaceParams(exposure=True, phase=phases["tg_face"]),
+        "tg_mouth": tg_mouth.MouthParams(points="embeddings", mouth_hook=True, phase=phases["tg_mouth"]),
+    }
+    monkeypatch.setattr(training, "CHECKPOINT_EVERY_S", 0.0)
+    for stage, params in stages.items():
+        whole = Weights.load(run(stage, speaker, params))
+        with monkeypatch.context() as patch:
+            patch.setattr(training, "Progress", killed_after(13))
+            with pytest.raises(Killed):
+                run(stage, speaker, params)
+        resumed = Weights.load(run(stage, speaker, params))
+        assert resumed.quality["resumed"] == 1
+        assert set(resumed.tensors) == set(whole.tensors)
+        for name, tensor in whole.tensors.items():
+            assert np.array_equal(tensor, resumed.tensors[name]), name
+        assert resumed.curves == whole.curves
