@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,6 +30,7 @@ from models.records import (
     RefinedPoses,
     over_plate,
 )
+from tasks.box import Box
 from tasks.images import Images
 from tasks.stage import Context
 
@@ -41,35 +42,6 @@ CARVING_VIEWS = 24
 CUBE_M = 0.1  # half the side of the cube in which points are scattered where nothing says where the head is
 EXTENT = 1.1  # times the largest distance of a camera from the cameras' mean
 CROP_STEP = 16  # crops are whole tiles of the rasteriser
-
-
-class Box(NamedTuple):
-    """A part of a frame, pixels; right and bottom are one past the last."""
-
-    left: int
-    top: int
-    right: int
-    bottom: int
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Width and height."""
-        return self.right - self.left, self.bottom - self.top
-
-    @property
-    def rows(self) -> slice:
-        """Of an image."""
-        return slice(self.top, self.bottom)
-
-    @property
-    def columns(self) -> slice:
-        """Of an image."""
-        return slice(self.left, self.right)
-
-    def within(self, other: Box) -> Box:
-        """Return this box in the coordinates of a crop `other` of the same frame."""
-        x, y = other.left, other.top
-        return Box(self.left - x, self.top - y, self.right - x, self.bottom - y)
 
 
 @dataclass

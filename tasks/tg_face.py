@@ -17,7 +17,7 @@ from tasks.stage import Context, Stage, main
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from tasks.material import Box
+    from tasks.box import Box
 
 
 class FaceParams(Params):

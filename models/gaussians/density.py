@@ -89,7 +89,8 @@ class DensityControl:
         if plan.green == "remove":
             alive &= ~green
         if int(alive.sum()) < plan.least:
-            alive[field.opacities.topk(min(plan.least, len(field))).indices] = True
+            visible = field.opacities * (self.seen > 0)
+            alive[visible.topk(min(plan.least, len(field))).indices] = True
         grows = self._chosen(alive) if grown else torch.zeros_like(alive)
         split_above = plan.split_above * self.unit_m
         splits, clones = grows & (largest > split_above), grows & (largest <= split_above)
