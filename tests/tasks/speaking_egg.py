@@ -38,7 +38,12 @@ def make_speaking_egg(root: Path) -> Places:
             branch.motion.decoder.weights[-1].mul_(30)
     config = dataclasses.asdict(branches[0].motion.config)
     tensors = {**branches[0].tensors("face"), **branches[1].tensors("mouth")}
-    save(places, "tg_fuse", KEYS, Weights("talking_gaussian", "fuse", {"face": config, "mouth": config}, tensors))
+    save(
+        places,
+        "tg_fuse",
+        KEYS,
+        Weights("talking_gaussian", "fuse", {"face": config, "mouth": config, "mouth_dilation": 2}, tensors),
+    )
     return places
 
 

@@ -16,6 +16,7 @@ from speaking_egg import make_speaking_egg, write_person
 from models.errors import ConsentError, InputError, UsageError
 from models.gaussians.ply import AXES
 from models.methods.talking_gaussian import Camera, compose, draw
+from models.methods.talking_gaussian_networks import Deformation
 from models.records import AudioFeatures
 from models.storage import read_header
 from tasks import talker as talkers
@@ -177,6 +178,21 @@ def test_a_deformed_field_is_drawn_as_the_field_deformed(talker: Talker) -> None
         for branch, moved in zip((head.face, head.mouth), motion, strict=True):
             wanted, found = draw(branch.gaussians, camera, moved), draw(deformed(branch.gaussians, moved), camera)
             torch.testing.assert_close(found.image, wanted.image)
+
+
+def test_opacity_and_colour_that_change_from_frame_to_frame_are_written_too(talker: Talker) -> None:
+    field, camera = TalkingHead(talker.weights).face.gaussians, talker.scene.camera(22)
+    count, generator = len(field), torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        field.harmonics *= 0  # no colour is cut off at black
+        moved = Deformation(
+            0.005 * torch.randn(count, 3, generator=generator),
+            raw_opacities=torch.randn(count, generator=generator),
+            colors=0.1 * torch.rand(count, 3, generator=generator),
+        )
+        still, wanted, found = draw(field, camera), draw(field, camera, moved), draw(deformed(field, moved), camera)
+    assert (still.image - wanted.image).abs().max() > 0.05
+    torch.testing.assert_close(found.image, wanted.image)
 
 
 def test_in_the_merged_file_the_face_hides_the_mouth_as_it_does_here(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ from tasks.places import Places
 from tasks.stage import execute
 
 ROOT = Path(__file__).resolve().parents[2]
-DENSITY = {"start": 6, "every": 6, "capacity": 400, "growth": 0.3}
+DENSITY = {"start": 0.06, "every": 0.06, "capacity": 400, "growth": 0.3}
 STEPS = 100
 FACE = {"steps": STEPS, "points": 250, "density": DENSITY}
 PARAMS = {
@@ -37,7 +37,7 @@ PARAMS = {
     "tg_motion": tg_motion.MotionParams(phase=MotionPhase(steps=20, frames=8)),
     "tg_face": tg_face.FaceParams(phase=FacePhase(**{**FACE, "density": Density(**DENSITY)})),
     "tg_mouth": tg_mouth.MouthParams(
-        phase=MouthPhase(steps=30, points=60, density=MouthDensity(start=8, every=8, capacity=90, growth=0.3))
+        phase=MouthPhase(steps=30, points=60, density=MouthDensity(start=0.25, every=0.25, capacity=90, growth=0.3))
     ),
     "tg_fuse": tg_fuse.FuseParams(phase=FusePhase(steps=30)),
 }
