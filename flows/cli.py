@@ -15,7 +15,7 @@ from typing import Annotated, Any
 
 import typer
 
-from flows import footage
+from flows import footage, speaking
 from flows.project import Json, project
 from models.errors import GausstalkError, MachineError, UsageError, of_the_machine
 from tasks.places import Places
@@ -52,14 +52,6 @@ class BasisName(StrEnum):
     consent = "consent"
     synthetic = "synthetic"
     research = "research"
-
-
-class Device(StrEnum):
-    """What computes."""
-
-    auto = "auto"
-    cpu = "cpu"
-    cuda = "cuda"
 
 
 Replace = Annotated[bool, typer.Option("--replace", help="Put the files in the place of those of this name.")]
@@ -138,6 +130,7 @@ def run(
     extractor: Annotated[list[str] | None, typer.Option("--extractor", "-e", help="Only these; none: all.")] = None,
     jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Stages that run side by side.")] = 2,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would run.")] = False,
+    table: Annotated[int, typer.Option(help="Fill table 5 (what moves) or 6 (extractors) of the supplement.")] = 0,
     explain: Annotated[str, typer.Option(help="Only show what this stage of training does when: tg_face, ...")] = "",
     json: Json = False,
 ) -> None:
@@ -146,14 +139,22 @@ def run(
 
     places = project()
     if explain:
-        _explain(places, explain, json)
+        from tasks.explain import explain as told
+
+        console.show_phase(told(places, explain), json)
         return
     if dry_run:
         from flows.graph import read_plan
 
         console.show_plan(read_plan(places.root, speakers or (), extractor or ()), json)
         return
-    outcome = start.run(places, speakers or (), extractor or (), jobs)
+    from flows import variants
+
+    variants.restore(places)
+    if table:
+        outcome = variants.fill(places, table, _only(speakers, table), extractor or (), jobs)
+    else:
+        outcome = start.run(places, speakers or (), extractor or (), jobs)
     if json:
         console.show_json(outcome)
     else:
@@ -166,36 +167,14 @@ def run(
         raise typer.Exit(outcome["exit_code"])
 
 
-def _explain(places: Places, stage: str, json: bool) -> None:
-    from flows import console
-    from tasks import explain
-
-    explained = explain.explain(places, stage)
-    if json:
-        console.show_json(explained)
-        return
-    console.say(explain.headline(explained))
-    console.show_rows(explain.table(explained), explain.HEADS)
+def _only(speakers: list[str] | None, table: int) -> str:
+    if not speakers or len(speakers) > 1:
+        raise UsageError("a table is of one speaker", "", f"gausstalk run --table {table} SPEAKER")
+    return speakers[0]
 
 
-@app.command()
-def say(
-    speaker: Annotated[str, typer.Argument(help="Whose head.")],
-    audio: Annotated[Path, typer.Argument(help="What it says: a sound file of any length.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="The video to write, .mp4.")],
-    extractor: Annotated[str, typer.Option(help="Which of the speaker's heads.")] = "logmel",
-) -> None:
-    """Make a trained head say something."""
-    from tasks.stage import limit_threads
-
-    places = project()
-    limit_threads()
-    from tasks.say import say as speak
-
-    speak(places, speaker, audio, out, extractor)
-    from flows.console import say as tell
-
-    tell(str(out))
+app.command()(speaking.say)
+app.command()(speaking.export)
 
 
 @app.command()
@@ -256,7 +235,7 @@ def bench(
     part: Annotated[str, typer.Argument(help="raster, grid, ssim, iteration, render or all.")] = "all",
     head: Annotated[str, typer.Option(help="Render this speaker's trained head, too.")] = "",
     extractor: Annotated[str, typer.Option(help="Which of that speaker's heads.")] = "logmel",
-    device: Annotated[Device, typer.Option(help="auto: CUDA where there is one.")] = Device.auto,
+    device: speaking.DeviceOption = speaking.Device.auto,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder to write into; none: .work/bench.")] = None,
     check: Annotated[bool, typer.Option("--check", help="Fail when a bar does not hold.")] = False,
     json: Json = False,

@@ -54,6 +54,17 @@ def show_plan(plan: Any, json: bool) -> None:
     say(f"{sum(row['changed'] for row in rows)} of {len(rows)} stages to do")
 
 
+def show_phase(explained: dict[str, Any], json: bool) -> None:
+    """Show what a stage of training does when."""
+    if json:
+        show_json(explained)
+        return
+    from tasks import explain
+
+    say(explain.headline(explained))
+    show_rows(explain.table(explained), explain.HEADS)
+
+
 def short(value: object) -> object:
     """Return what stands in a cell: numbers with four digits, nothing for None."""
     return "" if value is None else f"{value:.4g}" if isinstance(value, float) else value

@@ -167,7 +167,12 @@ class Layers(Record):
         """Return torso over plate `[h, w, 3]` float32 in 0..1 of one frame, or of a part of it."""
         images = self.torso[frame], self.plates[self.plate_of[frame]]
         torso, plate = (image[rows, columns].astype(np.float32) / 255 for image in images)
-        return plate + torso[..., 3:] * (torso[..., :3] - plate)
+        return over_plate(torso, plate)
+
+
+def over_plate(torso: Any, plate: Any) -> Any:
+    """Put `[..., 4]` straight colours and alpha over `[..., 3]`, arrays or tensors in 0..1."""
+    return plate + torso[..., 3:] * (torso[..., :3] - plate)
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,7 +28,10 @@ from models.records import (
     Layers,
     Masks,
     RefinedPoses,
+    over_plate,
 )
+from tasks.box import Box
+from tasks.images import Images
 from tasks.stage import Context
 
 LID_POINTS = (*EYE_RINGS[0], *EYE_RINGS[1])
@@ -39,25 +42,6 @@ CARVING_VIEWS = 24
 CUBE_M = 0.1  # half the side of the cube in which points are scattered where nothing says where the head is
 EXTENT = 1.1  # times the largest distance of a camera from the cameras' mean
 CROP_STEP = 16  # crops are whole tiles of the rasteriser
-
-
-class Box(NamedTuple):
-    """A part of a frame, pixels; right and bottom are one past the last."""
-
-    left: int
-    top: int
-    right: int
-    bottom: int
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Width and height."""
-        return self.right - self.left, self.bottom - self.top
-
-    def within(self, other: Box) -> Box:
-        """Return this box in the coordinates of a crop `other` of the same frame."""
-        x, y = other.left, other.top
-        return Box(self.left - x, self.top - y, self.right - x, self.bottom - y)
 
 
 @dataclass
@@ -144,27 +128,30 @@ class Footage:
         """How much larger than 256 pixels the frames are: constants in pixels grow with it."""
         return max(self.width, self.height) / 256
 
-    def crop(self, image: np.ndarray, box: Box) -> Tensor:
-        """Cut `box` out of an image `[H, W, ...]`; uint8 pixels become float32 in 0..1."""
-        part = image[box.top : box.bottom, box.left : box.right]
-        tensor = torch.tensor(part, dtype=torch.float32, device=self.device)
-        return tensor / 255 if image.dtype == np.uint8 else tensor
+    @cached_property
+    def _images(self) -> Images:
+        return Images(self.device)
 
     def frame(self, index: int, box: Box) -> Tensor:
         """Return the crop `[h, w, 3]` of a frame in 0..1."""
-        return self.crop(self.clip.frames[index], box)
+        return self._images.part(self.clip.frames, index, box.rows, box.columns).float() / 255
 
     def mask(self, index: int, box: Box, group: tuple[int, ...]) -> Tensor:
         """Return the crop `[h, w]` bool of where the parser saw one of `group`."""
         assert self.masks is not None
-        part = self.masks.labels[index][box.top : box.bottom, box.left : box.right]
-        return torch.from_numpy(labels.select(part, group)).to(self.device)
+        return self._images.where(self.masks.labels, index, box.rows, box.columns, group)
 
     def behind(self, index: int, box: Box) -> Tensor:
         """Return the crop `[h, w, 3]` of torso over background in 0..1."""
         assert self.layers is not None
-        part = self.layers.behind(index, slice(box.top, box.bottom), slice(box.left, box.right))
-        return torch.from_numpy(part).to(self.device)
+        plate = self._plates[int(self.layers.plate_of[index])][box.rows, box.columns]
+        torso = self._images.part(self.layers.torso, index, box.rows, box.columns)
+        return over_plate(torso.float() / 255, plate)
+
+    @cached_property
+    def _plates(self) -> Tensor:
+        assert self.layers is not None
+        return torch.from_numpy(self.layers.plates).to(self.device).float() / 255
 
     # ---------------------------------------------------------------------------------------------------- boxes
 
@@ -241,15 +228,23 @@ class Footage:
 
     def camera(self, index: int, box: Box) -> Camera:
         """Return the camera of a crop of a frame."""
-        pose = torch.tensor(self.poses[index], dtype=torch.float32, device=self.device)
-        return Camera(pose, self.intrinsics, self.width, self.height).crop(box.left, box.top, *box.size)
+        whole = Camera(self._poses[index], self.intrinsics, self.width, self.height)
+        return whole.crop(box.left, box.top, *box.size)
+
+    @cached_property
+    def _poses(self) -> Tensor:
+        return torch.from_numpy(self.poses.astype(np.float32)).to(self.device)
 
     @cached_property
     def extent(self) -> float:
-        """How far the cameras' places reach around their mean in the head's frame, metres (3D Gaussian Splatting)."""
+        """How far the cameras' places reach around their mean in the head's frame, metres (3D Gaussian Splatting).
+
+        At least the cube's half: in the official code, a speaker who sits still has a reach of next to nothing, and
+        with it no Gaussian that is small enough to stay.
+        """
         poses = self.poses[self.train_frames].astype(np.float64)
         places = -np.einsum("tji,tj->ti", poses[:, :3, :3], poses[:, :3, 3])
-        return EXTENT * float(np.linalg.norm(places - places.mean(0), axis=1).max())
+        return max(CUBE_M, EXTENT * float(np.linalg.norm(places - places.mean(0), axis=1).max()))
 
     def unit_m(self, unit: Unit) -> float:
         """Return what a length of 1 means where lengths are in `unit`, metres."""
@@ -257,8 +252,12 @@ class Footage:
 
     def windows(self, index: int) -> Tensor:
         """Return the audio features `[8, D, W]` around a frame."""
+        return windows_of(self._sound, index)
+
+    @cached_property
+    def _sound(self) -> Tensor:
         assert self.audio is not None
-        return windows_of(self.audio.values, index).to(self.device)
+        return torch.from_numpy(self.audio.values).to(self.device)
 
     @property
     def audio_scale(self) -> tuple[Tensor, Tensor]:
@@ -316,15 +315,23 @@ class Footage:
 
     def landmark_batch(self, frames: list[int]) -> LandmarkBatch:
         """Return what is known of `frames`, with the poses that landmarks gave (not the refined ones)."""
-        points = self.points[frames][:, self.track.landmark_index]
-        absent = np.isnan(points).any(-1)
-        poses, targets, weights = (
-            torch.from_numpy(array.astype(np.float32)).to(self.device)
-            for array in (self.track.world_to_camera[frames], np.nan_to_num(points), ~absent)
+        poses, targets, weights, expression = (
+            torch.stack([values[frame] for frame in frames]) for values in (*self._tracked, self.expression)
         )
         audio = torch.stack([self.windows(frame) for frame in frames])
         lip, lid = self._is_lip_or_lid
-        return LandmarkBatch(audio, self.expression[frames], poses, targets, weights, lip, lid)
+        return LandmarkBatch(audio, expression, poses, targets, weights, lip, lid)
+
+    @cached_property
+    def _tracked(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Poses `[T, 4, 4]`, landmarks `[T, L, 2]` and whether they are there `[T, L]`, of all frames."""
+        points = self.points[:, self.track.landmark_index]
+        present = ~np.isnan(points).any(-1)
+        poses, targets, weights = (
+            torch.from_numpy(array.astype(np.float32)).to(self.device)
+            for array in (self.track.world_to_camera, np.nan_to_num(points), present)
+        )
+        return poses, targets, weights
 
     # ---------------------------------------------------------------------------------------------- first points
 
@@ -366,14 +373,16 @@ class Footage:
         return points, np.random.default_rng(seed).normal(0.3, 0.05, (len(points), 3)).clip(0, 1)
 
 
-def windows_of(values: np.ndarray, index: int) -> Tensor:
+def windows_of(values: Tensor, index: int) -> Tensor:
     """Return the windows of audio features `[T, D, W]` around window `index`: `[8, D, W]`.
 
     Beyond either end the last one is held, as its entries are; the released code takes zeros, which are silence for no
     extractor.
     """
-    around = np.arange(index + NEIGHBOURS[0], index + NEIGHBOURS[1] + 1)
-    return torch.from_numpy(values[around.clip(0, len(values) - 1)])
+    first, end = index + NEIGHBOURS[0], index + NEIGHBOURS[1] + 1
+    if first >= 0 and end <= len(values):
+        return values[first:end]
+    return values[torch.arange(first, end, device=values.device).clamp(0, len(values) - 1)]
 
 
 def expression_inputs(units: ActionUnits, config: Config) -> np.ndarray:

@@ -14,23 +14,27 @@ from tasks.tabular import VERDICTS, Cell, Column, Table, number
 
 MAIN = (
     *(("PSNR", "head"), ("PSNR", "mouth"), ("PSNR", "frame"), ("SSIM", "head"), ("SSIM", "mouth")),
-    *(("lpips_alex", "frame"), ("lpips_alex", "face_box"), ("perceptual_squeeze", "frame")),
+    *(("lpips_alex", "frame"), ("perceptual_squeeze", "frame")),
+    *(("specks", "head"), ("jitter", "face"), ("flicker", "steady"), ("AUE-L", "face"), ("AUE-U", "face")),
+    *(("AUE-L_own", "face"), ("AUE-U_own", "face")),
     *(("LMD", "face"), ("LMD_iod", "face"), ("r_open", "face"), ("amplitude", "face"), ("r_eye", "face")),
     *(("LMD_second", "face"), ("r_open_second", "face"), ("amplitude_second", "face")),
-    *(("Sync-C", "face"), ("Sync-E", "face"), ("sync_lag", "face")),
-    *(("missed_frames", "face"), ("training_time", "all"), ("render_time", "all"), ("gaussians", "all")),
+    *(("r_sound", "face"), ("Sync-C", "face"), ("Sync-E", "face"), ("sync_lag", "face")),
+    *(("missed_frames", "face"), ("training_time", "all"), ("fps", "all"), ("gaussians", "all"), ("model_size", "all")),
+    ("peak_memory", "all"),
 )
 CONTROLS = (
     *(("PSNR", "head"), ("PSNR", "mouth"), ("SSIM", "mouth"), ("LMD", "face"), ("r_open", "face")),
     *(("amplitude", "face"), ("r_eye", "face"), ("LMD_second", "face"), ("r_open_second", "face")),
-    *(("amplitude_second", "face"), ("Sync-C", "face"), ("Sync-E", "face"), ("missed_frames", "face")),
+    *(("amplitude_second", "face"), ("r_sound", "face"), ("Sync-C", "face"), ("Sync-E", "face")),
+    ("missed_frames", "face"),
 )
 DRIVES = (
     *("r_sound", "sound_lag", "opening", "closed_share", "blink_rate", "head_motion", "found_share"),
     *("Sync-C", "Sync-E", "sync_lag", "length_error", "render_time"),
 )
 NOT_MEASURED = {
-    "AUE-L, AUE-U": "need OpenFace, whose licence forbids shipping it",
+    "identity similarity": "needs a network that recognises persons, and none is at hand whose weights are free to use",
 }
 
 
@@ -113,8 +117,8 @@ def read_measured(path: Path) -> Measured:
 
 def main_table(heads: list[Measured]) -> Table:
     """Return one row a head: what it reaches and what it costs."""
-    columns = [Column("speaker"), Column("method"), Column("extractor"), Column("bars"), *_columns(heads, MAIN)]
-    table = Table("main", "Heads on their test frames", columns, notes=_conditions(heads))
+    columns = [Column("speaker"), Column("method"), Column("extractor"), Column("bars"), *metric_columns(heads, MAIN)]
+    table = Table("main", "Heads on their test frames", columns, notes=conditions_of(heads))
     for head in heads:
         table.rows.append([*_keys(head), bars_cell(head.bars), *(head.cell(metric, region) for metric, region in MAIN)])
     return table
@@ -134,7 +138,7 @@ def bars_table(heads: list[Measured], named: bool = True) -> Table:
     """Return one row for every bar of every head; without the head's name where it is plain whose bars they are."""
     own = ("bar", "verdict", "value", "limit", "95 % interval", "measure")
     columns = [Column(name) for name in ((*("speaker", "method", "extractor"), *own) if named else own)]
-    table = Table("bars", "What a head must reach", columns, notes=_conditions(heads))
+    table = Table("bars", "What a head must reach", columns, notes=conditions_of(heads))
     lengths = {f"{head.about.get('block_seconds', 1):g} s" for head in heads}
     if lengths:
         drawn = f"blocks of {' or '.join(sorted(lengths))} of neighbouring frames drawn anew, paired for comparisons"
@@ -166,8 +170,14 @@ def bar_cells(bar: dict[str, Any]) -> list[Cell]:
 
 def controls_table(heads: list[Measured]) -> Table:
     """Return one row for every head and variant."""
-    columns = [Column("speaker"), Column("method"), Column("extractor"), Column("variant"), *_columns(heads, CONTROLS)]
-    table = Table("controls", "Heads against controls that do not hear", columns, notes=_conditions(heads))
+    columns = [
+        Column("speaker"),
+        Column("method"),
+        Column("extractor"),
+        Column("variant"),
+        *metric_columns(heads, CONTROLS),
+    ]
+    table = Table("controls", "Heads against controls that do not hear", columns, notes=conditions_of(heads))
     for head in heads:
         present = {row["variant"] for row in head.rows}
         for variant in VARIANTS:
@@ -191,12 +201,12 @@ def drives_table(drives: list[Measured]) -> Table:
             Column("language"),
             Column("gender"),
         ),
-        *_columns(drives, names),
+        *metric_columns(drives, names),
         Column(
             "r_sound of wrong sound", "1", "lower", "r_sound of the same frames with the sound half its length away"
         ),
     ]
-    table = Table("drives", "Heads that say something else", columns, notes=_conditions(drives))
+    table = Table("drives", "Heads that say something else", columns, notes=conditions_of(drives))
     shown: set[tuple[str, ...]] = set()
     for measured in drives:
         about, keys = measured.about, tuple(str(measured.about[key]) for key in ("speaker", "method", "extractor"))
@@ -242,7 +252,8 @@ def absent_table(measured: list[Measured]) -> Table:
     return table
 
 
-def _columns(measured: list[Measured], names: Iterable[tuple[str, str]]) -> list[Column]:
+def metric_columns(measured: list[Measured], names: Iterable[tuple[str, str]]) -> list[Column]:
+    """Return a column for every metric and region, with unit, direction and definition as they were measured."""
     columns = []
     for metric, region in names:
         row = next(
@@ -258,7 +269,7 @@ def _keys(measured: Measured) -> list[Cell]:
     return [Cell(str(measured.about.get(key, ""))) for key in ("speaker", "method", "extractor")]
 
 
-def _conditions(measured: list[Measured]) -> list[str]:
+def conditions_of(measured: list[Measured]) -> list[str]:
     """Return the conditions of all, those that share them in one line."""
     names: dict[str, list[str]] = {}
     for one in measured:

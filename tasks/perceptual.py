@@ -8,11 +8,17 @@ import numpy as np
 
 from models.errors import MissingAssetError
 from models.losses import Distance
+from models.methods.talking_gaussian_phases import Likeness
 from models.schedule import Term
 from tasks.assets import find_asset
 from tasks.stage import Context
 
-NETWORK, BACKBONE, HEADS = "alex", "alexnet", "lpips_alex"
+NETWORKS: dict[Likeness, tuple[str, tuple[str, ...]]] = {  # the network, and the assets of its features and heads
+    "alex": ("alex", ("alexnet", "lpips_alex")),
+    "vgg": ("vgg", ("vgg16", "lpips_vgg")),
+    "squeeze": ("squeeze", ("squeezenet", "lpips_squeeze")),
+    "squeeze_caffe": ("squeeze", ("squeezenet_caffe",)),
+}
 TERMS = ("lip_lpips", "patch_lpips")
 
 
@@ -25,15 +31,16 @@ def perceptual_distance(context: Context[Any], phase: Any, device: str) -> Dista
     wanted = [name for name in TERMS if getattr(phase, name, Term(0.0)).weight]
     if not wanted or not phase.steps:
         return None
+    network, assets = NETWORKS[phase.lpips]
     try:
-        features, heads = (find_asset(context.places, name) for name in (BACKBONE, HEADS))
+        paths = [find_asset(context.places, name) for name in assets]
     except MissingAssetError as error:
         keys = ", ".join(f"{name}: 0" for name in wanted)
         off = f"or set {keys} under {context.stage.name}: phase: in params.yaml, to train without"
-        raise MissingAssetError(error.what, error.why, f"gausstalk fetch {BACKBONE} {HEADS}\n       {off}") from error
+        raise MissingAssetError(error.what, error.why, f"gausstalk fetch {' '.join(assets)}\n       {off}") from error
     from models.perceptual.lpips import load
 
-    return load(NETWORK, features, heads, device)
+    return load(network, *paths, device=device)
 
 
 def patch_side(phase: Any, scale: float, seed: int, step: int) -> int:

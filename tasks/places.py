@@ -11,6 +11,7 @@ from pathlib import Path
 from models.errors import UsageError
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_]{0,47}")
+VARIANTS = "variants"
 RESERVED = {"drives", "speakers"}
 
 
@@ -76,6 +77,10 @@ class Places:
     def metrics(self, stage: str, keys: Keys) -> Path:
         """Folder of metric rows: data/metrics/<speaker>/<stage>[/<extractor>][/<drive>]."""
         return self._item("metrics", stage, keys)
+
+    def variants(self, speaker: str) -> Path:
+        """Folder of what was measured of variants of a head, kept beside the stages' own: data/metrics/<speaker>/..."""
+        return self.root / "data" / "metrics" / speaker / VARIANTS
 
     def scratch(self, stage: str, keys: Keys, key: str) -> Path:
         """Folder of checkpoints, which outlive a killed stage."""

@@ -58,7 +58,8 @@ def run(context: Context[PoseRefineParams]) -> RefinedPoses:
 
     from models.heads.photometric import RefinementParams, refine_poses, refinement_mask
     from models.methods.talking_gaussian import draw
-    from tasks.material import Box, Footage
+    from tasks.box import Box
+    from tasks.material import Footage
     from tasks.training import prepare
 
     device = prepare(context)

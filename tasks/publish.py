@@ -12,7 +12,7 @@ from typing import Any
 
 from tasks.assets import candidates, read_assets, sha256_of
 from tasks.params import read_yaml
-from tasks.places import Places
+from tasks.places import VARIANTS, Places
 from tasks.stage import Context, NoParams, Stage, main
 from tasks.tracking import DIGEST, KEY, STATE, brief, hand_in_pending, live_run, open_store
 
@@ -52,8 +52,12 @@ def name_of(row: dict[str, Any]) -> str:
 
 
 def metric_rows(places: Places) -> Iterator[dict[str, Any]]:
-    """Yield the rows of every metrics file of the project, in the order of the files' names."""
-    for path in sorted((places.root / "data" / "metrics").rglob("*.json")):
+    """Yield the rows of every metrics file of the project, in the order of the files' names.
+
+    Copies that a table of variants keeps are left out: their numbers were published when they were measured.
+    """
+    base = places.root / "data" / "metrics"
+    for path in sorted(path for path in base.rglob("*.json") if VARIANTS not in path.relative_to(base).parts):
         content = json.loads(path.read_text(encoding="utf-8"))
         yield from content.get("rows", []) if isinstance(content, dict) else []
 

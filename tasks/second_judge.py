@@ -10,9 +10,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from models.metrics.base import Metric
-from models.records import TRAIN, Clip
+from models.records import TRAIN
 from models.storage import FrameStore
 from tasks.assets import find_asset
+from tasks.comparing import Pairs
 from tasks.constant_lips import constant_lips
 from tasks.places import Places
 from tasks.progress import track
@@ -26,10 +27,8 @@ SHIFT = np.ones(2)  # pixels by which the crop is moved to tell the judge's own 
 def judge_again(
     scores: Scores,
     metrics: Sequence[Metric],
-    clip: Clip,
     stores: dict[str, FrameStore],
-    positions: np.ndarray,
-    frames: np.ndarray,
+    pairs: Pairs,
     known: np.ndarray,
     places: Places,
 ) -> None:
@@ -38,10 +37,8 @@ def judge_again(
     Args:
         scores: to add to.
         metrics: those of the second judge that can be measured; nothing is read without any.
-        clip: the footage.
         stores: frames of every variant.
-        positions: `[n]` where the frames lie in a store.
-        frames: `[n]` their indices in the clip.
+        pairs: which of them go with which true ones.
         known: `[T, 478, 2]` points of the whole clip, which tell where to look.
         places: of the project.
     """
@@ -50,6 +47,7 @@ def judge_again(
     from models.landmarks.openseeface import OpenSeeFace, crops_of
     from models.landmarks.placing import chain
 
+    clip, frames = pairs.clip, pairs.frames
     judge, crops = OpenSeeFace(find_asset(places, metrics[0].needs[0])), crops_of(known)
 
     def read(store: FrameStore, where: np.ndarray, crops: np.ndarray, label: str) -> np.ndarray:
@@ -64,7 +62,7 @@ def judge_again(
     training = clip.indices(TRAIN)
     training = training[np.linspace(0, len(training) - 1, min(SHAPES, len(training))).round().astype(int)]
     true = read(clip.frames, frames, own, "the truth")
-    points = {variant: read(store, positions, own, variant) for variant, store in stores.items()}
+    points = {variant: read(store, pairs.positions, own, variant) for variant, store in stores.items()}
     points["constant_lips"] = constant_lips(read(clip.frames, training, crops[training], "the training"), true)
     points["reread"] = read(clip.frames, frames, aside, "the truth")
     compare(scores, metrics, true, points, known[frames])

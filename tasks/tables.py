@@ -22,6 +22,7 @@ from tasks.measured import (
 from tasks.people import listed_speakers
 from tasks.stage import Context, NoParams, Stage, main
 from tasks.tabular import Table
+from tasks.variants import variants_tables
 
 STAGE = Stage(name="tables", per=(), params=NoParams, folder="data/tables", lists=("speakers",))
 ROW_KEYS = (
@@ -45,6 +46,7 @@ def run(context: Context[NoParams]) -> None:
         drives_table(drives),
         quality_table(quality),
         absent_table(heads + drives),
+        *variants_tables(context.places, names),
     ]
     write_tables(context.output, tables)
     rows = [row for measured in (*heads, *drives) for row in measured.rows]

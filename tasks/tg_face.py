@@ -17,7 +17,7 @@ from tasks.stage import Context, Stage, main
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from tasks.material import Box
+    from tasks.box import Box
 
 
 class FaceParams(Params):
@@ -140,7 +140,8 @@ def run(context: Context[FaceParams]) -> Weights:
         return values
 
     outcome = train(context, "face", phase.steps, step, parts)
-    quality = outcome.quality(gaussians=len(face.gaussians))
+    options = {"placing": phase.placing, "exposure": exposure is not None}
+    quality = {**outcome.quality(gaussians=len(face.gaussians)), **options}
     tensors = face.tensors("face") | ({"poses": poses.corrections()} if poses else {})
     tensors |= {"exposure": exposure.learnt()} if exposure else {}
     return Weights("talking_gaussian", "face", config.as_record(), tensors, outcome.curves, quality)

@@ -33,7 +33,7 @@ class FieldAdam:
             gradient, tensor.grad = tensor.grad, None
             if gradient is None or name not in rates:
                 continue
-            done = torch.tensor(self.count - 1.0, device=tensor.device)  # torch counts it up
+            done = torch.full((), self.count - 1.0, device=tensor.device)  # torch counts it up
             # One pass over memory, which is what a step costs: written out in tensors it takes twice as long.
             adam(
                 [tensor], [gradient.contiguous()], [self.first[name]], [self.second[name]], [], [done], fused=True,

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from models.errors import InputError
 from models.gaussians.adam import FieldAdam
 from models.gaussians.field import GaussianField, inverse_softplus
 from models.gaussians.plan import Density
@@ -76,6 +77,9 @@ class DensityControl:
 
         Returns:
             How many were cloned, split and pruned.
+
+        Raises:
+            InputError: no Gaussian is left.
         """
         plan = self.plan
         largest = field.scales.max(1).values
@@ -84,6 +88,9 @@ class DensityControl:
         green = self._green(field)
         if plan.green == "remove":
             alive &= ~green
+        if int(alive.sum()) < plan.least:
+            visible = field.opacities * (self.seen > 0)
+            alive[visible.topk(min(plan.least, len(field))).indices] = True
         grows = self._chosen(alive) if grown else torch.zeros_like(alive)
         split_above = plan.split_above * self.unit_m
         splits, clones = grows & (largest > split_above), grows & (largest <= split_above)
@@ -100,6 +107,12 @@ class DensityControl:
             noise = torch.randn(children, 3, generator=self.generator).to(deviations)
             new["means"][-children:] += rotate(field.quats[splits].repeat(2, 1), noise * deviations)
             new["raw_scales"][-children:] = inverse_softplus(deviations / CHILD_SHRINK)
+        if not len(new["means"]):
+            raise InputError(
+                f"density control found none of {len(field)} Gaussians worth keeping",
+                "all are too faint, too large or out of sight at this point of the phase",
+                "give prune_opacity, prune_above or prune_size_from of its density other values",
+            )
         field.replace(new)
         adam.resize(kept, len(field) - len(kept))
         self._reset(len(field), field.means.device)

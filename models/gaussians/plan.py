@@ -35,6 +35,7 @@ class Density:
     prune_radius_px: float = 0.0  # also those that are wider on the screen, at 256 pixels; 0: whatever their width
     prune_size_from: float = 0.0  # fraction before which large ones stay
     remove_unseen: bool = True  # also those that no draw of a whole interval has shown
+    least: int = 0  # however faint or large they are, so many stay: the most opaque in sight
     # What is done to Gaussians that paint the green backdrop. shrink makes them faint and ten times smaller.
     # shrink_raw is what the released code does to the mouth's: it divides the scale before its softplus, a negative
     # number, so that a Gaussian of 5 mm becomes one of half a metre, and is removed as too large.

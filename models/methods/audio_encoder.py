@@ -10,13 +10,15 @@ NEIGHBOURS = (-4, 3)  # entries of the audio features before and after the frame
 
 
 class Convolution(nn.Conv1d):
-    """Over three neighbours, as a matrix product: on inputs this small, torch spends its time on the preparations."""
+    """Over three neighbours, on a CPU as a matrix product: on inputs this small, torch spends its time on preparing."""
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__(inputs, outputs, 3, stride, 1)
 
     def forward(self, values: Tensor) -> Tensor:  # type: ignore[override]
         """Convolve `[B, I, L]` to `[B, O, L / stride]`, with zeros beyond the ends."""
+        if values.is_cuda:
+            return super().forward(values)
         neighbours = nn.functional.pad(values, (1, 1)).unfold(2, 3, self.stride[0])  # [B, I, L / stride, 3]
         columns = neighbours.transpose(1, 2).flatten(2)
         return nn.functional.linear(columns, self.weight.flatten(1), self.bias).transpose(1, 2)

@@ -326,7 +326,8 @@ class Branch(Generic[AnyMotion]):
         stays for places that are no Gaussians: landmarks.
         """
         features = self.motion.planes(self.gaussians.means).detach()
-        self.gaussians.embeddings = features.clone().requires_grad_()
+        # In rows, as a checkpoint gives them back: products of matrices differ in their last bits with the layout.
+        self.gaussians.embeddings = features.clone(memory_format=torch.contiguous_format).requires_grad_()
 
     def roughness(self) -> Tensor:
         """Return how much embeddings differ from those of their neighbours."""

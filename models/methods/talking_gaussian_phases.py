@@ -16,6 +16,8 @@ from models.schedule import OFF, Backdrop, Curve, Decay, Frozen, Row, Term, curv
 Unit = Literal["metres", "extent"]
 """Of learning rates of positions and of density control's lengths; the extent is 1.1 times how far the camera's places
 are at most from their mean, in the head's frame. A speaker who sits still has a small one."""
+Likeness = Literal["alex", "vgg", "squeeze", "squeeze_caffe"]
+"""The network of LPIPS: AlexNet as released; the last is the same distance without LPIPS's weights of the channels."""
 Placing = Literal["head", "cube"]
 """Of the first Gaussians: on landmarks and a carved shell, or anywhere in a cube of 20 cm, as released."""
 GREEN, MAGENTA, BLACK = (0.0, 1.0, 0.0), (1.0, 0.0, 1.0), (0.0, 0.0, 0.0)
@@ -173,6 +175,7 @@ class FacePhase:
     lip_lpips: Term = OFF  # LPIPS in the lips' box, which is then painted over for the next one
     patch_lpips: Term = OFF  # LPIPS of patches side by side
     patch_px: tuple[float, float] = (32.0, 48.0)  # their side at 256 pixels, drawn anew every step
+    lpips: Likeness = "alex"
     small_crops: bool = False  # True: the lips' box goes to LPIPS however small it is, as released
     empty_hair: Literal["zero", "nan"] = "zero"  # the mean attention of no hair; nan as released
     sampling: Sampling = "ranks"  # rejection as released
@@ -219,6 +222,7 @@ class MouthPhase:
     motion: Term = Term(1e-5, start=0.2)
     patch_lpips: Term = OFF
     patch_px: tuple[float, float] = (16.0, 21.0)
+    lpips: Likeness = "alex"
     least_pixels: int = 20  # frames that show less of the mouth teach nothing, at 256 pixels
     sampling: Sampling = "ranks"
     smooth: Term = Term(0.1, start=0.2, every=10)  # how much embeddings differ from their neighbours'
@@ -245,6 +249,7 @@ class FusePhase:
     mouth_box: Term = Term(0.3)
     patch_lpips: Term = OFF
     patch_px: tuple[float, float] = (16.0, 21.0)
+    lpips: Likeness = "alex"
     mouth_dilation_px: float = 0.0  # the mouth's alpha spreads so far, at 256 pixels: no gap between teeth and lips
     kept_opacity_rate: bool = False  # True: opacities go on with the rate of the face's own training, as released
     rates: FuseRates = FuseRates()

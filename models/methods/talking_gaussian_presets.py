@@ -6,8 +6,8 @@
     released  what the official code runs: coarse grids, six action units, a face curriculum of blinks only
     paper     what the paper says: fine grids, seven action units, and the lip curriculum of the first release
 
-`released` and `paper` leave out what is not of the official method (landmarks, refined poses, gaze). The known faults of
-the official code are mended in them as in all others; each can be had back by a key: see docs/talking_gaussian.md.
+`released` and `paper` leave out what is not of the official method: landmarks, refined poses, gaze. The known faults of
+the official code are mended in them, too; each can be had back by a key, see docs/talking_gaussian.md.
 """
 
 from __future__ import annotations
@@ -49,6 +49,7 @@ DENSITY = {
     "prune_radius_px": 10.0,  # 20 at 512 pixels
     "prune_size_from": WARM,
     "remove_unseen": False,
+    "least": 500,  # not in the official code: in a schedule that `scale` shortens, Gaussians cannot shrink in time
 }
 BRANCH = {
     "steps": 50_000,

@@ -10,7 +10,7 @@ import pytest
 from flows import cli
 
 ROOT = Path(__file__).resolve().parents[2]
-VERBS = "add-speaker remove-speaker add-drive check preview run say ui fetch doctor bench report".split()
+VERBS = "add-speaker remove-speaker add-drive check preview run say export ui fetch doctor bench report".split()
 VERBS += "metrics publish dag".split()
 
 
@@ -51,6 +51,23 @@ def test_every_verb_explains_itself(tmp_path: Path, verb: str) -> None:
     assert "--help" in done.stdout
 
 
+def test_a_phase_is_explained_as_a_table_and_as_json(project: Path) -> None:
+    with (project / "params.yaml").open("a") as file:
+        file.write("preset: released\nscale: 0.1\ntg_face: {phase: {lip_lpips: {weight: 0.05}}}\n")
+    shown = call(project, "run", "--explain", "tg_face")
+    assert shown.returncode == 0, shown.stderr
+    assert "tg_face: 5000 steps, preset released with changes, steps x 0.1" in shown.stdout
+    rows = {line.split()[0]: line.split()[1:] for line in shown.stdout.splitlines() if line}
+    assert rows["hide_hair"] == ["301-4600", "1", "but", "every", "7"]
+    assert rows["lip_lpips"] == ["4701-5000", "0.05"]
+    told = json.loads(call(project, "run", "--explain", "tg_face", "--json").stdout)
+    assert {"name": "alpha", "first": 301, "last": 5000, "says": "0.001"} in told["rows"]
+    assert told["phase"]["alpha"]["weight"] == 0.001
+    wrong = call(project, "run", "--explain", "parse")
+    assert wrong.returncode == 2
+    assert "tg_face" in wrong.stderr
+
+
 def test_no_words_show_the_help(tmp_path: Path) -> None:
     assert "Commands:" in call(tmp_path).stdout
 
@@ -68,6 +85,13 @@ def test_no_words_show_the_help(tmp_path: Path) -> None:
         (["bench", "rastr"], 2, "no part 'rastr' of the bench"),
         (["bench", "grid", "--head", "ann"], 2, "part grid renders no head"),
         (["dag", "--check", "--write"], 2, "exclude each other"),
+        (["say", "ann", "a.wav", "-o", "o.mp4"], 2, "no speaker 'ann'"),
+        (["say", "ann", "a.wav", "-o", "o.mp4", "--blinks", "often"], 2, "--blinks often: neither own, none"),
+        (["say", "ann", "a.wav", "-o", "o.mp4", "--blinks", "-3"], 2, "--blinks -3"),
+        (["say", "ann", "a.wav", "-o", "o.mp4", "--still", "--pose-from", "bob"], 2, "exclude each other"),
+        (["say", "ann", "a.wav", "-o", "o.mp4", "--neutral", "--expression-from", "bob"], 2, "exclude each other"),
+        (["say", "ann.safetensors", "a.wav", "-o", "o.mp4"], 3, "ann.safetensors: no such file"),
+        (["export", "ann", "-o", "out"], 2, "no speaker 'ann'"),
     ],
 )
 def test_errors_say_what_and_end_with_the_documented_code(

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.curriculum import FrameSampler, Window, ranks
+from models.curriculum import FrameSampler, Window, absolute, ranks
+from models.errors import InputError
 
 
 def test_without_windows_every_frame_comes_once_a_round():
@@ -69,3 +70,34 @@ def test_a_restored_sampler_goes_on_as_it_would_have():
 def test_no_frames_is_an_error():
     with pytest.raises(ValueError, match="no frame"):
         FrameSampler(np.array([], int), {}, (), 0)
+
+
+def blinks(sampling, highest):
+    """A clip whose eyes close to `highest` of AU45, under the released window for late training."""
+    window = Window("blink", low=(0.85, 0.85), high=(1.3, 1.3))
+    values = np.linspace(0, highest, 40)
+    return FrameSampler(np.arange(40), {"blink": values}, (window,), 0, sampling), values
+
+
+def test_a_clip_without_closed_eyes_is_no_reason_to_hang():
+    sampler, values = blinks("ranks", 1.0)
+    assert all(values[sampler.draw(step, 0.5)] > 0.8 for step in range(1, 60))
+    with pytest.raises(InputError, match="no training frame has a blink") as error:
+        blinks("rejection", 1.0)[0].draw(1, 0.5)  # by itself the released loop would go on for ever
+    assert "sampling: ranks" in error.value.fix
+
+
+def test_rejection_reads_windows_as_the_released_code_does():
+    sampler, values = blinks("rejection", 2.0)
+    drawn = {sampler.draw(step, 0.5) for step in range(1, 200)}
+    assert drawn == {frame for frame in range(40) if values[frame] / 2 >= 0.85}
+    assert absolute("opening", np.array([3.0, 5, 7])).tolist() == [0, 0.5, 1]
+    assert absolute("blink", np.array([0.0, 1, 4])).tolist() == [0, 0.5, 1]
+
+
+def test_a_window_can_have_its_own_steps():
+    window = Window("opening", every=15, offset=7, low=(1.0, 1.0))
+    sampler = FrameSampler(np.arange(50), {"opening": np.arange(50.0)}, (window,), 0)
+    drawn = [sampler.draw(step, 0.5) for step in range(1, 46)]
+    assert [drawn[step - 1] for step in (7, 22, 37)] == [49, 49, 49]
+    assert drawn.count(49) <= 4

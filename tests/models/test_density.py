@@ -6,6 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from models.errors import InputError
 from models.gaussians.adam import FieldAdam
 from models.gaussians.density import DensityControl
 from models.gaussians.field import PARAMETERS, create_field, inverse_softplus
@@ -60,6 +61,83 @@ def test_green_stays_when_the_backdrop_is_not_green():
     with torch.no_grad():
         field.colors[3, 0] = (torch.tensor([0.0, 1.0, 0.0]) - 0.5) / Y0
     assert control.refine(field, adam, 0.0).pruned == 0
+
+
+def green_one(field, scale=0.005):
+    with torch.no_grad():
+        field.colors[3, 0] = (torch.tensor([0.0, 1.0, 0.0]) - 0.5) / Y0
+        field.raw_scales[3] = inverse_softplus(torch.full((3,), scale))
+
+
+@pytest.mark.parametrize(("green", "scale"), [("shrink", 0.0005), ("shrink_raw", 0.463)])
+def test_green_is_made_small_where_the_released_code_makes_it_huge(green, scale):
+    field, adam, control = make(growth=0.0, green=green)
+    green_one(field)
+    adam.first["raw_scales"] += 1
+    assert control.refine(field, adam, 0.0).pruned == 0
+    assert field.scales[3].tolist() == pytest.approx([scale] * 3, rel=0.01)
+    assert field.opacities[3].item() == pytest.approx(0.1)
+    assert adam.first["raw_scales"][3].abs().sum() == 0
+    assert adam.first["raw_scales"][4].abs().sum() > 0
+    control.seen += 1
+    assert control.refine(field, adam, 0.0).pruned == (green == "shrink_raw")  # the huge one dies as too large
+
+
+def test_green_goes_on_being_removed_after_growth_has_stopped():
+    field, adam, control = make(growth=0.5, stop=0.5, green_until=1.0)
+    green_one(field)
+    with torch.no_grad():
+        field.raw_opacities[5] = -9.0
+    change = control.refine(field, adam, 0.9)
+    assert change == (0, 0, 1)
+    assert control.plan.due(700, 1000) is (700 % control.plan.interval(1000) == 0)
+
+
+def test_what_is_wide_on_the_screen_goes_once_it_is_time():
+    plan = {"growth": 0.0, "prune_radius_px": 10.0, "prune_size_from": 0.06, "remove_unseen": False}
+    field, adam, control = make(**plan)
+    control.pixel = 2.0  # of a clip of 512 pixels
+    control.seen[:] = 0
+    control.widest[7], control.widest[8] = 21, 20
+    assert control.refine(field, adam, 0.05).pruned == 0
+    control.widest[7], control.widest[8] = 21, 20
+    kept = field.means[8].clone()
+    assert control.refine(field, adam, 0.06).pruned == 1
+    assert torch.equal(field.means[7], kept)
+    assert control.widest.abs().sum() == 0  # counted anew
+
+
+def test_lengths_are_in_the_unit_of_the_plan():
+    changes = []
+    for unit_m in (1.0, 0.5):
+        field, adam, control = make(growth=0.05, split_above=0.012, capacity=100)
+        control.unit_m = unit_m
+        with torch.no_grad():
+            field.raw_scales[:] = inverse_softplus(torch.tensor(0.008))
+        changes.append(control.refine(field, adam, 0.1)[:2])
+    assert changes == [(2, 0), (0, 2)]
+
+
+def test_a_field_that_would_vanish_is_an_error_that_says_so():
+    field, adam, control = make(growth=0.0, prune_above=1e-6)
+    with pytest.raises(InputError, match="none of 40 Gaussians"):
+        control.refine(field, adam, 0.1)
+    assert len(field) == 40
+
+
+def test_the_most_opaque_stay_however_large_where_few_would_be_left():
+    field, adam, control = make(growth=0.0, prune_above=1e-6, least=10)
+    with torch.no_grad():
+        field.raw_opacities += torch.arange(40) / 40
+    best = field.means[30:].clone()
+    assert control.refine(field, adam, 0.1).pruned == 30
+    assert torch.equal(field.means, best)
+
+
+def test_the_opacity_floor_rises():
+    plan = Density(prune_opacity=(0.05, 0.05 + 0.25 / 0.98), stop=0.98)
+    assert plan.opacity_floor(0.0) == 0.05
+    assert plan.opacity_floor(0.98) == pytest.approx(0.30)
 
 
 def test_the_threshold_rule_grows_exactly_those_above_it():

@@ -1,9 +1,11 @@
 """Losses: their values on cases that can be computed by hand."""
 
+import numpy as np
 import pytest
 import torch
 
 from models import losses
+from models.errors import InputError
 
 
 def test_equal_images_cost_nothing_and_black_on_white_costs_its_l1():
@@ -59,3 +61,74 @@ def test_projection_follows_the_pinhole():
     intrinsics = torch.tensor([[100.0, 0, 32], [0, 110, 24], [0, 0, 1]])
     pixels = losses.project(torch.tensor([[[0.1, -0.05, 0.5]]]), pose, intrinsics)
     torch.testing.assert_close(pixels, torch.tensor([[[42.0, 18.5]]]))
+
+
+def squares(image, target):
+    """A distance that is easy to follow."""
+    return (image - target).square().mean((1, 2, 3))
+
+
+def test_the_rim_of_a_mask_is_free():
+    head = torch.zeros(20, 20)
+    head[5:15, 5:15] = 1
+    alpha = head.clone()
+    alpha[4:16, 4:16] = 1  # a pixel too far on each side
+    assert losses.away_from_rim(alpha, head, 0).item() > 0
+    assert losses.away_from_rim(alpha, head, 1).item() == 0
+    assert losses.away_from_rim(torch.zeros(20, 20), head, 2).item() == pytest.approx(36 / 400)
+
+
+def test_a_small_box_is_enlarged_until_the_network_sees_it():
+    image, target = torch.rand(48, 48, 3), torch.rand(48, 48, 3)
+    sizes = []
+
+    def distance(a, b):
+        sizes.append(tuple(a.shape))
+        return squares(a, b)
+
+    box = (10, 12, 22, 20)
+    assert losses.box_distance(image.requires_grad_(), target, box, distance).backward() is None
+    assert sizes == [(1, 3, 32, 48)]
+    outside = image.grad.clone()
+    outside[12:20, 10:22] = 0
+    assert outside.abs().sum() == 0
+    with pytest.raises(InputError, match="12 x 8 pixels is too small") as error:
+        losses.box_distance(image, target, box, distance, small_crops=True)
+    assert "small_crops: false" in error.value.fix
+    large = losses.box_distance(image, target, (4, 4, 44, 44), distance, small_crops=True)
+    expected = 4 * (image[4:44, 4:44] - target[4:44, 4:44]).square().mean()
+    assert large.item() == pytest.approx(expected.item(), rel=1e-5)
+    assert losses.box_distance(image, target, (-9, -9, -1, -1), distance).item() == 0
+
+
+def test_patches_lie_side_by_side_and_the_rest_is_left_out():
+    image, target = torch.zeros(70, 100, 3), torch.zeros(70, 100, 3)
+    image[64:], image[:, 96:] = 1, 1
+    assert losses.patch_distance(image, target, 32, squares).item() == 0
+    image[0, 0] = 1
+    assert losses.patch_distance(image, target, 32, squares).item() == pytest.approx(4 / (64 * 96))
+    assert losses.patch_distance(image, target, 999, squares).item() > 0  # as large as the image at most
+
+
+def test_lips_that_vary_too_little_cost_and_their_mean_is_free():
+    torch.manual_seed(0)
+    gap = torch.rand(12)
+    wanted = torch.zeros(12, 3, 2)
+    wanted[:, 1, 1] = 10 * gap
+    pairs, weights = torch.tensor([[0, 1]]), torch.ones(12, 3)
+
+    def cost(points):
+        return losses.spread_difference(points, wanted, weights, pairs).item()
+
+    assert cost(wanted) == pytest.approx(0, abs=1e-6)
+    assert cost(wanted + torch.tensor([3.0, 4.0])) == pytest.approx(0, abs=1e-6)
+    assert cost(wanted * 0.5) == pytest.approx(np.log(2) ** 2, rel=1e-2)
+    assert cost(wanted * 2) == pytest.approx(np.log(2) ** 2, rel=1e-2)
+    points = (0.5 * wanted).requires_grad_()
+    losses.spread_difference(points, wanted, weights, pairs).backward()
+    widest = int(gap.argmax())
+    assert points.grad[widest, 1, 1] < 0  # to open it farther helps
+    still = torch.zeros(12, 3, 2, requires_grad=True)
+    losses.spread_difference(still, wanted, weights, pairs).backward()
+    assert torch.isfinite(still.grad).all()
+    assert losses.spread_difference(points, wanted, 0 * weights, pairs).item() == 0

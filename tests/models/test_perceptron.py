@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from models.perceptron import Perceptron, perceive
+from models.perceptron import Perceptron, perceive, perceive_together
 
 
 def inputs(count, frames=2, dtype=torch.float64):
@@ -43,3 +43,15 @@ def test_constant_points_get_no_gradient():
     perceive(features, first, offsets, *rest).sum().backward()
     assert features.grad is None
     assert first.grad.any()
+
+
+@pytest.mark.parametrize("offsets", [True, False])
+def test_all_perceptrons_at_once_are_the_same(offsets):
+    results = []
+    for together in (perceive, perceive_together):
+        features, first, values, *rest = inputs(20)
+        out = together(features, first, values if offsets else None, *rest)
+        out.square().sum().backward()
+        results.append([out.detach(), *(part.grad for part in (features, first, *rest)), values.grad])
+    for one, other in zip(*results, strict=True):
+        torch.testing.assert_close(one, other)

@@ -10,8 +10,9 @@ from head_parts import CONFIG, camera, face_motion, field
 
 from models.encoders import hashgrid
 from models.errors import InputError
+from models.gaussians.plan import Harmonics
 from models.gaussians.rasterize import Raster
-from models.methods import talking_gaussian_networks
+from models.methods import talking_gaussian, talking_gaussian_networks
 from models.methods.audio_encoder import AudioEncoder, Convolution
 from models.methods.talking_gaussian import (
     Branch,
@@ -27,6 +28,7 @@ from models.methods.talking_gaussian import (
     lip_attention,
     motion_size,
     mouth_losses,
+    shifted,
 )
 from models.methods.talking_gaussian_phases import MotionPhase, MouthPhase
 from models.schedule import weights_at
@@ -302,3 +304,81 @@ def test_attention_of_lips_and_size_of_motion_are_means():
     deformation = motion(points, batch.audio, batch.expression)
     expected = sum(part.abs().mean().item() for part in deformation if part is not None)
     assert motion_size(deformation).item() == pytest.approx(expected)
+
+
+def test_a_dilated_mouth_hides_what_shines_through_between_teeth_and_lips():
+    face, mouth = layer([0.0, 0, 0], 0.0, (9, 9)), layer([0.2, 0.1, 0.1], 1.0, (9, 9))
+    drawn = torch.zeros(9, 9)
+    drawn[3:6, 3:6] = 1
+    mouth = mouth._replace(image=mouth.image * drawn[..., None], alpha=drawn)
+    bright = torch.ones(9, 9, 3)
+    image = compose(face, mouth, bright, dilation=2)
+    assert image[1:8, 1:8].max() < 0.3  # what is behind does not show
+    assert image[0].min() == 1
+    torch.testing.assert_close(compose(face, mouth, bright), compose(face, mouth, bright, dilation=0))
+    torch.testing.assert_close(image[3:6, 3:6], mouth.image[3:6, 3:6])
+
+
+def test_to_shift_the_field_is_to_move_the_camera_the_other_way():
+    gaussians, view = field(), camera()
+    with torch.no_grad():  # flat and turned, so that their own rotation shows
+        gaussians.raw_scales += torch.tensor([1.0, 0.0, -1.5])
+        gaussians.quats += 0.8 * torch.randn(60, 4, generator=torch.Generator().manual_seed(0))
+    twist, pivot = torch.tensor([0.012, -0.013, 0.021, 0.004, -0.002, 0.003]), torch.tensor([0.0, 0.01, 0.02])
+    moved = draw(gaussians, view, shifted(gaussians, None, twist, pivot)).image
+    turn = torch.matrix_exp(torch.linalg.cross(torch.eye(3), (twist[:3] / 0.1).expand(3, 3)))
+    world = torch.eye(4)
+    world[:3, :3], world[:3, 3] = turn, pivot + twist[3:] - turn @ pivot
+    other = view._replace(world_to_camera=view.world_to_camera @ world)
+    still = draw(gaussians, view).image
+    torch.testing.assert_close(moved, draw(gaussians, other).image, atol=1e-2, rtol=0)
+    assert (moved - still).abs().max() > 0.2
+
+
+def test_a_correction_of_the_pose_is_learnt_from_pixels():
+    gaussians, view = field(), camera()
+    twist, pivot = torch.tensor([0.0, 0.0, 0.0, 0.003, 0.0, 0.0]), torch.zeros(3)
+    target = draw(gaussians, view, shifted(gaussians, None, twist, pivot)).image.detach()
+    found = torch.zeros(6, requires_grad=True)
+    optimizer = torch.optim.Adam([found], lr=2e-4)
+    for _ in range(60):
+        optimizer.zero_grad()
+        (draw(gaussians, view, shifted(gaussians, None, found, pivot)).image - target).abs().mean().backward()
+        optimizer.step()
+    assert (found - twist).abs().max() < 1e-3
+
+
+def test_colours_grow_by_degrees():
+    gaussians = field()
+    with torch.no_grad():
+        gaussians.harmonics += 0.3
+    flat = draw(gaussians, camera(), degree=0).image
+    gaussians.harmonics.grad = None
+    flat.sum().backward()
+    assert gaussians.harmonics.grad is None or gaussians.harmonics.grad.abs().sum() == 0
+    assert not torch.allclose(flat, draw(gaussians, camera(), degree=1).image)
+    growing = Harmonics(every=0.02)
+    assert [growing.degree(step / 50_000, 2) for step in (1, 999, 1000, 2000, 50_000)] == [0, 0, 1, 2, 2]
+    assert Harmonics().degree(0.0, 2) == 2
+
+
+def test_the_lips_box_is_compared_then_painted_over_for_the_patches():
+    image, target, behind = torch.rand(64, 64, 3), torch.rand(64, 64, 3), torch.tensor([0.0, 1.0, 0.0])
+
+    def squares(a, b):
+        return (a - b).square().mean((1, 2, 3))
+
+    box = (8, 8, 40, 40)
+
+    def terms(image, **on):
+        return talking_gaussian.perceptual_losses(image, target, behind, on, squares, 32, box)
+
+    changed = image.clone()
+    changed[8:40, 8:40] = torch.rand(32, 32, 3)
+    both = {"lip_lpips": 0.01, "patch_lpips": 0.2}
+    assert terms(image, **both)["patch_lpips"] == terms(changed, **both)["patch_lpips"]
+    assert terms(image, **both)["lip_lpips"] != terms(changed, **both)["lip_lpips"]
+    alone = terms(image, patch_lpips=0.2)
+    assert list(alone) == ["patch_lpips"]
+    assert alone["patch_lpips"] != terms(changed, patch_lpips=0.2)["patch_lpips"]
+    assert terms(image) == {}

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
 from models.parsing import labels
 from models.records import Layers
@@ -18,8 +19,8 @@ def test_windows_are_the_neighbours_held_beyond_the_ends():
     values = np.arange(1, 13, dtype=np.float32).reshape(12, 1, 1).repeat(2, 1)
     padded = np.concatenate([values[:1].repeat(4, 0), values, values[-1:].repeat(3, 0)])
     for index in range(12):
-        np.testing.assert_array_equal(windows_of(values, index).numpy(), padded[index : index + 8])
-    assert windows_of(values[:2], 1).flatten(1)[:, 0].tolist() == [1, 1, 1, 1, 2, 2, 2, 2]
+        np.testing.assert_array_equal(windows_of(torch.from_numpy(values), index).numpy(), padded[index : index + 8])
+    assert windows_of(torch.from_numpy(values[:2]), 1).flatten(1)[:, 0].tolist() == [1, 1, 1, 1, 2, 2, 2, 2]
 
 
 def footage_of(folder, count):

@@ -11,6 +11,7 @@ from saved_clip import save_clip
 from models.metrics import all_metrics
 from models.records import TEST, TRAIN, store_path
 from models.storage import FrameStore
+from tasks.comparing import Pairs
 from tasks.places import Places
 from tasks.scores import Scores
 from tasks.second_judge import compare, judge_again
@@ -62,7 +63,7 @@ def test_a_rendering_that_says_something_else_is_found_out(assets: Path, tmp_pat
         for name, shown in pictures.items()
     }
     scores = Scores({})
-    judge_again(scores, SECOND, clip, stores, np.arange(len(test)), test, known, Places(tmp_path))
+    judge_again(scores, SECOND, stores, Pairs(clip, test, np.arange(len(test))), known, Places(tmp_path))
     told = {(row["metric"], row["variant"]): row["value"] for row in scores.rows}
     assert told["LMD_second", "full"] == 0
     assert told["r_open_second", "full"] == pytest.approx(1)
@@ -75,6 +76,6 @@ def test_a_rendering_that_says_something_else_is_found_out(assets: Path, tmp_pat
 def test_without_weights_nothing_is_read(tmp_path: Path) -> None:
     scores = Scores({})
     clip = save_clip(tmp_path, [np.zeros((8, 8, 3), np.uint8)] * 3)
-    nothing = np.zeros(0, int)
-    judge_again(scores, [], clip, {}, nothing, nothing, np.full((3, 478, 2), np.nan), Places(tmp_path))
+    pairs = Pairs(clip, np.arange(3), np.arange(3))
+    judge_again(scores, [], {}, pairs, np.full((3, 478, 2), np.nan), Places(tmp_path))
     assert not scores.rows

@@ -7,7 +7,7 @@ import numba
 import numpy as np
 import pytest
 import torch
-from test_training import often, run
+from test_training import Killed, killed_after, often, run
 from tiny_speaker import KEYS, make_speaker
 
 from models.errors import UsageError
@@ -21,7 +21,8 @@ from tasks.exposure import Exposure
 from tasks.material import expression_inputs
 from tasks.places import Keys
 from tasks.pose_refine import PoseRefineParams
-from tasks.talking_head import Scene, TalkingHead, audio_windows
+from tasks.scene import Scene
+from tasks.talking_head import TalkingHead, audio_windows
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -176,6 +177,8 @@ def test_exposure_is_found_held_and_resumed():
 
 def test_training_frames_are_exposed_and_a_head_in_use_is_not(speaker):
     weights = train(speaker, face={"exposure": True})
+    assert weights["tg_face"].quality["exposure"] is True
+    assert weights["tg_face"].quality["placing"] == "head"
     for stage in ("tg_face", "tg_fuse"):
         codes = weights[stage].tensors["exposure"]
         assert codes.shape == (44, 2, 3)
@@ -189,3 +192,26 @@ def test_training_frames_are_exposed_and_a_head_in_use_is_not(speaker):
     head.save(path)
     assert np.array_equal(picture(speaker), drawn)
     assert "exposure" not in train(speaker)["tg_fuse"].tensors
+
+
+def test_options_go_on_where_they_were_killed(speaker, monkeypatch):
+    train(speaker, motion={"points": "embeddings", "moves": "color"})
+    dense = often(Density, 24, capacity=150)
+    phases = {"tg_face": FacePhase(steps=24, points=100, density=dense), "tg_mouth": MouthPhase(steps=20, points=60)}
+    stages = {
+        "tg_face": tg_face.FaceParams(exposure=True, phase=phases["tg_face"]),
+        "tg_mouth": tg_mouth.MouthParams(points="embeddings", mouth_hook=True, phase=phases["tg_mouth"]),
+    }
+    monkeypatch.setattr(training, "CHECKPOINT_EVERY_S", 0.0)
+    for stage, params in stages.items():
+        whole = Weights.load(run(stage, speaker, params))
+        with monkeypatch.context() as patch:
+            patch.setattr(training, "Progress", killed_after(13))
+            with pytest.raises(Killed):
+                run(stage, speaker, params)
+        resumed = Weights.load(run(stage, speaker, params))
+        assert resumed.quality["resumed"] == 1
+        assert set(resumed.tensors) == set(whole.tensors)
+        for name, tensor in whole.tensors.items():
+            assert np.array_equal(tensor, resumed.tensors[name]), name
+        assert resumed.curves == whole.curves

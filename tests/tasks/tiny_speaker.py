@@ -24,7 +24,7 @@ from tasks.places import Keys, Places
 
 FRAMES, SIZE, FOCAL, DEPTH = 44, 48, 130.0, 0.6
 KEYS = Keys(speaker="egg", extractor="logmel")
-UNITS = ["AU01", "AU04", "AU05", "AU06", "AU07", "AU45"]
+UNITS = ["AU01", "AU04", "AU05", "AU06", "AU07", "AU45", "AU02"]
 
 
 def rest_face() -> np.ndarray:
@@ -95,7 +95,8 @@ def make_speaker(root: Path) -> Places:
                                       np.zeros((FRAMES, 1), np.float32), np.zeros((FRAMES, 0, 3), np.float32),
                                       np.arange(478, dtype=np.int32), rest,
                                       np.zeros(FRAMES, np.float32), cuts=[20]))  # fmt: skip
-    intensity = random.uniform(0, 2, (FRAMES, 6)).astype(np.float32)
+    intensity = np.concatenate([random.uniform(0, 2, (FRAMES, 6)), random.uniform(0, 2, (FRAMES, 1))], 1)
+    intensity = intensity.astype(np.float32)
     save(
         "action_units",
         lambda f: ActionUnits("tiny", intensity, np.zeros((FRAMES, 4), np.float32), np.ones(FRAMES, bool), UNITS),

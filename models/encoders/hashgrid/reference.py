@@ -15,26 +15,30 @@ from models.encoders.hashgrid import HASH_PRIME, PLANES, HashGrid
 
 
 class _Levels(NamedTuple):
-    """`HashGrid.layout` as tensors `[L]`, so that no step copies them to the device."""
+    """`HashGrid.layout` as tensors, so that no step copies them to the device."""
 
     scale: Tensor
+    """`[L]`, the others `[L, 1]`."""
     stride: Tensor
     rows: Tensor
     offset: Tensor
     hashed: Tensor
+    corners: Tensor
+    """`[4, 2]` of a cell."""
 
 
 @lru_cache(maxsize=32)
 def _levels(grid: HashGrid, dtype: torch.dtype, device: torch.device) -> _Levels:
     def column(name: str, kind: torch.dtype) -> Tensor:
-        return torch.tensor([getattr(level, name) for level in grid.layout], dtype=kind, device=device)
+        return torch.tensor([[getattr(level, name)] for level in grid.layout], dtype=kind, device=device)
 
     return _Levels(
-        scale=column("scale", dtype),
+        scale=column("scale", dtype)[:, 0],
         stride=column("stride", torch.long),
         rows=column("rows", torch.long),
         offset=column("offset", torch.long),
         hashed=column("hashed", torch.bool),
+        corners=torch.tensor([[0, 0], [1, 0], [0, 1], [1, 1]], device=device),
     )
 
 
@@ -61,15 +65,12 @@ def interpolate(pairs: Tensor, table: Tensor, grid: HashGrid) -> Tensor:
     """
     levels = _levels(grid, pairs.dtype, pairs.device)
     position = pairs[:, :, None] * levels.scale[:, None] + 0.5  # [N, P, L, 2]
-    corner = position.detach().floor().long()
-    (x, y), (fx, fy) = corner.unbind(-1), (position - corner)[..., None].unbind(-2)
-    first_row = torch.arange(len(table), device=table.device)[:, None] * table.shape[1]
-
-    def look_up(x: Tensor, y: Tensor) -> Tensor:
-        """Return what the lattice points (x, y) hold, `[N, P, L, F]`."""
-        row = torch.where(levels.hashed, x ^ (y * HASH_PRIME), x + y * levels.stride) % levels.rows + levels.offset
-        return table.flatten(0, 1).index_select(0, (row + first_row).flatten()).view(*row.shape, grid.features)
-
-    near = (1 - fx) * look_up(x, y) + fx * look_up(x + 1, y)
-    far = (1 - fx) * look_up(x, y + 1) + fx * look_up(x + 1, y + 1)
-    return ((1 - fy) * near + fy * far).flatten(2)
+    corner = position.detach().floor()
+    fraction = position - corner
+    x, y = (corner.long()[..., None, :] + levels.corners).unbind(-1)  # [N, P, L, 4]
+    row = torch.where(levels.hashed, x ^ (y * HASH_PRIME), x + y * levels.stride) % levels.rows + levels.offset
+    row = row + torch.arange(len(table), device=table.device)[:, None, None] * table.shape[1]
+    values = table.flatten(0, 1).index_select(0, row.flatten()).view(*row.shape, grid.features)
+    (near, far), (left, right) = (torch.stack([1 - part, part]) for part in fraction.flip(-1).unbind(-1))
+    weights = torch.stack([near * left, near * right, far * left, far * right], -1)
+    return (weights[..., None] * values).sum(-2).flatten(2)

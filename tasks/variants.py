@@ -1,0 +1,80 @@
+"""Heads that differ in one thing, side by side: what tables of the paper's supplement vary, and where it is kept."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from models.errors import UsageError
+from tasks.measured import MAIN, Measured, bars_cell, conditions_of, metric_columns, read_measured
+from tasks.places import Keys, Places
+from tasks.tabular import Cell, Column, Table
+
+PAPERS_EXTRACTORS = ("deepspeech", "wav2vec2", "hubert")
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One row: its name, what it sets in params.yaml, and the extractor that it is measured with."""
+
+    name: str
+    changes: dict[str, Any]
+    extractor: str
+
+
+def variants_of(table: int, extractors: Sequence[str]) -> list[Variant]:
+    """Return the rows of a table of the supplement.
+
+    Args:
+        table: 5, what moves besides the geometry; 6, what hears.
+        extractors: to measure with: the first one for table 5, all for table 6.
+
+    Raises:
+        UsageError: there is no such table.
+    """
+    if table == 5:
+        names = {"geometry": "delta", "opacity": "delta + opacity", "color": "delta + opacity + RGB"}
+        return [
+            Variant(name, {"extractors": [extractors[0]], "tg_motion": {"moves": moves}}, extractors[0])
+            for moves, name in names.items()
+        ]
+    if table == 6:
+        return [Variant(extractor, {"extractors": [extractor]}, extractor) for extractor in extractors]
+    raise UsageError(f"there is no table {table} to fill", "5 varies what moves, 6 the extractor of speech features")
+
+
+def keep(places: Places, table: int, position: int, variant: Variant, speaker: str) -> Path:
+    """Copy what was measured of a variant to where the next one does not overwrite it; return the folder."""
+    source = places.metrics("evaluate", Keys(speaker, variant.extractor))
+    target = (
+        places.variants(speaker) / f"table_{table}" / f"{position}_{re.sub('[^a-z0-9]+', '_', variant.name.lower())}"
+    )
+    shutil.rmtree(target, ignore_errors=True)
+    shutil.copytree(source, target)
+    (target / "name.txt").write_text(variant.name + "\n", encoding="utf-8")
+    return target
+
+
+def variants_tables(places: Places, speakers: Iterable[str]) -> list[Table]:
+    """Return a table for every set of variants that has been measured, a row for each variant of these speakers."""
+    rows: dict[str, list[tuple[str, Measured]]] = {}
+    for speaker in speakers:
+        for path in sorted(places.variants(speaker).glob("table_*/*/metrics.json")):
+            name = (path.parent / "name.txt").read_text(encoding="utf-8").strip()
+            rows.setdefault(path.parent.parent.name, []).append((name, read_measured(path)))
+    return [_table(name, variants) for name, variants in sorted(rows.items())]
+
+
+def _table(name: str, variants: list[tuple[str, Measured]]) -> Table:
+    heads = [head for _, head in variants]
+    columns = [Column("speaker"), Column("variant"), Column("extractor"), Column("bars"), *metric_columns(heads, MAIN)]
+    title = f"The supplement's table {name.removeprefix('table_')} on this project's speakers"
+    table = Table(name, title, columns, notes=conditions_of(heads))
+    for variant, head in variants:
+        about = [Cell(str(head.about["speaker"])), Cell(variant), Cell(str(head.about["extractor"]))]
+        table.rows.append([*about, bars_cell(head.bars), *(head.cell(metric, region) for metric, region in MAIN)])
+    return table
