@@ -15,7 +15,7 @@ from typing import Annotated, Any
 
 import typer
 
-from flows import footage
+from flows import footage, speaking
 from flows.project import Json, project
 from models.errors import GausstalkError, MachineError, UsageError, of_the_machine
 from tasks.places import Places
@@ -52,14 +52,6 @@ class BasisName(StrEnum):
     consent = "consent"
     synthetic = "synthetic"
     research = "research"
-
-
-class Device(StrEnum):
-    """What computes."""
-
-    auto = "auto"
-    cpu = "cpu"
-    cuda = "cuda"
 
 
 Replace = Annotated[bool, typer.Option("--replace", help="Put the files in the place of those of this name.")]
@@ -181,24 +173,8 @@ def _only(speakers: list[str] | None, table: int) -> str:
     return speakers[0]
 
 
-@app.command()
-def say(
-    speaker: Annotated[str, typer.Argument(help="Whose head.")],
-    audio: Annotated[Path, typer.Argument(help="What it says: a sound file of any length.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="The video to write, .mp4.")],
-    extractor: Annotated[str, typer.Option(help="Which of the speaker's heads.")] = "logmel",
-) -> None:
-    """Make a trained head say something."""
-    from tasks.stage import limit_threads
-
-    places = project()
-    limit_threads()
-    from tasks.say import say as speak
-
-    speak(places, speaker, audio, out, extractor)
-    from flows.console import say as tell
-
-    tell(str(out))
+app.command()(speaking.say)
+app.command()(speaking.export)
 
 
 @app.command()
@@ -259,7 +235,7 @@ def bench(
     part: Annotated[str, typer.Argument(help="raster, grid, ssim, iteration, render or all.")] = "all",
     head: Annotated[str, typer.Option(help="Render this speaker's trained head, too.")] = "",
     extractor: Annotated[str, typer.Option(help="Which of that speaker's heads.")] = "logmel",
-    device: Annotated[Device, typer.Option(help="auto: CUDA where there is one.")] = Device.auto,
+    device: speaking.DeviceOption = speaking.Device.auto,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder to write into; none: .work/bench.")] = None,
     check: Annotated[bool, typer.Option("--check", help="Fail when a bar does not hold.")] = False,
     json: Json = False,

@@ -125,9 +125,11 @@ def torso_layer(frame: Array, labels: Array, neck_rows: float, cloth_rows: float
     clean = body & ~around
     colours = frame.astype(np.float32)
     size = float(np.sqrt(np.count_nonzero(hidden)))
-    rising, rows = _continue_up(colours, labels, clean, around, size * neck_rows, size * cloth_rows)
+    # Where the frame shows the room there is no torso: a collar's corner would stand beside the jaw as a post.
+    free = around & (labels != BACKGROUND)
+    rising, rows = _continue_up(colours, labels, clean, free, size * neck_rows, size * cloth_rows)
     colours[rows] = rising[rows]
-    between = around & ~rows & _between(clean)
+    between = free & ~rows & _between(clean)
     # Pixels at the rim of the head belong to the torso all the same; they only need a clean colour.
     invented = rows | between | (body & around)
     solid = clean | rows
@@ -145,9 +147,9 @@ def torso_layer(frame: Array, labels: Array, neck_rows: float, cloth_rows: float
 
 
 def _continue_up(
-    colours: Array, labels: Array, clean: Array, around: Array, neck_rows: float, cloth_rows: float
+    colours: Array, labels: Array, clean: Array, free: Array, neck_rows: float, cloth_rows: float
 ) -> tuple[Array, Array]:
-    """Return colours `[H, W, 3]` continued upwards, and where (bool) they hold."""
+    """Return colours `[H, W, 3]` continued upwards into what is `free` for it, and where (bool) they hold."""
     height, width = clean.shape
     column = np.arange(width)
     # Crumbs between hair and collar would grow into posts: only what is as broad as a finger goes on.
@@ -155,7 +157,7 @@ def _continue_up(
     broad = cv2.morphologyEx(clean.astype(np.uint8), cv2.MORPH_OPEN, np.ones((side, side), np.uint8)) > 0
     top = np.argmax(broad, axis=0)
     near = np.maximum(top - np.arange(1, side + 1)[:, None], 0)
-    under_head = broad.any(axis=0) & (top > 0) & around[near, column].any(axis=0)
+    under_head = broad.any(axis=0) & (top > 0) & free[near, column].any(axis=0)
     # Three rows are averaged, so that one dark pixel does not become a dark stripe.
     depth = [np.minimum(top + k, height - 1) for k in range(3)]
     colour = np.mean(
@@ -164,12 +166,27 @@ def _continue_up(
     neck = (labels[top, column] == NECK) & under_head
     # A neck is broad; a narrow piece of that label beside it is a shadow on the collar.
     neck = cv2.morphologyEx(neck[None].astype(np.uint8), cv2.MORPH_OPEN, np.ones((1, 3 * side), np.uint8))[0] > 0
+    if neck.any():
+        colour[neck] = _blur_along(colour, neck, side)[neck]
+        # Where the jaw meets the collar no neck shows, but when it rises there is one, as far out as on the other side.
+        chin, places = column[free.any(axis=0)].mean(), column[neck]
+        hidden = under_head & ~neck & (np.abs(column - chin) <= np.abs(places - chin).max())
+        colour[hidden] = colour[places[np.abs(column[hidden, None] - places).argmin(axis=1)]]
+        neck |= hidden
     reach = np.where(neck, neck_rows, cloth_rows).astype(np.float32)
     # The neck's outline falls off softly; cloth beside it does not rise for that.
     reach = np.minimum(reach, cv2.GaussianBlur(reach[None], (0, 0), side / 2)[0])
     climb = top[None] - np.arange(height)[:, None]
-    holds = under_head[None] & (climb > 0) & (climb <= reach[None]) & around
+    holds = under_head[None] & (climb > 0) & (climb <= reach[None]) & free
     return (colour[None] * (DARKER ** np.maximum(climb, 0))[..., None]).astype(np.float32), holds
+
+
+def _blur_along(colour: Array, known: Array, sigma: float) -> Array:
+    """Blur a row of colours `[W, 3]` over its known pixels: a beard's shadow would go on as stripes."""
+    weight = known.astype(np.float32)
+    total = cv2.GaussianBlur(weight[None], (0, 0), sigma)[0]
+    blurred = cv2.GaussianBlur((colour * weight[:, None])[None], (0, 0), sigma)[0]
+    return blurred / np.maximum(total, 1e-6)[:, None]
 
 
 def _between(clean: Array) -> Array:

@@ -18,6 +18,16 @@ class Box(NamedTuple):
         """Width and height."""
         return self.right - self.left, self.bottom - self.top
 
+    @property
+    def rows(self) -> slice:
+        """Of an image."""
+        return slice(self.top, self.bottom)
+
+    @property
+    def columns(self) -> slice:
+        """Of an image."""
+        return slice(self.left, self.right)
+
     def within(self, other: Box) -> Box:
         """Return this box in the coordinates of a crop `other` of the same frame."""
         x, y = other.left, other.top

@@ -10,15 +10,16 @@ import numpy as np
 from pydantic import Field
 
 from models.errors import InputError
-from models.records import TEST, TRAIN, Clip, Judge, Landmarks, Masks, Rendering, Weights
+from models.records import TEST, TRAIN, Clip, HeadTrack, Judge, Landmarks, Masks, Rendering, Weights
+from tasks.comparing import Pairs, compare_images, compare_points
+from tasks.facial_units import compare_openface, compare_units
 from tasks.judging import Reader, known_points, open_judge
 from tasks.params import Params
 from tasks.people import mark_of
-from tasks.progress import track
 from tasks.regions import REGIONS, Regions, mouth_box
 from tasks.scores import Bar, Scores, definitions, device_of
 from tasks.stage import Context, Stage, main
-from tasks.synchrony import Picked, breaks_of, compare_speech, sound_of
+from tasks.synchrony import Picked, compare_speech, sound_of
 from tasks.weights import ready_metrics
 
 if TYPE_CHECKING:
@@ -32,23 +33,27 @@ class EvaluateParams(Params):
     mouth_margin_px: int = Field(2, ge=0)  # added to half the side of the mouth box
     block_seconds: float = Field(1.0, gt=0)  # frames drawn together for an interval
     draws: int = Field(1000, ge=100)
+    openface_minutes: float = Field(60.0, gt=0)  # that OpenFace may take for one variant, where it is on PATH
     worst: int = Field(6, ge=1, le=24)  # frames a metric shown in the gallery of failures
     bars: tuple[Bar, ...] = ()  # what a trained head must reach
 
 
+KINDS = ("frames", "landmarks", "units", "openface", "speech")
 PHASES = ("tg_motion", "tg_face", "tg_mouth", "tg_fuse")
 STAGE = Stage(
     name="evaluate",
     per=("speaker", "extractor"),
     params=EvaluateParams,
-    reads=("ingest", "landmarks", "parse", "judge", *PHASES, "render"),
+    reads=("ingest", "landmarks", "parse", "track", "judge", *PHASES, "render"),
     preview=True,
     metrics=True,
 )
-CHUNK = 16  # frames compared at a time, so that memory does not grow with the clip
 SYSTEM_METRICS = {
     "missed_frames": "test frames in which the judge finds the face in the truth but not in the rendering",
     "render_time": "mean time to render one frame",
+    "fps": "frames rendered a second",
+    "model_size": "what the trained head takes on a disk",
+    "peak_memory": "most memory that a training stage of this head has held at once; with a GPU the GPU's",
     "training_time": "time of all training stages of this head, added up (some can run at once)",
     "gaussians": "Gaussians of the trained head",
     "test_frames": "frames that all other numbers are measured on",
@@ -74,23 +79,25 @@ def run(context: Context[EvaluateParams]) -> None:
         raise InputError("no test frame was rendered", "the clip's split has none, or render left them out")
     frames = rendering.frame_index[positions]
 
-    metrics, missing = ready_metrics(all_metrics(), context.places)
+    metrics, missing = ready_metrics(all_metrics(), context.places, STAGE.name)
     keys = {"speaker": clip.speaker, "method": rendering.method, "extractor": str(context.keys.extractor)}
     scores = Scores({**keys, "split": "test", "drive": ""})
     regions = Regions(clip, landmarks, context.read(Masks, "parse"), context.params.mouth_margin_px)
-    image_metrics = [metric for metric in metrics.values() if metric.compares == "frames"]
+    pairs = Pairs(clip, frames, positions)
+    kinds = {kind: [m for m in metrics.values() if m.compares == kind] for kind in KINDS}
     for variant, store in stores.items():
-        compare_images(scores, image_metrics, variant, store, clip, positions, frames, regions)
+        compare_images(scores, kinds["frames"], variant, store, pairs, regions)
     judge = context.read(Judge, "judge")
     known = known_points(clip, landmarks, context.places)[frames]
     with open_judge(judge, context.places) as reader:
         points = measure_points(reader, clip, landmarks, stores, positions, frames, known)
-    compare_points(scores, [m for m in metrics.values() if m.compares == "landmarks"], points)
-    speech = [metric for metric in metrics.values() if metric.compares == "speech"]
+    compare_points(scores, kinds["landmarks"], points, pairs)
+    compare_units(scores, kinds["units"], points, pairs, context.read(HeadTrack, "track"))
+    compare_openface(scores, kinds["openface"], stores, pairs, context.params.openface_minutes)
     shown = {"truth": Picked(clip.frames, frames)} | {v: Picked(store, positions) for v, store in stores.items()}
-    sound, breaks = sound_of(clip, frames), breaks_of(clip, frames)
+    sound = sound_of(clip, frames)
     for variant, pictures in shown.items():
-        compare_speech(scores, speech, variant, pictures, points[variant], sound, breaks)
+        compare_speech(scores, kinds["speech"], variant, pictures, points[variant], sound, pairs.breaks)
     for name, why in missing.items():
         scores.add(name, float("nan"), "", "", why=why)
     scores.add_static(metrics)
@@ -156,31 +163,6 @@ def rendered_stores(rendering: Rendering) -> dict[str, FrameStore]:
     return stores
 
 
-def compare_images(
-    scores: Scores,
-    metrics: list[Metric],
-    variant: str,
-    store: FrameStore,
-    clip: Clip,
-    positions: np.ndarray,
-    frames: np.ndarray,
-    regions: Regions,
-) -> None:
-    """Add the metrics that compare pixels of one variant, a few frames at a time."""
-    parts: dict[tuple[str, str], list[np.ndarray]] = {}
-    starts = range(0, len(frames), CHUNK)
-    for start in track(starts, f"comparing {variant}", len(starts), "blocks"):
-        chunk = slice(start, start + CHUNK)
-        true, predicted = clip.frames.take(frames[chunk]), store.take(positions[chunk])
-        for region, mask in regions.of(frames[chunk]).items():
-            for metric in metrics:
-                parts.setdefault((metric.name, region), []).append(metric.per_frame(predicted, true, mask))
-    for metric in metrics:
-        for (name, region), columns in parts.items():
-            if name == metric.name:
-                scores.add_columns(metric, region, variant, np.concatenate(columns))
-
-
 def measure_points(
     reader: Reader,
     clip: Clip,
@@ -229,24 +211,6 @@ def constant_lips(clip: Clip, landmarks: Landmarks, true: np.ndarray) -> np.ndar
     return result
 
 
-def compare_points(scores: Scores, metrics: list[Metric], points: dict[str, np.ndarray]) -> None:
-    """Add the metrics that compare landmarks, and how many frames the judge missed."""
-    true = points["truth"]
-    found = ~np.isnan(true[:, 33, 0])
-    for variant, measured in points.items():
-        if variant == "truth":
-            continue
-        for metric in metrics:
-            if variant == "constant_lips" and not metric.name.startswith("LMD"):
-                continue  # lips that never move have no correlation, and the eyes are the truth's own
-            # The judge's own error is told like that of a rendering: its points against the record's.
-            pair = (true, measured) if variant == "judge" else (measured, true)
-            scores.add_columns(metric, "face", variant, metric.per_frame(*pair))
-        if variant not in ("judge", "constant_lips"):
-            missed = int(np.count_nonzero(found & np.isnan(measured[:, 33, 0])))
-            scores.add("missed_frames", missed, "frames", "lower", "face", variant)
-
-
 def add_system_rows(scores: Scores, rendering: Rendering, weights: dict[str, Weights], test_frames: int) -> None:
     """Add what the head costs, as far as its stages have told it."""
     why = "its stage does not tell it"
@@ -254,7 +218,12 @@ def add_system_rows(scores: Scores, rendering: Rendering, weights: dict[str, Wei
     fuse = weights["tg_fuse"].quality
     gaussians = sum(float(fuse.get(f"{branch}_gaussians", "nan")) for branch in ("face", "mouth"))
     milliseconds = float(rendering.quality.get("milliseconds_a_frame", "nan"))
+    memory = [float(record.quality.get("peak_memory_gb", "nan")) for record in weights.values()]
+    size = sum(tensor.nbytes for tensor in weights["tg_fuse"].tensors.values()) / 1e6
     scores.add("render_time", milliseconds, "ms", "lower", why=why)
+    scores.add("fps", 1000 / milliseconds if milliseconds else float("nan"), "1/s", "higher", why=why)
+    scores.add("model_size", size, "MB", "lower")
+    scores.add("peak_memory", float(np.max(memory)), "GB", "lower", why=why)
     scores.add("training_time", seconds, "s", "lower", why=why)
     scores.add("gaussians", gaussians, "count", "", why=why)
     scores.add("test_frames", test_frames, "frames", "")

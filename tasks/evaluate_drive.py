@@ -20,12 +20,8 @@ STAGE = Stage(
     reads=("ingest", "judge", "audio_drive", "render_drive"),
     metrics=True,
 )
-LARGEST_LAG = 5  # frames by which lips and sound are shifted against each other
-ENVELOPE_S = 0.08  # window of the sound's loudness
 CLOSED, BLINK = 0.1, 0.5  # of the speaker's wide open lips, of the speaker's open eyes
 UNITS = {
-    "r_sound": ("1", "higher"),
-    "sound_lag": ("frames", ""),
     "closed_share": ("%", ""),
     "opening": ("1", "1"),
     "blink_rate": ("1/min", ""),
@@ -35,9 +31,6 @@ UNITS = {
     "render_time": ("ms", "lower"),
 }
 DEFINITIONS = {
-    "r_sound": "Pearson correlation of the inner lip gap with the sound's loudness (dB, windows of 80 ms), best of "
-    "shifts by up to 5 frames",
-    "sound_lag": "the shift at which r_sound is found; positive: the lips are late",
     "closed_share": "frames whose lip gap is below a tenth of the speaker's 95th percentile",
     "opening": "standard deviation of the lip gap over that of the speaker's own footage",
     "blink_rate": "times a minute that the lid gap falls below half of the speaker's median",
@@ -53,6 +46,7 @@ def run(context: Context[NoParams]) -> None:
     from models.metrics import all_metrics
     from models.metrics.eyes import lid_gap
     from models.metrics.lips import lip_gap
+    from models.metrics.speech import loudness
     from tasks.media import read_sound
 
     clip, judge = context.read(Clip, "ingest"), context.read(Judge, "judge")
@@ -80,20 +74,8 @@ def run(context: Context[NoParams]) -> None:
 
     lips, own_lips = lip_gap(points), lip_gap(judge.own_points)
     lids, own_lids = lid_gap(points), lid_gap(judge.own_points)
-    loud = loudness(sound, clip.sample_rate, clip.fps, count)
-    own_loud = loudness(clip.sound, clip.sample_rate, clip.fps, len(clip))[judge.own]
-    silent = "the lips or the sound do not change"
-    for variant, gap, heard in (
-        ("full", lips, loud),
-        ("wrong_sound", lips, np.roll(loud, count // 2)),
-        ("speaker", own_lips, own_loud),
-    ):
-        r, lag = best_correlation(gap, heard)
-        add("r_sound", r, variant, silent)
-        add("sound_lag", lag, variant, silent)
-    metrics, missing = ready_metrics(
-        {name: metric for name, metric in all_metrics().items() if metric.compares == "speech"}, context.places
-    )
+    speech = {name: metric for name, metric in all_metrics().items() if metric.compares == "speech"}
+    metrics, missing = ready_metrics(speech, context.places, STAGE.name)
     for name, reason in missing.items():
         scores.add(name, float("nan"), "", "", why=reason)
     pictures, own_pictures = Picked(rendering.full, range(count)), Picked(clip.frames, judge.own)
@@ -135,33 +117,9 @@ def run(context: Context[NoParams]) -> None:
     content = {"about": about, "rows": scores.rows, "absent": scores.absent, "definitions": words, "bars": []}
     context.write_metrics("metrics", content)
     gap_curve = [None if np.isnan(v) else round(float(v), 5) for v in lips]
-    context.write_metrics("curves", {"gaps": {"lips": gap_curve, "loudness": [round(float(v), 2) for v in loud]}})
-
-
-def loudness(sound: np.ndarray, sample_rate: int, fps: float, count: int) -> np.ndarray:
-    """Return the loudness `[count]` in dB of windows centred on the frames' instants, never below -60."""
-    squared = np.concatenate([[0.0], np.cumsum((sound.astype(np.float64) / 32768) ** 2)])
-    centres, half = np.arange(count) / fps * sample_rate, ENVELOPE_S / 2 * sample_rate
-    first, last = (np.clip((centres + sign * half).round().astype(int), 0, len(sound)) for sign in (-1, 1))
-    power = (squared[last] - squared[first]) / np.maximum(last - first, 1)
-    return 10 * np.log10(np.maximum(power, 1e-6))
-
-
-def best_correlation(gap: np.ndarray, loud: np.ndarray) -> tuple[float, float]:
-    """Return the largest correlation of `gap[t + lag]` with `loud[t]`, and that lag in frames; NaN when undefined."""
-    from models.metrics.base import correlation
-
-    found: list[tuple[float, int]] = []
-    for lag in sorted(range(-LARGEST_LAG, LARGEST_LAG + 1), key=abs):
-        late = gap[max(0, lag) : len(gap) + min(0, lag)]
-        heard = loud[max(0, -lag) : len(loud) - max(0, lag)]
-        r = correlation(np.stack([late, heard], 1))
-        if not np.isnan(r):
-            found.append((r, lag))
-    if not found:
-        return float("nan"), float("nan")
-    r, lag = max(found, key=lambda pair: pair[0])
-    return r, float(lag)
+    context.write_metrics(
+        "curves", {"gaps": {"lips": gap_curve, "loudness": [round(float(v), 2) for v in loudness(sound, count)]}}
+    )
 
 
 def blinks(lids: np.ndarray, threshold: float) -> int:

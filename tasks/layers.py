@@ -96,13 +96,20 @@ def _plates(clip: Clip, masks: Masks, source_of: np.ndarray, params: LayersParam
     return [collect(sources, params.plate_frames) for sources in rooms], room_of
 
 
+def frames_to_show(valid: np.ndarray, room_of: np.ndarray, count: int = 7) -> np.ndarray:
+    """Return `count` evenly spread frames with a face, and the first of each room that none of them shows."""
+    seen = np.flatnonzero(valid)
+    spread = seen[np.unique(np.linspace(0, len(seen) - 1, count).astype(int))]
+    missed = np.setdiff1d(room_of[seen], room_of[spread])
+    return np.union1d(spread, [seen[room_of[seen] == room][0] for room in missed]).astype(int)
+
+
 def _preview(context: Context[LayersParams], clip: Clip, masks: Masks, layers: Layers) -> None:
     from tasks.pictures import mark_of_clip, over_checkerboard, save_strip
 
-    seen = np.flatnonzero(masks.valid)
     tiles = list(layers.plates[:8])
     captions = ["the room"] if len(tiles) == 1 else [f"room {number + 1}" for number in range(len(tiles))]
-    for t in seen[np.unique(np.linspace(0, len(seen) - 1, 7).astype(int))]:
+    for t in frames_to_show(masks.valid, layers.plate_of):
         behind = np.round(layers.behind(int(t)) * 255).astype(np.uint8)
         tiles.append(np.concatenate([clip.frames[t], over_checkerboard(layers.torso[t]), behind]))
         captions.append(f"{t}: frame, torso, without head")

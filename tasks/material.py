@@ -30,8 +30,8 @@ from models.records import (
     RefinedPoses,
     over_plate,
 )
-from models.storage import FrameStore
 from tasks.box import Box
+from tasks.images import Images
 from tasks.stage import Context
 
 LID_POINTS = (*EYE_RINGS[0], *EYE_RINGS[1])
@@ -128,40 +128,25 @@ class Footage:
         """How much larger than 256 pixels the frames are: constants in pixels grow with it."""
         return max(self.width, self.height) / 256
 
-    def crop(self, store: FrameStore, index: int, box: Box) -> Tensor:
-        """Cut `box` out of a stored image `[H, W, ...]`: uint8, as it is stored."""
-        rows, columns = slice(box.top, box.bottom), slice(box.left, box.right)
-        if self.device == "cpu":
-            return torch.from_numpy(np.array(store[index][rows, columns]))
-        return self._held.get(store, index)[rows, columns]
-
     @cached_property
-    def _held(self) -> HeldImages:
-        return HeldImages(self.device)
+    def _images(self) -> Images:
+        return Images(self.device)
 
     def frame(self, index: int, box: Box) -> Tensor:
         """Return the crop `[h, w, 3]` of a frame in 0..1."""
-        return self.crop(self.clip.frames, index, box).float() / 255
+        return self._images.part(self.clip.frames, index, box.rows, box.columns).float() / 255
 
     def mask(self, index: int, box: Box, group: tuple[int, ...]) -> Tensor:
         """Return the crop `[h, w]` bool of where the parser saw one of `group`."""
         assert self.masks is not None
-        if self.device == "cpu":  # numpy looks a table up several times faster than torch
-            return torch.from_numpy(labels.select(self.crop(self.masks.labels, index, box).numpy(), group))
-        if group not in self._tables:
-            table = labels.select(np.arange(256, dtype=np.uint8), group)
-            self._tables[group] = torch.from_numpy(table).to(self.device)
-        return self._tables[group][self.crop(self.masks.labels, index, box).long()]
-
-    @cached_property
-    def _tables(self) -> dict[tuple[int, ...], Tensor]:
-        return {}
+        return self._images.where(self.masks.labels, index, box.rows, box.columns, group)
 
     def behind(self, index: int, box: Box) -> Tensor:
         """Return the crop `[h, w, 3]` of torso over background in 0..1."""
         assert self.layers is not None
-        plate = self._plates[int(self.layers.plate_of[index])][box.top : box.bottom, box.left : box.right]
-        return over_plate(self.crop(self.layers.torso, index, box).float() / 255, plate)
+        plate = self._plates[int(self.layers.plate_of[index])][box.rows, box.columns]
+        torso = self._images.part(self.layers.torso, index, box.rows, box.columns)
+        return over_plate(torso.float() / 255, plate)
 
     @cached_property
     def _plates(self) -> Tensor:
@@ -386,25 +371,6 @@ class Footage:
             return self._cube(count, seed)
         points = mouth_points(self.track.rest_landmarks, self.track.landmark_index, count, seed)
         return points, np.random.default_rng(seed).normal(0.3, 0.05, (len(points), 3)).clip(0, 1)
-
-
-class HeldImages:
-    """Images on a GPU: each goes there once, as long as there is room for half of what was free at first."""
-
-    def __init__(self, device: str) -> None:
-        self.device = device
-        self.room = torch.cuda.mem_get_info(device)[0] // 2  # bytes
-        self._images: dict[tuple[int, int], Tensor] = {}
-
-    def get(self, store: FrameStore, index: int) -> Tensor:
-        """Return image `index` of a store."""
-        image = self._images.get((id(store), index))
-        if image is None:
-            image = torch.from_numpy(np.array(store[index])).to(self.device)
-            if image.nbytes <= self.room:
-                self.room -= image.nbytes
-                self._images[id(store), index] = image
-        return image
 
 
 def windows_of(values: Tensor, index: int) -> Tensor:

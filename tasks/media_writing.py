@@ -52,75 +52,111 @@ def write_video(
     mark: str,
     metadata: dict[str, str],
     crf: int = 16,
+    lossless: bool = False,
 ) -> int:
-    """Write an mp4 (H.264 yuv420p, AAC) that appears at `path` only when it is whole; return the number of pictures.
+    """Write a video that appears at `path` only when it is whole; return the number of pictures.
+
+    It is an mp4 with H.264 (yuv420p) and AAC, which everything plays; or, lossless, a Matroska file with FFV1 (RFC
+    9043; RGB, so that no colour is converted) and plain samples, which VLC, mpv and FFmpeg play.
 
     Args:
-        path: of the mp4.
-        frames: pictures `[H, W, 3]` uint8 RGB, streamed; an odd size gets its last row or column twice.
+        path: of the video.
+        frames: pictures `[H, W, 3]` uint8 RGB, streamed; for H.264, an odd size gets its last row or column twice.
         fps: pictures a second.
         sound: int16 `[S]` mono, cut to the length of the pictures, or None.
         sample_rate: of the sound.
         mark: what every picture carries visibly (`people.mark_of`), may be empty.
         metadata: written into the container, the mark as comment and copyright as well.
         crf: of x264, lower is better.
+        lossless: see above.
 
     Raises:
         UsageError: there are no pictures, or one is not `[H, W, 3]` uint8 of the first one's size.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.part-{os.getpid()}")
+    kind, options = ("matroska", {}) if lossless else ("mp4", {"movflags": "use_metadata_tags+faststart"})
+    rate = Fraction(fps).limit_denominator(1001)
     try:
-        with av.open(str(part), "w", format="mp4", options={"movflags": "use_metadata_tags+faststart"}) as container:
+        with av.open(str(part), "w", format=kind, options=options) as container:
             container.metadata.update(metadata)
             if mark:
                 container.metadata.update({"comment": mark, "copyright": mark})
-            count = _encode(
-                container, path, frames, Fraction(fps).limit_denominator(1001), sound, sample_rate, mark, crf
-            )
+            pictures = _Lossless(container, rate) if lossless else _H264(container, rate, crf)
+            codec = "pcm_s16le" if lossless else "aac"
+            voice = None if sound is None else container.add_stream(codec, rate=sample_rate, layout="mono")
+            count = _encode(container, path, frames, pictures, voice, sound, sample_rate, mark)
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
     return count
 
 
+class _H264:
+    """A stream of pictures that everything plays."""
+
+    def __init__(self, container: Any, rate: Fraction, crf: int) -> None:
+        # Two threads of x264, whatever the machine has: its choices, and so the bytes, depend on the number.
+        options = {"crf": str(crf), "preset": "fast", "threads": "2"}
+        self.rate, self.stream = rate, container.add_stream("libx264", rate=rate, options=options)
+
+    def begin(self, height: int, width: int) -> None:
+        self.stream.height, self.stream.width = height + height % 2, width + width % 2
+        self.stream.pix_fmt = "yuv420p"
+        # Players guess the colours of what is not tagged, small pictures otherwise than large ones.
+        context = self.stream.codec_context
+        context.colorspace = context.color_primaries = context.color_trc = ITU_709
+        context.color_range = LIMITED_RANGE
+
+    def frame(self, image: np.ndarray) -> av.VideoFrame:
+        even = np.pad(image, ((0, image.shape[0] % 2), (0, image.shape[1] % 2), (0, 0)), "edge")
+        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(even), format="rgb24")
+        return frame.reformat(format="yuv420p", dst_colorspace=ITU_709, dst_color_range=LIMITED_RANGE)
+
+
+class _Lossless:
+    """A stream of pictures of which every pixel survives."""
+
+    def __init__(self, container: Any, rate: Fraction) -> None:
+        # Every picture by itself, with a checksum for each of its slices.
+        options = {"level": "3", "slicecrc": "1", "g": "1"}
+        self.rate, self.stream = rate, container.add_stream("ffv1", rate=rate, options=options)
+
+    def begin(self, height: int, width: int) -> None:
+        self.stream.height, self.stream.width, self.stream.pix_fmt = height, width, "bgr0"
+
+    def frame(self, image: np.ndarray) -> av.VideoFrame:
+        return av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24").reformat(format="bgr0")
+
+
 def _encode(
     container: Any,
     path: Path,
     frames: Iterable[np.ndarray],
-    rate: Fraction,
+    pictures: _H264 | _Lossless,
+    voice: Any,
     sound: np.ndarray | None,
     sample_rate: int,
     mark: str,
-    crf: int,
 ) -> int:
-    # Two threads of x264, whatever the machine has: its choices, and so the bytes, depend on the number.
-    video = container.add_stream("libx264", rate=rate, options={"crf": str(crf), "preset": "fast", "threads": "2"})
-    voice = None if sound is None else container.add_stream("aac", rate=sample_rate, layout="mono")
     count, written, shape = 0, 0, None
     for image in frames:
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or shape not in (None, image.shape):
             raise UsageError(f"{path}: picture {count} is {image.dtype} {image.shape}, the first one was {shape}")
         if shape is None:
             shape = image.shape
-            video.height, video.width = shape[0] + shape[0] % 2, shape[1] + shape[1] % 2
-            video.pix_fmt = "yuv420p"
-            # Players guess the colours of what is not tagged, small pictures otherwise than large ones.
-            video.codec_context.colorspace = video.codec_context.color_primaries = ITU_709
-            video.codec_context.color_trc, video.codec_context.color_range = ITU_709, LIMITED_RANGE
-        even = np.pad(draw_mark(image, mark), ((0, shape[0] % 2), (0, shape[1] % 2), (0, 0)), "edge")
-        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(even), format="rgb24")
-        frame = frame.reformat(format="yuv420p", dst_colorspace=ITU_709, dst_color_range=LIMITED_RANGE)
-        frame.pts, frame.time_base = count, 1 / rate
-        container.mux(video.encode(frame))
+            pictures.begin(*shape[:2])
+        frame = pictures.frame(draw_mark(image, mark))
+        frame.pts, frame.time_base = count, 1 / pictures.rate
+        container.mux(pictures.stream.encode(frame))
         count += 1
         if voice is not None and sound is not None:  # sound follows the pictures, so that the muxer holds little
-            until = min(len(sound), int(count / rate * sample_rate))
+            until = min(len(sound), int(count / pictures.rate * sample_rate))
             container.mux(_encode_sound(voice, sound, written, until, sample_rate))
             written = until
     if not count:
         raise UsageError(f"{path}: no pictures to write")
-    container.mux(video.encode(None))
+    container.mux(pictures.stream.encode(None))
     if voice is not None:
         container.mux(voice.encode(None))
     return count

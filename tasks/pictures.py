@@ -27,6 +27,7 @@ Colour = tuple[int, int, int]
 MAX_WIDTH = 1800
 JPEG_QUALITY = 85
 GAP = 6
+MARGIN = 28  # of a picture, for its mark
 PAPER: Colour = (255, 255, 255)
 INK: Colour = (30, 30, 30)
 CURVE_COLOURS: tuple[Colour, ...] = (
@@ -45,7 +46,7 @@ def save_strip(
     Args:
         path: of the JPEG.
         tiles: `[h, w, 3]` uint8 RGB, any sizes.
-        mark: drawn over the whole, empty for none (tasks.people.mark_of).
+        mark: written below the tiles, empty for none (tasks.people.mark_of).
         captions: one a tile, drawn above it.
         columns: tiles in a row, for tiles of the first one's width.
 
@@ -74,6 +75,9 @@ def save_strip(
     if picture.shape[1] > MAX_WIDTH:
         height = round(picture.shape[0] * MAX_WIDTH / picture.shape[1])
         picture = cv2.resize(picture, (MAX_WIDTH, height), interpolation=cv2.INTER_AREA)
+    if mark:
+        # Below the tiles, where it hides no axis and no landmark.
+        picture = np.concatenate([picture, np.full((MARGIN, picture.shape[1], 3), PAPER, np.uint8)])
     save_jpeg(path, with_mark(picture, mark))
 
 

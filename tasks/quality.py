@@ -142,10 +142,7 @@ def _fitness(context: Context[NoParams], clip: Clip, landmarks: Landmarks, units
     sources = [{"frame_rate": clip.fps, **source} for source in clip.sources]
     findings = findings_of(figures, sources, clip.fps, size)
     picture = timeline(clip.frames, points, every, closed, clip.sound, landmarks.cuts, clip.fps)
-    mark = mark_of_clip(clip)
-    if mark:  # below the axis instead of over it
-        picture = np.pad(picture, ((0, 24), (0, 0), (0, 0)), constant_values=255)
-    save_strip(context.preview / "strip.jpg", [picture], mark)
+    save_strip(context.preview / "strip.jpg", [picture], mark_of_clip(clip))
     return {
         "verdict": verdict_of(findings),
         "findings": [vars(finding) for finding in findings],

@@ -10,6 +10,7 @@ REGIONS = {
     "frame": "all pixels",
     "head": "labels of the head and of the inside of the mouth in the true frame",
     "face_box": "the square about all landmarks of the true frame, a tenth of its side larger",
+    "steady": "all pixels but those of eyes, brows, lips and the inside of the mouth in the true frame",
     "mouth": "the square about the outer lips of the true frame, a little enlarged",
     "face": "landmarks read by the judge, from true and rendered frames alike",
     "all": "the head as a whole",
@@ -28,15 +29,17 @@ class Regions:
         """Return bool masks `[n, H, W]` by region; empty where a frame has no face, None for all pixels."""
         from models.parsing import labels
 
-        head, face, mouth = (np.zeros((len(frames), *self._shape), bool) for _ in range(3))
+        head, face, mouth, steady = (np.zeros((len(frames), *self._shape), bool) for _ in range(4))
         for k, frame in enumerate(frames):
             if self._masks.valid[frame]:
-                head[k] = labels.select(self._masks.labels[frame], labels.HEAD + labels.INSIDE_MOUTH)
+                found = self._masks.labels[frame]
+                head[k] = labels.select(found, labels.HEAD + labels.INSIDE_MOUTH)
+                steady[k] = ~labels.select(found, labels.INSIDE_MOUTH + (labels.EYES, labels.BROWS, labels.LIPS))
             if self._landmarks.valid[frame]:
                 points = self._landmarks.points[frame]
                 face[(k, *face_box(points, self._shape))] = True
                 mouth[(k, *mouth_box(points, self._shape, self._margin))] = True
-        return {"head": head, "face_box": face, "mouth": mouth, "frame": None}
+        return {"head": head, "face_box": face, "mouth": mouth, "steady": steady, "frame": None}
 
 
 def mouth_box(points: np.ndarray, shape: tuple[int, ...], margin: int) -> tuple[slice, slice]:

@@ -32,7 +32,8 @@ def run(context: Context[RenderParams]) -> Rendering:
     Raises:
         InputError: the clip has no test part.
     """
-    from tasks.talking_head import Scene, TalkingHead, audio_windows
+    from tasks.scene import Scene
+    from tasks.talking_head import TalkingHead, audio_windows
     from tasks.training import computed_on, prepare
 
     device = prepare(context)
@@ -40,7 +41,8 @@ def run(context: Context[RenderParams]) -> Rendering:
     head = TalkingHead.load(context.places, speaker, extractor, device)
     scene = Scene.load(context.places, speaker, head.config)
     windows = list(audio_windows(context.read(AudioFeatures, "audio").values))
-    clip, frames = scene.clip, scene.clip.indices(TEST)
+    clip = context.read(Clip, "ingest")
+    frames = clip.indices(TEST)
     if not len(frames):
         raise InputError(
             f"{speaker}: the clip has no test frames", "", "give ingest a longer clip or a larger test_share"
@@ -61,7 +63,7 @@ def run(context: Context[RenderParams]) -> Rendering:
             else:
                 heard = frame if variant == "full" else earlier(frame, shift, len(windows))
                 motion = head.move(windows[heard], scene.expression[frame])
-            yield head.draw(scene.camera(frame, head.device), motion, scene.layers.behind(frame))
+            yield head.draw(scene.camera(frame), motion, scene.layers.behind(frame))
 
     stores, started = {}, time.monotonic()
     for variant in VARIANTS:
@@ -106,7 +108,7 @@ def _preview(context: Context[RenderParams], clip: Clip, frames: np.ndarray, ful
             sound,
             clip.sample_rate,
             names,
-            context.speaker(),
+            [context.speaker()],
             crf=context.params.crf,
         )
 

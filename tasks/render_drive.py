@@ -25,7 +25,8 @@ STAGE = Stage(
 def run(context: Context[RenderParams]) -> Rendering:
     """Render one picture for every entry of the drive's audio features."""
     from tasks.media import read_sound
-    from tasks.talking_head import Scene, TalkingHead, audio_windows, back_and_forth, speak
+    from tasks.scene import Scene, back_and_forth
+    from tasks.talking_head import TalkingHead, audio_windows, speak
     from tasks.training import computed_on, prepare
 
     device = prepare(context)
@@ -33,17 +34,18 @@ def run(context: Context[RenderParams]) -> Rendering:
     names = (str(context.keys.speaker), str(context.keys.drive))
     head = TalkingHead.load(context.places, names[0], str(context.keys.extractor), device)
     scene, features = Scene.load(context.places, names[0], head.config), context.read(AudioFeatures, "audio_drive")
-    count, clip = len(features.values), scene.clip
-    frames = np.fromiter(back_and_forth(*scene.longest_shot(), count), np.int32, count)
+    count = len(features.values)
+    frames = np.fromiter(back_and_forth(*scene.longest_shot()), np.int32, count)
 
     started = time.monotonic()
-    pictures = speak(head, scene, frames.tolist(), audio_windows(features.values))
-    full = FrameStore.create(store_path(context.output, "full"), pictures, clip.frames.shape[1:])
+    pictures = speak(head, map(scene.shot, frames.tolist()), audio_windows(features.values))
+    full = FrameStore.create(store_path(context.output, "full"), pictures, (*scene.size[::-1], 3))
     milliseconds = 1000 * (time.monotonic() - started) / count
 
-    sound = read_sound(context.places.raw_drive(names[1]) / drive.source, clip.sample_rate)
+    sound = read_sound(context.places.raw_drive(names[1]) / drive.source, scene.sample_rate)
     path = context.preview / "result.mp4"
-    write_preview(path, full, clip.fps, sound, clip.sample_rate, names, speaker, drive, context.params.crf)
+    people = (speaker, drive)
+    write_preview(path, full, scene.fps, sound, scene.sample_rate, names, people, context.params.crf)
     return Rendering(
         method="talking_gaussian",
         variants=["full"],

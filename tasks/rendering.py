@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 from pydantic import Field
 
 from tasks.params import Params
-from tasks.people import Drive, Speaker, mark_of
+from tasks.people import Basis, Drive, Speaker, mark_of
 
 
 class RenderParams(Params):
@@ -27,30 +27,30 @@ def write_preview(
     sound: np.ndarray,
     sample_rate: int,
     names: tuple[str, str],
-    speaker: Speaker,
-    drive: Drive | None = None,
+    people: Sequence[Speaker | Drive],
     crf: int = 16,
+    lossless: bool = False,
 ) -> None:
     """Write a video with sound that carries the mark of whoever is in it, and where it comes from.
 
     Args:
-        path: of the mp4.
+        path: of the video.
         frames: `[H, W, 3]` uint8 RGB, streamed.
         fps: pictures a second.
         sound: int16 `[S]` mono.
         sample_rate: of the sound.
         names: of the speaker and of what drives the head.
-        speaker: whose head it is.
-        drive: who is heard; the speaker if not given.
+        people: whose head, voice and motion it is made from, as far as they are known.
         crf: of H.264.
+        lossless: see `tasks.media.write_video`.
     """
     from tasks.media import write_video
 
-    bases = (speaker.basis,) if drive is None else (speaker.basis, drive.basis)
+    bases: list[Basis] = [person.basis for person in people]
     metadata = {
         "basis": "+".join(dict.fromkeys(bases)),
         "speaker": names[0],
         "drive": names[1],
         "made_with": "gausstalk",
     }
-    write_video(path, frames, fps, sound, sample_rate, mark_of(*bases), metadata, crf)
+    write_video(path, frames, fps, sound, sample_rate, mark_of(*bases), metadata, crf, lossless)

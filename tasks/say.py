@@ -1,137 +1,225 @@
-"""`gausstalk say`: a trained head says any recording, of any length, into one video with sound."""
+"""`gausstalk say`: a trained head says recordings of any length, each into a video with sound."""
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from models.errors import InputError, UsageError
-from models.records import Clip
-from models.storage import RECORD_FILE
-from tasks.params import load_params
-from tasks.people import load_speaker
-from tasks.places import Keys, Places, check_name
-from tasks.rendering import RenderParams, write_preview
+from tasks.people import Drive, Speaker
+from tasks.places import Places
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from tasks.acting import Acting
+    from tasks.progress import Progress
+    from tasks.speech_features import Hearing
+    from tasks.talker import Talker
+    from tasks.talking_head import TalkingHead
+
 SHORTEST_S = 0.2
 LONGEST_S = 6 * 3600.0
 BLOCK_S, MARGIN_S = 600, 2  # features are computed for so much sound at once, and for a little more around it
+STRETCH_S = 10  # the scale of a recording longer than a block is measured on so many stretches as fill one
+
+log = logging.getLogger("gausstalk")
+
+
+@dataclass(frozen=True)
+class Said:
+    """What became of one recording."""
+
+    sound: Path
+    video: Path
+    pictures: int = 0
+    error: InputError | None = None
 
 
 def say(
-    places: Places, speaker: str, sound_path: Path, output: Path, extractor: str = "logmel", device: str = "cpu"
-) -> int:
-    """Let a trained head say a recording; return the number of pictures.
+    talker: Talker,
+    sounds: Sequence[Path],
+    output: Path,
+    acting: Acting | None = None,
+    followed: Sequence[Speaker | Drive] = (),
+    lossless: bool = False,
+    device: str = "cpu",
+    places: Places | None = None,
+) -> list[Said]:
+    """Let a trained head say recordings; one that cannot be used does not stop the others.
 
     Pictures go into the video as they are drawn, so memory does not grow with the recording, but for its samples
     (115 MB an hour).
 
     Args:
-        places: the project.
-        speaker: whose head.
-        sound_path: any sound or video file.
-        output: the mp4 to write; it appears when it is whole.
-        extractor: which speech features the head was trained on.
+        talker: whose head.
+        sounds: any sound or video files.
+        output: the video of the only recording, or the folder for the videos of several; see `videos_of`.
+        acting: what the head does besides; None: as in its own clip.
+        followed: other people whose motion that takes.
+        lossless: every pixel survives, see `tasks.media.write_video`.
         device: of torch.
+        places: the project, for the weights of speech features; None: this one.
+
+    Returns:
+        What became of each recording.
 
     Raises:
-        ConsentError: there is no valid basis for using this person's likeness.
-        UsageError: there is no such speaker, or no video can be written there.
-        InputError: the head is not trained, or the recording is missing, damaged or too short.
+        UsageError: no video can be written there.
     """
+    from tasks.acting import Acting
     from tasks.kernels import watch
-    from tasks.media import read_sound
     from tasks.progress import Progress
-    from tasks.talking_head import Scene, TalkingHead, back_and_forth, speak
+    from tasks.speech_features import Hearing
+    from tasks.talking_head import TalkingHead
 
     watch()
-    check_name(speaker)
-    person = load_speaker(places, speaker)
-    check_output(output)
-    check_trained(places, speaker, extractor)
-    head = TalkingHead.load(places, speaker, extractor, device)
-    scene = Scene.load(places, speaker, head.config)
-    clip = scene.clip
-    sound = read_sound(sound_path, clip.sample_rate, max_seconds=LONGEST_S)
-    if len(sound) < SHORTEST_S * clip.sample_rate:
-        raise InputError(
-            f"{sound_path}: {len(sound) / clip.sample_rate:.2f} s of sound",
-            "nothing can be said in that time",
-            "use a longer recording",
-        )
-    count = max(1, round(len(sound) / clip.sample_rate * clip.fps))
-    progress = Progress(f"{speaker} says {sound_path.name}", count, "pictures")
+    videos = videos_of(sounds, output, lossless)
+    hearing = Hearing.open(talker.extractor, talker.audio, places, device)
+    head, acting = TalkingHead(talker.weights, device), acting or Acting()
+    outcomes = [_looked_at(sound, video, talker) for sound, video in zip(sounds, videos, strict=True)]
+    what = sounds[0].name if len(sounds) == 1 else f"{len(sounds)} recordings"
+    progress = Progress(f"{talker.name} says {what}", sum(said.pictures for said in outcomes), "pictures")
+    people = (talker.person, *followed)
+    for index, said in enumerate(outcomes):
+        if said.error is None:
+            try:
+                _say_one(talker, head, acting, said, people, lossless, hearing, progress)
+            except InputError as error:
+                outcomes[index] = Said(said.sound, said.video, 0, error)
+    progress.finish()
+    return outcomes
+
+
+def _looked_at(sound: Path, video: Path, talker: Talker) -> Said:
+    try:
+        return Said(sound, video, picture_count(len(_read(sound, talker)), talker))
+    except InputError as error:
+        return Said(sound, video, 0, error)
+
+
+def _read(path: Path, talker: Talker) -> np.ndarray:
+    from tasks.media import read_sound
+
+    rate = talker.scene.sample_rate
+    sound = read_sound(path, rate, max_seconds=LONGEST_S)
+    if len(sound) < SHORTEST_S * rate:
+        said = f"{path}: {len(sound) / rate:.2f} s of sound"
+        raise InputError(said, "nothing can be said in that time", "use a longer recording")
+    return sound
+
+
+def picture_count(samples: int, talker: Talker) -> int:
+    """Return how many pictures go with so many samples of sound."""
+    return max(1, round(samples / talker.scene.sample_rate * talker.scene.fps))
+
+
+def _say_one(
+    talker: Talker,
+    head: TalkingHead,
+    acting: Acting,
+    said: Said,
+    people: Sequence[Speaker | Drive],
+    lossless: bool,
+    hearing: Hearing,
+    progress: Progress,
+) -> None:
+    from tasks.acting import perform
+    from tasks.rendering import write_preview
+    from tasks.talking_head import speak
+
+    scene, sound = talker.scene, _read(said.sound, talker)
 
     def pictures() -> Iterator[np.ndarray]:
-        frames = back_and_forth(*scene.longest_shot(), count)
-        for windows in _windows(sound, clip, count, extractor, places):
-            for picture in speak(head, scene, frames, windows):
+        shots = perform(scene, acting)
+        for windows in _windows(sound, said.pictures, talker, hearing):
+            for picture in speak(head, shots, windows):
                 progress.update()
                 yield picture
 
-    crf = load_params(places.params, "render", RenderParams).crf
-    write_preview(output, pictures(), clip.fps, sound, clip.sample_rate, (speaker, sound_path.name), person, crf=crf)
-    progress.finish()
-    return count
+    names = talker.name, said.sound.name
+    write_preview(
+        said.video, pictures(), scene.fps, sound, scene.sample_rate, names, people, talker.crf, lossless=lossless
+    )
 
 
-def check_output(path: Path) -> None:
-    """Refuse, before anything is computed, a place where no mp4 can be written.
+def videos_of(sounds: Sequence[Path], output: Path, lossless: bool = False) -> list[Path]:
+    """Return the video of each recording; refuse, before anything is computed, a place where none can be written.
+
+    Args:
+        sounds: the recordings.
+        output: for one recording the video's name, .mp4 or, lossless, .mkv. A folder that is there, or a name without
+            an ending, is the folder that the videos go to, named as their recordings (and their folders, if need be).
+        lossless: which of the two.
 
     Raises:
-        UsageError: it is a folder, has another ending, or its folder cannot be made or written into.
+        UsageError: another ending, two recordings of one name, or a folder that cannot be made or written into.
     """
-    if path.suffix.lower() != ".mp4" or path.is_dir():
-        why = "it is a folder" if path.is_dir() else "the video is an mp4, whatever its file is called"
+    ending = ".mkv" if lossless else ".mp4"
+    if output.is_dir() or not output.suffix:
+        folder, videos = output, [output / f"{name}{ending}" for name in _names(sounds)]
+    elif len(sounds) > 1:
         raise UsageError(
-            f"{path}: no name for the video", why, f"-o {path / 'out.mp4' if path.is_dir() else f'{path}.mp4'}"
+            f"{output}: one name for {len(sounds)} videos", "each recording gets its own", f"-o {output.stem}"
         )
+    else:
+        folder, videos = output.parent, [output]
+    for sound, video in zip(sounds, videos, strict=True):
+        if video.suffix.lower() != ending or video.is_dir():
+            why = "it is a folder" if video.is_dir() else f"{'lossless' if lossless else 'H.264'} goes into {ending}"
+            other = "; or --lossless" if video.suffix.lower() == ".mkv" else ""
+            raise UsageError(f"{video}: no name for the video", why, f"-o {video.with_suffix(ending)}{other}")
+        if videos.count(video) > 1:
+            raise UsageError(f"{video}: two recordings are called so", "one would be lost", "say them one by one")
+        if video.exists() and video.resolve() == sound.resolve():
+            raise UsageError(f"{video}: that is the recording itself", "it would be lost", "choose another name")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UsageError(
-            f"{path.parent}: no such folder, and it cannot be made", str(error), "choose another"
-        ) from error
-    if not os.access(path.parent, os.W_OK):
-        raise UsageError(
-            f"{path.parent}: nothing can be written there", "it is read-only to you", "choose another folder"
-        )
+        raise UsageError(f"{folder}: no such folder, and it cannot be made", str(error), "choose another") from error
+    if not os.access(folder, os.W_OK):
+        raise UsageError(f"{folder}: nothing can be written there", "it is read-only to you", "choose another folder")
+    return videos
 
 
-def check_trained(places: Places, speaker: str, extractor: str) -> None:
-    """Refuse a head that is not there.
-
-    Raises:
-        InputError: it has not been trained, or is being trained anew; the message names those that are there.
-    """
-    if not (places.record("tg_fuse", Keys(speaker=speaker, extractor=extractor)) / RECORD_FILE).is_file():
-        base = places.record("tg_fuse", Keys(speaker=speaker))
-        trained = sorted(path.parent.name for path in base.glob(f"*/{RECORD_FILE}"))
-        raise InputError(
-            f"{speaker} has no trained head for {extractor}",
-            f"trained: {', '.join(trained) or 'none'}",
-            f"gausstalk run {speaker}" + (f"; or --extractor {trained[0]}" if trained else ""),
-        )
+def _names(sounds: Sequence[Path]) -> list[str]:
+    """Return what recordings are called, with their folders where the names alone would not do."""
+    stems = [sound.stem for sound in sounds]
+    if len(set(stems)) == len(stems):
+        return stems
+    return [f"{sound.resolve().parent.name}_{sound.stem}" for sound in sounds]
 
 
-def _windows(sound: np.ndarray, clip: Clip, count: int, extractor: str, places: Places) -> Iterator[Iterator[Tensor]]:
+def _windows(sound: np.ndarray, count: int, talker: Talker, hearing: Hearing) -> Iterator[Iterator[Tensor]]:
     """Yield the audio windows of `count` pictures in blocks: features never exist for all of a long recording."""
-    from tasks.speech_features import AudioParams, extract
     from tasks.talking_head import audio_windows
 
-    params = load_params(places.params, "audio", AudioParams)
-    block, margin, samples = round(BLOCK_S * clip.fps), round(MARGIN_S * clip.fps), clip.sample_rate / clip.fps
+    fps, samples = talker.scene.fps, talker.scene.sample_rate / talker.scene.fps
+    block, margin = round(BLOCK_S * fps), round(MARGIN_S * fps)
+    scale = _scale(sound, talker.scene.sample_rate, hearing)
     for first in range(0, count, block):
         end = min(count, first + block)
         low, high = max(0, first - margin), min(count, end + margin)
-        piece = sound[round(low * samples) : round(high * samples)]
-        features = extract(piece, clip.sample_rate, high - low, extractor, params, places)
-        yield islice(audio_windows(features.values), first - low, end - low)
+        piece = sound[round(low * samples) : round(high * samples) if high < count else None]
+        values = hearing.windows(piece, high - low, scale)
+        yield islice(audio_windows(values), first - low, end - low)
+
+
+def _scale(sound: np.ndarray, rate: int, hearing: Hearing) -> Any:
+    """Measure a recording as a whole, so that all of its blocks are heard alike; a long one on stretches of it."""
+    from models.audio import Measured
+
+    if not isinstance(hearing.module, Measured):
+        return None
+    if len(sound) > BLOCK_S * rate:
+        stretch, count = round(STRETCH_S * rate), max(1, round(BLOCK_S / STRETCH_S))
+        starts = np.linspace(0, len(sound) - stretch, count).astype(int)
+        sound = np.concatenate([sound[start : start + stretch] for start in starts])
+    return hearing.module.measure(sound)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
-from typing import Annotated, Literal
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 from pydantic import Field
@@ -15,6 +17,9 @@ from tasks.assets import find_asset
 from tasks.fitness import CLIPPED_SHARE, sound_statistics
 from tasks.params import Params
 from tasks.places import Places
+
+if TYPE_CHECKING:
+    from models.audio import Extractor
 
 SAMPLE_RATE = 16000
 FPS = 25.0
@@ -28,6 +33,57 @@ class AudioParams(Params):
     window: Annotated[int, Field(ge=2, le=64)] | Literal["auto"] = "auto"
 
 
+@dataclass(frozen=True)
+class Hearing:
+    """An extractor, ready to compute."""
+
+    name: str
+    module: Extractor
+    window: int
+    weights: list[Path]
+    device: str
+
+    @staticmethod
+    def open(name: str, params: AudioParams, places: Places | None = None, device: str | None = None) -> Hearing:
+        """Find an extractor and what it needs.
+
+        Args:
+            name: of the extractor.
+            params: of the stage.
+            places: the project; None: this one.
+            device: of networks; None: the one that $GAUSSTALK_DEVICE names, as in training.
+
+        Raises:
+            UsageError: no extractor of that name.
+            MissingAssetError: its weights are not on this machine.
+            MachineError: a device is asked for that is not there.
+        """
+        from models.audio import extractor as find_extractor
+
+        module, here = find_extractor(name), places or Places.here()
+        weights = [find_asset(here, asset) for asset in module.ASSETS]
+        window = module.WINDOW if params.window == "auto" else params.window
+        return Hearing(name, module, window, weights, (device or _device()) if weights else "cpu")
+
+    def windows(self, sound: np.ndarray, frame_count: int, scale: Any = None) -> np.ndarray:
+        """Return features `[frame_count, D, W]` float32 of int16 mono samples `[S]` at 16 kHz.
+
+        Args:
+            sound: the recording.
+            frame_count: how many windows are wanted, whatever the recording lasts.
+            scale: of the recording, where the extractor is of the kind `models.audio.Measured`; None: its own.
+
+        Raises:
+            MissingAssetError: a package that the extractor needs is not on this machine.
+            InputError: the weights are damaged.
+        """
+        given = {} if scale is None else {"scale": scale}
+        values = self.module.extract(sound, frame_count, self.window, self.weights, self.device, **given)
+        if values.shape != (frame_count, self.module.SIZE, self.window) or not np.isfinite(values).all():
+            raise GausstalkError(f"{self.name} gave features of shape {values.shape} or some that are no numbers")
+        return values
+
+
 def extract(
     sound: np.ndarray,
     sample_rate: int,
@@ -37,12 +93,10 @@ def extract(
     places: Places | None = None,
     learnt_from: np.ndarray | None = None,
 ) -> AudioFeatures:
-    """Compute the features of int16 mono samples `[S]` for `frame_count` frames at 25 a second.
-
-    Networks run on the device that $GAUSSTALK_DEVICE names, as training does.
+    """Compute the features of a recording, frame by frame at 25 a second, with what goes with them.
 
     Args:
-        sound: the recording.
+        sound: int16 mono samples `[S]`.
         sample_rate: of it.
         frame_count: how many windows are wanted, whatever the recording lasts.
         extractor: its name.
@@ -52,31 +106,24 @@ def extract(
 
     Raises:
         UsageError: no extractor of that name, or another sample rate than 16 kHz.
-        MissingAssetError: the extractor's weights, or a package that it needs, are not on this machine.
-        InputError: the weights are damaged.
-        MachineError: a device is asked for that is not there.
+        GausstalkError: see `Hearing`.
     """
-    from models.audio import extractor as find_extractor
     from models.audio.align import scale_of
 
     if sample_rate != SAMPLE_RATE:
         raise UsageError(f"sound at {sample_rate} Hz", f"features are computed from {SAMPLE_RATE} Hz")
-    module, here = find_extractor(extractor), places or Places.here()
-    weights = [find_asset(here, name) for name in module.ASSETS]
-    window = module.WINDOW if params.window == "auto" else params.window
-    values = module.extract(sound, frame_count, window, weights, _device() if weights else "cpu")
-    if values.shape != (frame_count, module.SIZE, window) or not np.isfinite(values).all():
-        raise GausstalkError(f"{extractor} gave features of shape {values.shape} or some that are no numbers")
+    hearing = Hearing.open(extractor, params, places)
+    values = hearing.windows(sound, frame_count)
     mean, deviation = scale_of(values if learnt_from is None else values[learnt_from])
     return AudioFeatures(
         extractor=extractor,
-        revision=module.REVISION,
+        revision=hearing.module.REVISION,
         rate_hz=FPS,
         values=values,
         mean=mean,
         deviation=deviation,
         seconds=round(len(sound) / sample_rate, 4),
-        entries_hz=module.RATE_HZ,
+        entries_hz=hearing.module.RATE_HZ,
         quality=_quality(sound, sample_rate),
     )
 

@@ -1,15 +1,13 @@
-"""A trained head and the clip it was filmed in: what renders frames for any sound."""
+"""A trained head: what renders frames for any sound."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from models.errors import InputError
 from models.methods.talking_gaussian import (
     Branch,
     Camera,
@@ -20,83 +18,13 @@ from models.methods.talking_gaussian import (
     compose,
     draw,
 )
-from models.records import ActionUnits, Clip, HeadTrack, Layers, RefinedPoses, Weights
-from tasks.material import expression_inputs, windows_of
+from models.records import Weights
+from tasks.material import windows_of
 from tasks.places import Keys, Places
+from tasks.scene import Shot
 from tasks.stage import keys_per_stage
 
 Motion = tuple[Deformation, Deformation]  # of the face and of the mouth
-
-
-@dataclass
-class Scene:
-    """Poses, expressions, torso and background of a clip, in which the head is drawn."""
-
-    clip: Clip
-    layers: Layers
-    poses: np.ndarray  # [T, 4, 4]
-    intrinsics: np.ndarray  # [3, 3]
-    expression: Tensor  # [T, E]
-    valid: np.ndarray  # [T] frames in which the face was tracked
-    cuts: list[int]  # first frame of each new shot
-
-    @staticmethod
-    def load(places: Places, speaker: str, config: Config) -> Scene:
-        """Read what the stages gave for a speaker.
-
-        Args:
-            places: the project.
-            speaker: whose clip.
-            config: of the face that is to be drawn in it; says what it is told of its expression.
-
-        Raises:
-            InputError: one of the stages has not run.
-        """
-        keys = Keys(speaker=speaker)
-        clip, track = Clip.load(places.record("ingest", keys)), HeadTrack.load(places.record("track", keys))
-        return Scene(
-            clip=clip,
-            layers=Layers.load(places.record("layers", keys)),
-            poses=RefinedPoses.load(places.record("pose_refine", keys)).world_to_camera,
-            intrinsics=track.intrinsics,
-            expression=torch.from_numpy(
-                expression_inputs(ActionUnits.load(places.record("action_units", keys)), config)
-            ),
-            valid=track.valid,
-            cuts=sorted({*map(int, clip.cuts), *map(int, track.cuts)}),
-        )
-
-    def longest_shot(self) -> tuple[int, int]:
-        """Return the longest run of frames with a face and without a cut: first frame, one past the last.
-
-        Raises:
-            InputError: there is none of two frames.
-        """
-        best, first = (0, 0), 0
-        for frame in range(len(self.valid) + 1):
-            ends = frame == len(self.valid) or frame in self.cuts or not self.valid[frame]
-            if ends:
-                best = max(best, (first, frame), key=lambda shot: shot[1] - shot[0])
-                first = frame if frame < len(self.valid) and self.valid[frame] else frame + 1
-        if best[1] - best[0] < 2:
-            raise InputError(f"{self.clip.speaker}: no two frames with a face in one shot")
-        return best
-
-    def camera(self, frame: int, device: str = "cpu") -> Camera:
-        """Return the camera of a whole frame."""
-        pose, intrinsics = (
-            torch.tensor(a, dtype=torch.float32, device=device) for a in (self.poses[frame], self.intrinsics)
-        )
-        return Camera(pose, intrinsics, self.clip.frames.shape[2], self.clip.frames.shape[1])
-
-
-def back_and_forth(first: int, end: int, count: int) -> Iterator[int]:
-    """Yield `count` frames that walk from `first` to `end` - 1 and back again, without a jump."""
-    length = end - first
-    period = max(1, 2 * (length - 1))
-    for index in range(count):
-        place = index % period
-        yield first + (place if place < length else period - place)
 
 
 class TalkingHead:
@@ -169,6 +97,8 @@ class TalkingHead:
             `[H, W, 3]` uint8.
         """
         face, mouth = motion or (None, None)
+        pose, intrinsics, *size = camera
+        camera = Camera(pose.to(self.device), intrinsics.to(self.device), *size)
         image = compose(
             draw(self.face.gaussians, camera, face),
             draw(self.mouth.gaussians, camera, mouth),
@@ -184,15 +114,13 @@ def audio_windows(values: np.ndarray) -> Iterator[Tensor]:
     return (windows_of(tensor, index) for index in range(len(values)))
 
 
-def speak(head: TalkingHead, scene: Scene, frames: Iterable[int], windows: Iterable[Tensor]) -> Iterator[np.ndarray]:
+def speak(head: TalkingHead, shots: Iterable[Shot], windows: Iterable[Tensor]) -> Iterator[np.ndarray]:
     """Yield pictures `[H, W, 3]` uint8 of the head saying something.
 
     Args:
         head: who speaks.
-        scene: where.
-        frames: the frame of the clip that gives pose, expression, torso and background of each picture.
-        windows: the audio features of each picture.
+        shots: what else each picture needs; may be endless.
+        windows: the audio features `[8, D, W]` of each picture.
     """
-    for heard, frame in zip(windows, frames, strict=False):  # in this order no frame is taken in vain at the end
-        motion = head.move(heard, scene.expression[frame])
-        yield head.draw(scene.camera(frame, head.device), motion, scene.layers.behind(frame))
+    for heard, shot in zip(windows, shots, strict=False):  # in this order no shot is taken in vain at the end
+        yield head.draw(shot.camera, head.move(heard, shot.expression), shot.behind)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import resource
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
@@ -229,6 +230,7 @@ class Outcome:
         """Return the figures for the record."""
         last = {f"last_{name}": values[-1] for name, values in self.curves.items() if name != "step" and values}
         about = {"seconds": round(self.seconds, 1), "resumed": self.resumed, "preset": self.preset}
+        about["peak_memory_gb"] = peak_memory_gb()
         return {**about, **computed_on(device()), **last, **more}
 
 
@@ -338,6 +340,13 @@ def total_of(terms: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, float]]:
 def device() -> str:
     """Return what $GAUSSTALK_DEVICE says to compute on: cpu if it says nothing."""
     return os.environ.get("GAUSSTALK_DEVICE", "cpu")
+
+
+def peak_memory_gb() -> float:
+    """Return the most memory that this process has held: of the GPU where it trains on one, else of the machine."""
+    if device().startswith("cuda"):
+        return round(torch.cuda.max_memory_allocated() / 1e9, 3)
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9, 3)
 
 
 def computed_on(device: str) -> dict[str, str]:

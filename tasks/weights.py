@@ -10,8 +10,10 @@ from tasks.assets import find_asset
 from tasks.places import Places
 
 
-def ready_metrics(metrics: Mapping[str, Metric], places: Places) -> tuple[dict[str, Metric], dict[str, str]]:
-    """Return the metrics that can be measured, their weights opened, and of the others why not.
+def ready_metrics(
+    metrics: Mapping[str, Metric], places: Places, stage: str
+) -> tuple[dict[str, Metric], dict[str, str]]:
+    """Return the metrics that can be measured, their weights opened, and of the others why `stage` cannot.
 
     Raises:
         InputError: weights that are here are damaged.
@@ -26,8 +28,8 @@ def ready_metrics(metrics: Mapping[str, Metric], places: Places) -> tuple[dict[s
             except MissingAssetError:
                 missing.append(need)
         if missing:
-            fix = f"gausstalk fetch {' '.join(missing)}, then run evaluate again"
-            absent[name] = f"its weights are not on this machine ({', '.join(missing)}): {fix}"
+            get = f"gausstalk fetch {' '.join(missing)}"
+            absent[name] = f"its weights are not on this machine: {get}, then dvc repro -f -s {stage}"
         else:
             ready[name] = metric.ready(files)
     return ready, absent

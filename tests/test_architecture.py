@@ -1,6 +1,7 @@
 """Who may import whom: beyond what import-linter's contracts in pyproject.toml say."""
 
 import ast
+import os
 from pathlib import Path
 
 import pytest
@@ -70,3 +71,13 @@ def test_no_pickle_no_shell_no_relative_import(path: Path) -> None:
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_no_file_is_longer_than_a_person_reads(path: Path) -> None:
     assert len(path.read_text(encoding="utf-8").splitlines()) <= 450
+
+
+def test_matrices_are_multiplied_in_as_many_threads_as_asked_for() -> None:
+    """What imports NumPy before tests/conftest.py, like a plugin of pytest, makes fits take seven times as long."""
+    import numpy  # noqa: F401  # it brings the library that is asked
+
+    pools = pytest.importorskip("threadpoolctl").threadpool_info()
+    threads = [pool["num_threads"] for pool in pools if pool["internal_api"] == "openblas"]
+    assert threads
+    assert set(threads) == {int(os.environ["OPENBLAS_NUM_THREADS"])}

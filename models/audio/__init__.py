@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol, cast
+from typing import Any, Protocol, cast, runtime_checkable
 
 import numpy as np
 
@@ -51,6 +51,25 @@ class Extractor(Protocol):
             MissingAssetError: an optional package is not installed.
             InputError: a file of weights is not what it should be.
         """
+        ...
+
+
+@runtime_checkable
+class Measured(Protocol):
+    """An extractor that needs to know of the whole recording no more than its scale, so that it can follow live sound.
+
+    Its `extract` takes a `scale`; without one it measures the recording that it is given.
+    """
+
+    Scale: Any
+    """A named tuple of arrays `[SIZE]`."""
+
+    def measure(self, sound: np.ndarray) -> Any:
+        """Return the scale of a recording, int16 `[S]` at 16 kHz."""
+        ...
+
+    def reach(self, window: int) -> int:
+        """Return how many samples before and after its instant a frame's window hears; none beyond change it."""
         ...
 
 

@@ -11,28 +11,24 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 import numpy as np
 import torch
-from scipy.fft import dct
 from torch import Tensor, nn
 
 from models.audio.align import windows
 from models.audio.frozen_graph import read_constants
+from models.cepstra import EMPHASIS, SPAN, of_spans
 from models.errors import InputError
 
 REVISION = "1"
 RATE_HZ, SIZE, WINDOW = 50.0, 29, 16
 ASSETS = ("deepspeech",)
 
-SAMPLE_RATE = 16000
-HOP, SPAN, TRANSFORM = 320, 400, 512  # samples: every second of the front end's entries of 10 ms, 25 ms each
+HOP = 320  # samples: every second of the front end's entries of 10 ms
 LEAD = (SPAN - HOP) // 2  # silence before the sound, so that entry k is centred on (k + 1/2) / 50 s
 CEPSTRA, NEIGHBOURS = 26, 9
-EMPHASIS, LIFTER = 0.97, 22
-TINY = float(np.finfo(np.float64).eps)  # stands for an energy of zero
 CLIP, FORGET_BIAS = 20.0, 1.0
 BLOCK = 3000  # entries, one minute
 LAYERS = ("h1", "b1", "h2", "b2", "h3", "b3", "h5", "b5", "h6", "b6")  # layer 4 is the LSTMs
@@ -54,13 +50,11 @@ def extract(
 def cepstra(sound: np.ndarray, block: int = BLOCK) -> np.ndarray:
     """Return `[N, 26]` float64 mel cepstra at 50 entries a second; entry k is centred on (k + 1/2) / 50 s.
 
-    The front end that DeepSpeech was trained with: pre-emphasis, a plain (rectangular) span of 25 ms, 26 triangles
-    between 0 and 8000 Hz whose edges are whole bins, logarithm, orthonormal DCT, lifter, and the logarithm of the whole
-    energy in place of the first coefficient. Samples are taken as integers, so loudness shifts that coefficient only.
+    The front end that DeepSpeech was trained with: pre-emphasis, then `models.cepstra`. Samples are taken as integers,
+    so loudness shifts the first coefficient only.
     """
     spans = max(0, -(-(LEAD + len(sound) - SPAN) // (HOP // 2))) + 1  # one each 10 ms, of which every second is kept
     count = (spans + 1) // 2
-    bank, lift = mel_bank(), 1 + LIFTER / 2 * np.sin(np.pi * np.arange(CEPSTRA) / LIFTER)
     result = np.empty((count, CEPSTRA))
     for begin in range(0, count, block):
         number = min(block, count - begin)
@@ -73,28 +67,8 @@ def cepstra(sound: np.ndarray, block: int = BLOCK) -> np.ndarray:
         # The front end fills the last span up with zeros after pre-emphasis: no echo of the last sample there.
         emphasised[max(0, len(sound) - first) :] = 0
         spans_now = np.lib.stride_tricks.sliding_window_view(emphasised, SPAN)[::HOP]
-        power = np.abs(np.fft.rfft(spans_now, TRANSFORM)) ** 2 / TRANSFORM
-        energy, bands = power.sum(1), power @ bank
-        energy[energy == 0] = TINY
-        bands[bands == 0] = TINY
-        rows = np.asarray(dct(np.log(bands), type=2, axis=1, norm="ortho")) * lift
-        rows[:, 0] = np.log(energy)
-        result[begin : begin + number] = rows
+        result[begin : begin + number] = of_spans(spans_now)
     return result
-
-
-@cache
-def mel_bank() -> np.ndarray:
-    """Return 26 triangles `[257, 26]` on the mel scale 2595 log10(1 + f / 700), their corners on whole bins."""
-    highest = 2595 * np.log10(1 + SAMPLE_RATE / 2 / 700)
-    hertz = 700 * (10 ** (np.linspace(0, highest, CEPSTRA + 2) / 2595) - 1)
-    corners = np.floor((TRANSFORM + 1) * hertz / SAMPLE_RATE)
-    left, top, right = corners[:-2], corners[1:-1], corners[2:]
-    bins = np.arange(TRANSFORM // 2 + 1)[:, None]
-    # At the lowest frequencies two corners may share a bin; that side of the triangle is then missing.
-    rising = np.where((bins >= left) & (bins < top), (bins - left) / np.maximum(top - left, 1), 0.0)
-    falling = np.where((bins >= top) & (bins < right), (right - bins) / np.maximum(right - top, 1), 0.0)
-    return rising + falling
 
 
 def whitening(rows: np.ndarray) -> tuple[float, float]:

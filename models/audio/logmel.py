@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -27,10 +28,24 @@ LIMIT = 3.0  # of normalised values; silence lies at the lower limit with any mi
 BLOCK = 2048  # entries computed at once
 
 
+class Scale(NamedTuple):
+    """What the bands of a recording are brought to mean 0 and variance 1 with."""
+
+    mean: np.ndarray
+    """`[80]` float64, dB; infinite where nobody speaks, so that everything counts as silence."""
+    spread: np.ndarray
+    """`[80]` float64, dB."""
+
+
 def extract(
-    sound: np.ndarray, frame_count: int, window: int, weights: Sequence[Path] = (), device: str = "cpu"
+    sound: np.ndarray,
+    frame_count: int,
+    window: int,
+    weights: Sequence[Path] = (),
+    device: str = "cpu",
+    scale: Scale | None = None,
 ) -> np.ndarray:
-    """Return `[frame_count, 80, window]` float32; see `models.audio.Extractor`.
+    """Return `[frame_count, 80, window]` float32; see `models.audio.Extractor` and `models.audio.Measured`.
 
     What is before and after the sound counts as silence.
     """
@@ -38,9 +53,22 @@ def extract(
     margin = window // 2 + 1
     count = int(np.ceil(frame_count / FPS * SAMPLE_RATE / HOP)) + 2 * margin
     entries = log_mel(sound, -margin, count)
-    lie_in_sound = (np.arange(count) - margin + 0.5) * HOP < len(sound)
-    lie_in_sound[:margin] = False
-    return windows(normalise(entries, lie_in_sound), (0.5 - margin) * HOP / SAMPLE_RATE, RATE_HZ, frame_count, window)
+    if scale is None:
+        lie_in_sound = (np.arange(count) - margin + 0.5) * HOP < len(sound)
+        lie_in_sound[:margin] = False
+        scale = scale_of_levels(entries[lie_in_sound])
+    values = np.clip((entries - scale.mean) / scale.spread, -LIMIT, LIMIT).astype(np.float32)
+    return windows(values, (0.5 - margin) * HOP / SAMPLE_RATE, RATE_HZ, frame_count, window)
+
+
+def measure(sound: np.ndarray) -> Scale:
+    """Return the scale that `extract` finds for a recording by itself."""
+    return scale_of_levels(log_mel(sound, 0, max(0, int(np.ceil(len(sound) / HOP - 0.5)))))
+
+
+def reach(window: int) -> int:
+    """Return how many samples before and after its instant a frame's window hears."""
+    return ((window - 1) * HOP + SPAN) // 2
 
 
 def log_mel(sound: np.ndarray, first: int, count: int, block: int = BLOCK) -> np.ndarray:
@@ -62,22 +90,20 @@ def log_mel(sound: np.ndarray, first: int, count: int, block: int = BLOCK) -> np
     return levels
 
 
-def normalise(levels: np.ndarray, lie_in_sound: np.ndarray) -> np.ndarray:
-    """Bring every band to mean 0 and variance 1 over the entries with speech, limited to -3..3.
+def scale_of_levels(levels: np.ndarray) -> Scale:
+    """Return mean and spread of every band over the entries with speech.
 
     Args:
-        levels: `[N, 80]` dB.
-        lie_in_sound: `[N]` which entries belong to the recording rather than to the silence around it.
+        levels: `[N, 80]` dB of a recording, without the silence around it.
     """
     loudness = 10 * np.log10((10 ** (levels.astype(np.float64) / 10)).sum(1))
-    loud = float(np.percentile(loudness[lie_in_sound], 95)) if lie_in_sound.any() else -np.inf
+    loud = float(np.percentile(loudness, 95)) if len(levels) else -np.inf
     if loud < DIGITAL_SILENCE_DB:
-        return np.full_like(levels, -LIMIT)
-    speech = levels[lie_in_sound & (loudness > loud - SILENCE_DB)].astype(np.float64)
+        return Scale(np.full(BANDS, np.inf), np.ones(BANDS))
+    speech = levels[loudness > loud - SILENCE_DB].astype(np.float64)
     spread = speech.std(0)
     # A band that holds nothing but hum barely varies; its noise must not be blown up to the size of speech.
-    spread = np.maximum(spread, max(1.0, 0.5 * float(np.median(spread))))
-    return np.clip((levels - speech.mean(0)) / spread, -LIMIT, LIMIT).astype(np.float32)
+    return Scale(speech.mean(0), np.maximum(spread, max(1.0, 0.5 * float(np.median(spread)))))
 
 
 @cache

@@ -46,20 +46,24 @@ class Metric:
     `compute(predicted, true, region)` gives one row a frame, `[n]` or `[n, k]`, NaN where it cannot be told; `summary`
     turns the rows of any set of frames into the value, so that intervals come from drawing frames anew.
     A metric that compares frames gets uint8 RGB `[n, H, W, 3]` and bool `[n, H, W]`; one that compares landmarks gets
-    points `[n, 478, 2]` in pixels of the clip and no region. One that compares speech gets frames, points, sound and
-    cuts instead, and gives distances over lags (`models.sync.syncnet.measure`).
+    points `[n, 478, 2]` in pixels of the clip and no region; one that compares units gets intensities `[n, 17]`, of our
+    own landmarks or of OpenFace, in the order of `models.action_units.UNIT_NAMES`. One that compares speech gets
+    frames, points, sound and cuts instead, and gives distances over lags (`models.sync.syncnet.measure`).
 
-    `range` says which values there are and `source` where the definition comes from. A metric that `needs` assets of
-    data/assets.toml cannot compute before `ready` has handed their files to `opens`.
+    `range` says which values there are and `source` where the definition comes from; `regions` are those in which a
+    metric of frames is told, and `reach` is how many frames before and after a frame its row needs. A metric that
+    `needs` assets of data/assets.toml cannot compute before `ready` has handed their files to `opens`.
     """
 
     name: str
     unit: str
     better: Better
     definition: str
-    compares: Literal["frames", "landmarks", "speech"]
+    compares: Literal["frames", "landmarks", "units", "openface", "speech"]
     compute: Compute | SpeechCompute
     summary: Callable[[np.ndarray], float] = mean_of
+    regions: tuple[str, ...] = ("frame", "head", "face_box", "mouth")
+    reach: int = 0
     range: str = ""
     source: str = ""
     needs: tuple[str, ...] = ()

@@ -88,6 +88,6 @@ METRICS = (
         "landmarks",
         gaps,
         spread_ratio,
-        "from 0",
+        range="from 0",
     ),
 )

@@ -301,7 +301,8 @@ def _drop_strands(result: Array, is_person: Array, scores: Array, face: FaceFram
     _, down = face.coordinates(*result.shape)
     torso = (((result == L.NECK) | (result == L.CLOTH)) & is_person).astype(np.uint8)
     finger = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (round(FINGER * face.iod) | 1,) * 2)
-    broad = cv2.dilate(cv2.morphologyEx(torso, cv2.MORPH_OPEN, finger), np.ones((3, 3), np.uint8))
+    # The corner of a collar is thin as well; it ends within a finger of what is broad.
+    broad = cv2.dilate(cv2.morphologyEx(torso, cv2.MORPH_OPEN, finger), finger)
     count, pieces = cv2.connectedComponents(torso & broad, connectivity=4)
     hanging = np.zeros(count, bool)
     hanging[pieces[(torso & broad > 0) & (down > face.chin)]] = True

@@ -6,10 +6,20 @@ sync expert is all you need, ACM MM 2020.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 REACH = 15  # frames by which lips and sound are shifted against each other
 SMALL = 1e-6  # added to every difference, as PyTorch's pairwise distance does
+
+
+@dataclass(frozen=True)
+class Synchrony:
+    """What was measured over lags, one row a frame `[n, k]`, NaN where nothing was; and why there may be nothing."""
+
+    windows: np.ndarray
+    why: str = ""
 
 
 def distances(lips: np.ndarray, sound: np.ndarray, reach: int = REACH) -> np.ndarray:

@@ -6,7 +6,6 @@ Names and shapes of the parameters are those of the public file syncnet_v2.model
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from torch import Tensor, nn
 
 from models.checkpoints import load_strictly, read_state
 from models.sync.faces import boxes_about, cut_out, tracks_of
-from models.sync.lags import REACH, distances
+from models.sync.lags import REACH, Synchrony, distances
 from models.sync.mfcc import mfcc
 
 FRAMES = 5  # in a window
@@ -135,14 +134,6 @@ def sound_rows(network: SyncNet, sound: np.ndarray, count: int) -> np.ndarray:
         with torch.inference_mode():
             result.append(network.sound(torch.from_numpy(block).to(device)).cpu().numpy())
     return np.concatenate(result) if result else np.zeros((0, 1024), np.float32)
-
-
-@dataclass(frozen=True)
-class Synchrony:
-    """The distances of every frame's window `[n, 31]`, NaN where there is no window, and why there is none at all."""
-
-    windows: np.ndarray
-    why: str = ""
 
 
 def measure(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -11,7 +10,6 @@ from typing import Any
 import torch
 
 from models import losses
-from models.errors import MachineError
 from models.methods import talking_gaussian, talking_gaussian_networks
 
 PLACES: dict[str, Any] = {
@@ -59,22 +57,3 @@ def torch_threads(count: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def choose_device(wanted: str) -> str:
-    """Return "cpu" or "cuda".
-
-    Args:
-        wanted: "cpu", "cuda", or "auto" for CUDA where there is a device.
-
-    Raises:
-        MachineError: CUDA is wanted and torch sees no device, or gsplat is not installed.
-    """
-    if wanted == "auto":
-        return "cuda" if torch.cuda.is_available() and importlib.util.find_spec("gsplat") else "cpu"
-    if wanted == "cuda":
-        if not torch.cuda.is_available():
-            raise MachineError("no CUDA device here", "torch sees none", "gausstalk bench --device cpu")
-        if importlib.util.find_spec("gsplat") is None:
-            raise MachineError("the rasteriser on CUDA is gsplat", "it is not installed", "pip install -e .[cuda]")
-    return wanted

@@ -32,7 +32,8 @@ from tasks.bench.backends import FAST, REFERENCE, using
 from tasks.bench.parts import Rig
 from tasks.bench.timing import Figure, Side, Tick, measure
 from tasks.places import Places
-from tasks.talking_head import Scene, TalkingHead, audio_windows
+from tasks.scene import Scene
+from tasks.talking_head import TalkingHead, audio_windows
 from tasks.training import FieldLearner, MotionLearner, total_of
 
 AUDIO_WINDOW = 16  # entries in each window of speech features
@@ -199,7 +200,7 @@ def trained_head(places: Places, speaker: str, extractor: str, size: int, device
     scene = Scene.load(places, speaker, head.config)
     first, end = scene.longest_shot()
     features = AudioFeatures.load(places.record("audio", Keys(speaker=speaker, extractor=extractor))).values[first:end]
-    whole = scene.camera(first, device)
+    whole = scene.camera(first)
     factor = size / whole.width
     intrinsics = whole.intrinsics.clone()
     intrinsics[:2] *= factor

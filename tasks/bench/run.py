@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from models.errors import UsageError
-from tasks.bench import backends, bars, breakdown, curves, drawing, first_call, head, machine, parts
+from tasks.bench import bars, breakdown, curves, drawing, first_call, head, machine, parts
 from tasks.bench.curves import Cost, Curve
 from tasks.bench.parts import Rig
 from tasks.bench.timing import Figure, Tick
+from tasks.device import choose_device
 from tasks.kernels import watch
 from tasks.places import Places
 from tasks.progress import Progress
@@ -77,7 +78,7 @@ def bench(
     Args:
         places: the project, for a trained head and the folder.
         part: of `PARTS`, or "all".
-        wanted: device, see `backends.choose_device`.
+        wanted: device, see `tasks.device.choose_device`.
         speaker: whose trained head is rendered as well.
         extractor: which of that speaker's heads.
         folder: to write into; .work/bench of the project if not given.
@@ -98,7 +99,7 @@ def bench(
         raise UsageError(f"no part {part!r} of the bench", "", f"choose {', '.join(PARTS)} or all")
     if speaker and part not in ("render", "all"):
         raise UsageError(f"part {part} renders no head", f"but {speaker!r} is given as one", "gausstalk bench render")
-    sizes, device = sizes or Sizes(), backends.choose_device(wanted)
+    sizes, device = sizes or Sizes(), choose_device(wanted)
     watch()
     torch.set_num_threads(1)
     count = min(threads(), numba.config.NUMBA_NUM_THREADS)

@@ -55,7 +55,9 @@ def call(folder: Path, *command: str, timeout: float = 900) -> subprocess.Comple
     environment = {
         **os.environ,
         "PATH": f"{PYTHON_BIN}:{os.environ['PATH']}",
-        "PYTHONPATH": str(folder),
+        # The copy is what DVC sees; what runs is the code beside this file, whose kernels are compiled already.
+        "PYTHONPATH": str(ROOT),
+        "PYTHONSAFEPATH": "1",
         "GAUSSTALK_ROOT": str(folder),
         "GAUSSTALK_ASSETS": "",
     }

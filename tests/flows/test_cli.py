@@ -10,7 +10,7 @@ import pytest
 from flows import cli
 
 ROOT = Path(__file__).resolve().parents[2]
-VERBS = "add-speaker remove-speaker add-drive check preview run say ui fetch doctor bench report".split()
+VERBS = "add-speaker remove-speaker add-drive check preview run say export ui fetch doctor bench report".split()
 VERBS += "metrics publish dag".split()
 
 
@@ -85,6 +85,13 @@ def test_no_words_show_the_help(tmp_path: Path) -> None:
         (["bench", "rastr"], 2, "no part 'rastr' of the bench"),
         (["bench", "grid", "--head", "ann"], 2, "part grid renders no head"),
         (["dag", "--check", "--write"], 2, "exclude each other"),
+        (["say", "ann", "a.wav", "-o", "o.mp4"], 2, "no speaker 'ann'"),
+        (["say", "ann", "a.wav", "-o", "o.mp4", "--blinks", "often"], 2, "--blinks often: neither own, none"),
+        (["say", "ann", "a.wav", "-o", "o.mp4", "--blinks", "-3"], 2, "--blinks -3"),
+        (["say", "ann", "a.wav", "-o", "o.mp4", "--still", "--pose-from", "bob"], 2, "exclude each other"),
+        (["say", "ann", "a.wav", "-o", "o.mp4", "--neutral", "--expression-from", "bob"], 2, "exclude each other"),
+        (["say", "ann.safetensors", "a.wav", "-o", "o.mp4"], 3, "ann.safetensors: no such file"),
+        (["export", "ann", "-o", "out"], 2, "no speaker 'ann'"),
     ],
 )
 def test_errors_say_what_and_end_with_the_documented_code(

@@ -1,5 +1,6 @@
 """Plate and torso layer on pictures whose hidden parts are known."""
 
+import cv2
 import numpy as np
 import pytest
 
@@ -84,6 +85,39 @@ def test_torso_is_the_frame_outside_the_head_and_goes_on_behind_it():
     assert layer[56, 48, :3] == pytest.approx(np.array([180, 120, 100]) * 0.98**5, abs=4)
     assert (np.diff(layer[48:56, 48, 0].astype(int)) >= 0).all()
     assert layer[20, 48, 3] == 0
+
+
+def test_nothing_stands_where_the_frame_shows_the_room():
+    """The corner of a collar beside the jaw would go on upwards along the outline of the head."""
+    frame, labels = person()
+    rows, columns = np.mgrid[:SIZE, :SIZE]
+    across = np.abs(columns - 48)
+    collar = (rows > 42 + 0.8 * np.abs(across - 19)) & (across > 9) & (rows < 78) & (labels == L.BACKGROUND)
+    labels[collar], frame[collar] = L.CLOTH, (30, 60, 120)
+    shown = torso_layer(frame, labels, 0.4, 0.2)[..., 3] > 0
+    rim = cv2.dilate(L.torso(labels).astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
+    assert not (shown & (labels == L.BACKGROUND) & ~rim).any()
+    assert shown[48:56, 41:56].all()  # behind the head it goes on
+
+
+def test_a_neck_that_the_jaw_hides_on_one_side_is_continued_there_too():
+    frame, labels = person()
+    hidden = (labels == L.NECK) & (np.arange(SIZE) < 48)[None] & (np.arange(SIZE) > 57)[:, None]
+    labels[hidden], frame[hidden] = L.CLOTH, (30, 60, 120)
+    labels[(labels == L.NECK) & (np.arange(SIZE) < 48)[None]] = L.SKIN
+    layer = torso_layer(frame, labels, 0.4, 0.1)
+    left, right = layer[48:54, 41:45].astype(int), layer[48:54, 52:56].astype(int)
+    assert (left[..., 3] == 255).all()
+    assert np.abs(left[..., :3].mean((0, 1)) - right[..., :3].mean((0, 1))).max() < 20
+
+
+def test_a_dark_spot_under_the_chin_does_not_go_on_as_a_stripe():
+    frame, labels = person()
+    frame[56:64, 46:49][labels[56:64, 46:49] == L.NECK] = (60, 40, 30)
+    layer = torso_layer(frame, labels, 0.4, 0.1)
+    rising = layer[48:54, 42:55, 0].astype(int)
+    assert (layer[48:54, 42:55, 3] == 255).all()
+    assert np.abs(np.diff(rising, axis=1)).max() < 25  # of the spot's 120
 
 
 def test_no_hole_shows_when_the_chin_moves_up():

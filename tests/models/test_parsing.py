@@ -208,6 +208,21 @@ def test_the_shadow_beside_a_collar_is_no_hair(clip):
     assert not (found == L.HAIR)[np.stack(shadows)].any()
 
 
+def test_the_corner_of_a_collar_beside_the_jaw_is_cloth(clip):
+    """As head it would be a dark speck that goes along with the jaw."""
+    large = [(*(part.repeat(3, 0).repeat(3, 1) for part in drawn), 3 * points) for *drawn, points in clip]
+    corners = []
+
+    def paint(frame, true, hair, middle):
+        rows, columns = np.mgrid[: len(true), : len(true)] + 0.5 - middle[::-1, None, None]
+        collar = (np.abs(columns) < 70 + 0.4 * (rows - 60)) & (rows > 60) & np.isin(true, (L.BACKGROUND, L.NECK))
+        frame[collar], true[collar] = COLOURS[L.CLOTH], L.CLOTH
+        corners.append(collar & (rows < 110))
+
+    found = labels_with_known_hair(large, paint)[np.stack(corners)]
+    assert L.select(found, L.HEAD).mean() < 0.02
+
+
 def test_teeth_need_a_light_part_inside_the_mouth(clip):
     dark = []
     for frame, true, points in clip:

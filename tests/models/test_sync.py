@@ -8,6 +8,7 @@ import torch
 from torch.nn import functional as F
 
 from models.errors import InputError
+from models.metrics import speech as speech_metrics
 from models.sync import faces, lags, syncnet
 from models.sync.mfcc import mfcc
 
@@ -324,3 +325,39 @@ def test_a_clip_is_measured_from_where_its_track_begins(network, monkeypatch):
     silent = syncnet.measure(network, frames, points, sound[: 8 * 640])
     assert np.isnan(silent.windows).all()
     assert "sound is over" in silent.why
+
+
+# --- lips and loudness ---------------------------------------------------------------------------------------------
+
+
+def mouth(gap):
+    points = np.zeros((len(gap), 478, 2))
+    points[:, 263, 0] = 50
+    points[:, 14, 1] = gap
+    return points
+
+
+def test_loudness_is_in_decibels_and_never_below_sixty():
+    tone = np.full(16000, 16384, np.int16)
+    np.testing.assert_allclose(speech_metrics.loudness(tone, 20), -6.02, atol=0.01)
+    assert (speech_metrics.loudness(np.zeros(16000, np.int16), 30) == -60).all()
+
+
+@pytest.mark.parametrize("late", [-5, -2, 0, 3, 5])
+def test_lips_that_follow_the_loudness_late_are_seen_to(late):
+    level = np.random.default_rng(0).uniform(-40, -10, 120)
+    sound = np.repeat(32768 * 10 ** (level / 20), 640).astype(np.int16)
+    heard = speech_metrics.loudness(sound, 120)
+    columns = speech_metrics.lips_and_loudness(None, mouth(5 + np.roll(heard, late) / 20), sound).windows
+    assert columns.shape == (120, 12)
+    inner = columns[5:-5]  # where nothing has come round from the other end
+    assert speech_metrics.best_lag(inner) == late
+    assert speech_metrics.best(inner) == pytest.approx(1)
+    drawn = inner[np.random.default_rng(1).integers(0, len(inner), len(inner))]
+    assert speech_metrics.best_lag(drawn) == late
+
+
+def test_a_still_mouth_follows_nothing():
+    columns = speech_metrics.lips_and_loudness(None, mouth(np.full(50, 3.0)), speech(2)).windows
+    assert np.isnan(speech_metrics.best(columns))
+    assert np.isnan(speech_metrics.best_lag(columns))

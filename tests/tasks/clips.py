@@ -113,3 +113,15 @@ def lose_first_key_frame(path: Path) -> Path:
             target.mux(packet)
     whole.unlink()
     return path
+
+
+def first_seconds(source: Path, target: Path, seconds: float) -> Path:
+    """Copy the beginning of a recording, packet by packet."""
+    with av.open(str(source)) as whole, av.open(str(target), "w") as part:
+        chosen = (*whole.streams.video[:1], *whole.streams.audio[:1])
+        copies = {stream: part.add_stream_from_template(stream) for stream in chosen}
+        for packet in whole.demux(chosen):
+            if packet.dts is not None and packet.dts * packet.time_base < seconds:
+                packet.stream = copies[packet.stream]
+                part.mux(packet)
+    return target

@@ -12,7 +12,7 @@ import drawn_face
 import numpy as np
 from saved_clip import save_clip
 
-from models.records import TEST, TRAIN, Landmarks, Masks, Rendering, Weights, store_path
+from models.records import TEST, TRAIN, HeadTrack, Landmarks, Masks, Rendering, Weights, store_path
 from models.storage import FrameStore
 from tasks.places import Keys, Places
 
@@ -57,9 +57,10 @@ def make(root: Path) -> Places:
     labels = np.zeros(frames.shape[:3], np.uint8)
     labels[:, 20:80, 20:76] = 1
     Masks("drawn", store(folder, "labels", labels), np.ones(count, bool)).save(folder)
+    save_track(places, points, index_of=np.flatnonzero(present))
     curves = {"step": [1.0, 2.0, 3.0], "loss": [0.3, 0.2, 0.1]}
     for phase in ("tg_motion", "tg_face", "tg_mouth", "tg_fuse"):
-        quality = {"seconds": 2.0, "face_gaussians": 400, "mouth_gaussians": 100}
+        quality = {"seconds": 2.0, "peak_memory_gb": 0.5, "face_gaussians": 400, "mouth_gaussians": 100}
         weights = Weights("drawn", phase, {}, {"x": np.zeros(1, np.float32)}, curves, quality)
         weights.save(_made(places.record(phase, Keys("ada", "logmel"))))
     index = np.arange(TEST_FROM, count, dtype=np.int32)
@@ -67,6 +68,31 @@ def make(root: Path) -> Places:
     wrong = drawn_face.clip(mouth=np.roll(mouth, LATE))[0][index]
     render(places, index, full=frames[index], motion_off=still, mean_motion=still, wrong_audio=wrong)
     return places
+
+
+def save_track(places: Places, points: np.ndarray, index_of: np.ndarray) -> None:
+    """Write a head that looks straight into the camera, a metre away and a pixel a centimetre."""
+    count = len(points)
+    pose = np.diag([1.0, -1.0, -1.0, 1.0]).astype(np.float32)
+    pose[2, 3] = 1.0
+    camera = np.array([[100, 0, 48], [0, 100, 48], [0, 0, 1]], np.float32)
+    flat = (points[0, index_of] - 48) * (0.01, -0.01)
+    rest = np.concatenate([flat, np.zeros((len(index_of), 1))], 1).astype(np.float32)
+    nothing = np.zeros((count, 0), np.float32)
+    HeadTrack(
+        "drawn",
+        96,
+        96,
+        camera,
+        np.repeat(pose[None], count, 0),
+        np.ones(count, bool),
+        np.zeros(1, np.float32),
+        nothing,
+        np.zeros((count, 0, 3), np.float32),
+        index_of.astype(np.int32),
+        rest,
+        np.zeros(count, np.float32),
+    ).save(_made(places.record("track", Keys("ada"))))
 
 
 def render(places: Places, index: np.ndarray, **variants: np.ndarray) -> None:

@@ -12,7 +12,7 @@ from PIL import Image
 from models.errors import InputError, MachineError, UsageError
 from models.methods import talking_gaussian, talking_gaussian_networks
 from tasks.bench import bars, curves, scenes, tables
-from tasks.bench.backends import FAST, REFERENCE, choose_device, using
+from tasks.bench.backends import FAST, REFERENCE, using
 from tasks.bench.breakdown import NAMES, breakdown
 from tasks.bench.drawing import draw_curves
 from tasks.bench.head import Training, synthetic_head
@@ -20,6 +20,7 @@ from tasks.bench.machine import noise
 from tasks.bench.parts import Rig
 from tasks.bench.run import PARTS, Sizes, bench
 from tasks.bench.timing import Figure, Side, Timing, measure
+from tasks.device import choose_device
 from tasks.places import Places
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from clips import clicks, lose_first_key_frame, make_clip, read_stamp, stamped, turn_upright_flag
+from clips import clicks, first_seconds, lose_first_key_frame, make_clip, read_stamp, stamped, turn_upright_flag
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -272,13 +272,17 @@ def test_sound_figures() -> None:
 @pytest.mark.assets
 def test_real_clips(places: Places, assets: Path) -> None:
     for name, sources, cuts, crop in (
-        ("anchor", ["anchor_en_m.mp4"], [176, 702, 953, 1429], [0, 0, 512]),
+        ("anchor", ["anchor_en_m.mp4"], [176, 702], [0, 0, 512]),
         ("grid", [f"grid_s1/{file}.mpg" for file in ("bbaf2n", "bbbm1s", "bbir8p")], [75, 150], None),
     ):
         folder = places.raw_speaker(name)
         folder.mkdir()
         for source in sources:
-            (folder / Path(source).name).symlink_to(assets / "video" / source)
+            target = folder / Path(source).name
+            if source.endswith(".mp4"):  # half a minute of it has cuts enough
+                first_seconds(assets / "video" / source, target, 30.0)
+            else:
+                target.symlink_to(assets / "video" / source)
         files = ", ".join(Path(source).name for source in sources)
         places.speaker_record(name).parent.mkdir(exist_ok=True)
         places.speaker_record(name).write_text(f"name: {name}\nbasis: research\nsources: [{files}]\n")

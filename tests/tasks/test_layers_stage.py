@@ -50,3 +50,14 @@ def test_every_room_has_its_own_plate_and_lost_frames_have_none(tmp_path: Path) 
     for t in (0, EACH + 3, 2 * EACH + 4):
         behind = np.round(made.behind(t) * 255)
         assert np.abs(behind[26, 26:38] - ROOMS[t // EACH]).max() <= 1  # behind the head, where no frame is grey
+
+
+def test_every_room_is_shown_however_short_its_recording() -> None:
+    valid, room_of = np.ones(100, bool), np.zeros(100, int)
+    valid[70:], room_of[40:43], valid[40] = False, 1, False
+    shown = layers.frames_to_show(valid, room_of).tolist()
+    assert 41 in shown
+    assert shown[0] == 0
+    assert shown[-1] == 69
+    assert len(shown) == 8
+    assert len(layers.frames_to_show(valid, np.zeros(100, int))) == 7

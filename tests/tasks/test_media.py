@@ -95,6 +95,9 @@ def test_odd_sizes_are_read_and_written(tmp_path: Path) -> None:
     write_video(tmp_path / "even.mp4", pictures, 25, None, 16000, "", {})
     info = probe(tmp_path / "even.mp4")
     assert (info.width, info.height, info.has_sound) == (66, 50, False)
+    write_video(tmp_path / "odd_again.mkv", pictures, 25, None, 16000, "", {}, lossless=True)
+    for one, other in zip(FrameReader(tmp_path / "odd_again.mkv"), pictures, strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 @pytest.mark.parametrize("keep", [0.3, 0.75])

@@ -44,11 +44,14 @@ def test_a_wide_tile_has_a_row_of_its_own(tmp_path):
     assert picture[-20, 165].max() < 40
 
 
-def test_the_mark_is_on_the_picture_and_nothing_is_drawn_without_one(tmp_path):
+def test_the_mark_is_below_the_tiles_and_nothing_is_written_without_one(tmp_path):
     save_strip(tmp_path / "marked.jpg", [GREY] * 2, "research - private")
     save_strip(tmp_path / "plain.jpg", [GREY] * 2, "")
-    assert read(tmp_path / "marked.jpg")[-14:].max() > 220
-    assert np.abs(read(tmp_path / "plain.jpg")[:, :80].astype(int) - 128).max() < 6
+    marked, plain = read(tmp_path / "marked.jpg"), read(tmp_path / "plain.jpg")
+    assert np.abs(plain[:, :80].astype(int) - 128).max() < 6
+    assert len(marked) > len(plain)
+    assert np.abs(marked[:52, :80].astype(int) - 128).max() < 6
+    assert marked[len(plain) :].min() < 80  # written, and dark around it
     assert np.array_equal(with_mark(GREY, ""), GREY)
     assert (GREY == 128).all()
 

@@ -24,8 +24,9 @@ from tasks import explain, pose_refine, tables, tg_face, tg_fuse, tg_motion, tg_
 from tasks.material import Box, Footage
 from tasks.params import resolve_params
 from tasks.perceptual import patch_side
+from tasks.scene import Scene
 from tasks.stage import Stage, execute
-from tasks.talking_head import Scene, TalkingHead
+from tasks.talking_head import TalkingHead
 
 ROOT = Path(__file__).resolve().parents[2]
 MODULES = {module.STAGE.name: module for module in (pose_refine, tg_motion, tg_face, tg_mouth, tg_fuse)}

@@ -136,7 +136,7 @@ def test_videos_numbers_curves_strips_and_failures_are_on_it(page: str, outline:
         "face: loss terms",
         "nothing cut off at chin",
         "lip distance",
-        "AUE-L",
+        "identity similarity",
     ):
         assert words in outline.text
     assert "ada: only 4 s" in outline.text  # what is wrong with the footage

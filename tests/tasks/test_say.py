@@ -1,27 +1,81 @@
-"""What `say` refuses before it computes anything."""
+"""A head says recordings: in sync, of any length, many at once, each pixel if wanted; what cannot be said is told."""
 
 from pathlib import Path
 
+import av
+import numpy as np
 import pytest
+import torch
+from speaking_egg import make_speaking_egg, write_person
 
-from models.errors import InputError, UsageError
+from models.audio import logmel
+from models.errors import ConsentError, InputError, UsageError
 from models.storage import RECORD_FILE
+from tasks import say
+from tasks.acting import Acting
+from tasks.media import FrameReader, probe, read_sound, write_wav
 from tasks.places import Keys, Places
-from tasks.say import check_output, check_trained
+from tasks.speech_features import AudioParams, Hearing
+from tasks.talker import Talker, check_trained
+
+RATE = 16000
 
 
-@pytest.mark.parametrize("name", ["out.avi", "out", "folder.mp4", "file.txt/out.mp4"])
-def test_a_place_where_no_mp4_can_be_written_is_refused_with_the_way_out(tmp_path: Path, name: str) -> None:
+@pytest.fixture(scope="module")
+def talker(tmp_path_factory: pytest.TempPathFactory) -> Talker:
+    return Talker.of(make_speaking_egg(tmp_path_factory.mktemp("egg")), "egg")
+
+
+def noise(seconds: float, seed: int = 0) -> np.ndarray:
+    random = np.random.default_rng(seed)
+    count = round(seconds * RATE)
+    return (random.normal(0, 3000, count) * (np.sin(np.arange(count) / 1500) > 0)).astype(np.int16)
+
+
+# ------------------------------------------------------------------------------------------------- where videos go
+
+
+@pytest.mark.parametrize(
+    ("names", "output", "lossless", "wanted"),
+    [
+        (["a.wav"], "out.mp4", False, ["out.mp4"]),
+        (["a.wav"], "new/out.MP4", False, ["new/out.MP4"]),
+        (["a.wav"], "out.mkv", True, ["out.mkv"]),
+        (["a.wav"], "out", False, ["out/a.mp4"]),
+        (["a.wav"], "folder.mp4", False, ["folder.mp4/a.mp4"]),
+        (["x/a.wav", "b.mp3"], "out", True, ["out/a.mkv", "out/b.mkv"]),
+        (["x/a.wav", "y/a.wav"], "out", False, ["out/x_a.mp4", "out/y_a.mp4"]),
+    ],
+)
+def test_each_recording_has_its_video(
+    tmp_path: Path, names: list[str], output: str, lossless: bool, wanted: list[str]
+) -> None:
     (tmp_path / "folder.mp4").mkdir()
-    (tmp_path / "file.txt").write_text("")
+    videos = say.videos_of([tmp_path / name for name in names], tmp_path / output, lossless)
+    assert videos == [tmp_path / name for name in wanted]
+    assert all(video.parent.is_dir() for video in videos)
+
+
+@pytest.mark.parametrize(
+    ("names", "output", "lossless"),
+    [
+        (["a.wav"], "out.avi", False),
+        (["a.wav"], "out.mkv", False),
+        (["a.wav"], "out.mp4", True),
+        (["a.wav"], "file.txt/out.mp4", False),
+        (["a.wav", "b.wav"], "out.mp4", False),
+        (["x/a.wav", "x/a.mp3"], "out", False),
+        (["own.mp4"], ".", False),
+    ],
+)
+def test_a_place_where_no_video_can_be_written_is_refused_with_the_way_out(
+    tmp_path: Path, names: list[str], output: str, lossless: bool
+) -> None:
+    for name in ("file.txt", "own.mp4"):
+        (tmp_path / name).write_text("")
     with pytest.raises(UsageError) as error:
-        check_output(tmp_path / name)
+        say.videos_of([tmp_path / name for name in names], tmp_path / output, lossless)
     assert error.value.fix
-
-
-def test_the_folder_of_the_video_is_made(tmp_path: Path) -> None:
-    check_output(tmp_path / "new" / "out.MP4")
-    assert (tmp_path / "new").is_dir()
 
 
 def test_a_head_that_is_not_trained_is_named_with_those_that_are(tmp_path: Path) -> None:
@@ -36,3 +90,154 @@ def test_a_head_that_is_not_trained_is_named_with_those_that_are(tmp_path: Path)
     with pytest.raises(InputError, match="no trained head for hubert") as error:
         check_trained(places, "ann", "hubert")
     assert "--extractor logmel" in error.value.fix
+
+
+# ---------------------------------------------------------------------------------------------------- what is said
+
+
+def test_a_recording_longer_than_the_clip_is_said_to_its_end(talker: Talker, tmp_path: Path) -> None:
+    write_wav(tmp_path / "long.wav", np.concatenate([noise(2.0), np.zeros(32000, np.int16), noise(0.6)]))
+    (said,) = say.say(talker, [tmp_path / "long.wav"], tmp_path / "out.mkv", lossless=True)
+    assert (said.pictures, said.error) == (115, None)
+    info = probe(tmp_path / "out.mkv")
+    assert info.has_sound
+    assert info.seconds == pytest.approx(4.6, abs=0.05)
+    pictures = [picture.astype(int) for picture in FrameReader(tmp_path / "out.mkv")]
+    assert len(pictures) == 115
+    # The clip's loop is 46 frames long: pictures so far apart differ by what is heard, and by nothing else.
+    assert np.abs(pictures[15] - pictures[61]).max() > 3
+
+
+def test_lossless_keeps_every_pixel_and_sample(talker: Talker, tmp_path: Path) -> None:
+    sound = noise(0.5)
+    write_wav(tmp_path / "a.wav", sound)
+    say.say(talker, [tmp_path / "a.wav"], tmp_path / "out.mkv", lossless=True)
+    from tasks.acting import perform
+    from tasks.talking_head import TalkingHead, audio_windows, speak
+
+    values = logmel.extract(sound, 12, 16)
+    drawn = list(speak(TalkingHead(talker.weights), perform(talker.scene), audio_windows(values)))
+    pictures = list(FrameReader(tmp_path / "out.mkv"))
+    assert len(pictures) == len(drawn) == 12
+    assert all(np.array_equal(a, b) for a, b in zip(pictures, drawn, strict=True))
+    np.testing.assert_array_equal(read_sound(tmp_path / "out.mkv"), sound[: 12 * 640])
+
+
+def test_one_bad_recording_does_not_stop_the_others(
+    talker: Talker, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    for name, sound in (("a", noise(0.4)), ("short", noise(0.1)), ("b", noise(0.6))):
+        write_wav(tmp_path / f"{name}.wav", sound)
+    (tmp_path / "bad.wav").write_text("no sound")
+    names = ["a", "short", "bad", "b", "none"]
+    outcomes = say.say(talker, [tmp_path / f"{name}.wav" for name in names], tmp_path / "out")
+    assert [said.pictures for said in outcomes] == [10, 0, 0, 15, 0]
+    assert [said.error.exit_code if said.error else 0 for said in outcomes] == [0, 3, 3, 0, 3]
+    assert "nothing can be said" in str(outcomes[1].error)
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.mp4", "b.mp4"]
+    assert "egg says 5 recordings: 25 pictures" in caplog.text
+
+
+def test_a_recording_that_breaks_while_it_is_said_leaves_no_video(
+    talker: Talker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in "ab":
+        write_wav(tmp_path / f"{name}.wav", noise(0.4))
+    original = say._read
+    times = {"a.wav": 0}
+
+    def read(path: Path, talker: Talker) -> np.ndarray:
+        times[path.name] = times.get(path.name, 0) + 1
+        if (path.name, times[path.name]) == ("a.wav", 2):  # it was there when all were looked at
+            raise InputError(f"{path}: gone")
+        return original(path, talker)
+
+    monkeypatch.setattr(say, "_read", read)
+    outcomes = say.say(talker, [tmp_path / "a.wav", tmp_path / "b.wav"], tmp_path / "out")
+    assert "gone" in str(outcomes[0].error)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["b.mp4"]
+
+
+def test_a_long_recording_is_heard_in_blocks_as_if_it_were_one(talker: Talker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(say, "BLOCK_S", 1.6)
+    monkeypatch.setattr(say, "MARGIN_S", 0.4)
+    monkeypatch.setattr(say, "STRETCH_S", 0.4)
+    sound = noise(4.0)
+    hearing = Hearing.open("logmel", AudioParams())
+    scale = say._scale(sound, RATE, hearing)
+    whole = hearing.windows(sound, 100, scale)
+    heard = [window for block in say._windows(sound, 100, talker, hearing) for window in block]
+    assert len(heard) == 100
+    for frame, window in enumerate(heard):
+        wanted = whole[[min(max(k, 0), 99) for k in range(frame - 4, frame + 4)]]
+        torch.testing.assert_close(window, torch.from_numpy(wanted), atol=1e-4, rtol=0)
+
+
+def test_the_mark_of_everybody_is_on_the_video(talker: Talker, tmp_path: Path) -> None:
+    places = make_speaking_egg(tmp_path)
+    write_wav(tmp_path / "a.wav", noise(0.4))
+    write_person(places, "research")
+    marked = Talker.of(places, "egg")
+    for name, who, followed in (("own", marked, ()), ("other", talker, (marked.person,)), ("none", talker, ())):
+        say.say(who, [tmp_path / "a.wav"], tmp_path / f"{name}.mp4", Acting(neutral=True), followed)
+        with av.open(str(tmp_path / f"{name}.mp4")) as container:
+            assert ("private evaluation only" in container.metadata.get("comment", "")) == (name != "none")
+    write_person(places, "consent")
+    assert Talker.of(places, "egg").person.basis == "consent"
+    record = places.speaker_record("egg")
+    record.write_text(record.read_text().replace("2999", "2021"))
+    with pytest.raises(ConsentError, match="expired"):
+        Talker.of(places, "egg")
+
+
+# ------------------------------------------------------------------------------------------------------------ sync
+
+
+class Flash:
+    """A head that is as bright as its middle window is loud."""
+
+    device = "cpu"
+
+    def __init__(self, *_: object) -> None:
+        pass
+
+    def move(self, windows: torch.Tensor, _: torch.Tensor) -> float:
+        return float(windows[4, :, 7:9].mean())
+
+    def draw(self, _: object, level: float, behind: np.ndarray) -> np.ndarray:
+        return np.full(behind.shape, (level + 3) / 6 * 255, np.uint8)
+
+
+def moments(times: np.ndarray, strength: np.ndarray, near: tuple[float, ...]) -> np.ndarray:
+    """Where the strength within 0.15 s of each instant is centred."""
+    weights = (strength - np.median(strength)).clip(0)
+    around = [np.abs(times - instant) < 0.15 for instant in near]
+    return np.array([np.average(times[some], weights=weights[some]) for some in around])
+
+
+@pytest.mark.parametrize("ending", [".mp4", ".mkv"])
+def test_a_flash_and_its_click_are_less_than_half_a_frame_apart(
+    talker: Talker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: str
+) -> None:
+    clicks = (0.5, 0.913, 1.307, 1.71, 2.125, 2.54, 3.333, 3.78, 4.2)
+    sound = np.random.default_rng(0).normal(0, 20, round(4.6 * RATE))
+    for instant in clicks:
+        first = round(instant * RATE) - 80
+        sound[first : first + 160] += 15000 * np.sin(np.arange(160) * 0.7)
+    write_wav(tmp_path / "clicks.wav", sound.astype(np.int16))
+    monkeypatch.setattr("tasks.talking_head.TalkingHead", Flash)
+    say.say(talker, [tmp_path / "clicks.wav"], tmp_path / f"out{ending}", lossless=ending == ".mkv")
+
+    with av.open(str(tmp_path / f"out{ending}")) as container:  # as a player does: by time stamps alone
+        shown = [(frame.time, frame.to_ndarray(format="gray").mean()) for frame in container.decode(video=0)]
+    with av.open(str(tmp_path / f"out{ending}")) as container:
+        blocks = [(frame.time, frame.to_ndarray().reshape(-1)) for frame in container.decode(audio=0)]
+    times, bright = np.array(shown).T
+    heard_at = np.concatenate([time + np.arange(len(block)) / RATE for time, block in blocks])
+    heard = np.concatenate([block for _, block in blocks]).astype(float)
+    heard /= np.abs(heard).max()
+    flash, click = moments(times, bright, clicks), moments(heard_at, heard**2, clicks)
+    np.testing.assert_allclose(click, clicks, atol=0.002)  # the recording's own clock has been kept
+    assert np.abs(flash - click).max() < 0.020
+    assert np.abs(np.mean(flash - click)) < 0.008  # nor is there a constant delay

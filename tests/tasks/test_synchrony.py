@@ -10,8 +10,7 @@ import pytest
 from models.metrics import all_metrics
 from models.metrics.base import Metric, block_bootstrap, blocks_of
 from models.records import Clip
-from models.sync.lags import distances
-from models.sync.syncnet import Synchrony
+from models.sync.lags import Synchrony, distances
 from tasks.places import Keys, Places
 from tasks.scores import Scores
 from tasks.synchrony import Picked, breaks_of, compare_speech, sound_of
@@ -41,7 +40,7 @@ def listening(late: int, calls: list[int]) -> dict[str, Metric]:
         windows[:-5] = distances(np.roll(loud, late, 0)[:-5], loud[:-5])
         return Synchrony(windows)
 
-    found = {name: metric for name, metric in all_metrics().items() if metric.compares == "speech"}
+    found = {name: metric for name, metric in all_metrics().items() if metric.needs == ("syncnet",)}
     return {name: replace(metric, compute=compute) for name, metric in found.items()}
 
 

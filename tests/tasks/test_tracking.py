@@ -142,14 +142,14 @@ def _open(root: Path, speaker: str) -> None:
     tracking.live_run(Places(root), client, experiment, speaker)
 
 
-def test_many_processes_may_open_a_fresh_store_at_once(bare: Places) -> None:
+def test_two_processes_may_open_a_fresh_store_at_once(bare: Places) -> None:
     context = multiprocessing.get_context("spawn")
-    processes = [context.Process(target=_open, args=(bare.root, "ann")) for _ in range(3)]
+    processes = [context.Process(target=_open, args=(bare.root, "ann")) for _ in range(2)]
     for process in processes:
         process.start()
     for process in processes:
         process.join()
-    assert [process.exitcode for process in processes] == [0, 0, 0]
+    assert [process.exitcode for process in processes] == [0, 0]
     assert len(runs_of(bare, key="ann")) == 1
 
 

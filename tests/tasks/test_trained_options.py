@@ -21,7 +21,8 @@ from tasks.exposure import Exposure
 from tasks.material import expression_inputs
 from tasks.places import Keys
 from tasks.pose_refine import PoseRefineParams
-from tasks.talking_head import Scene, TalkingHead, audio_windows
+from tasks.scene import Scene
+from tasks.talking_head import TalkingHead, audio_windows
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -8,10 +8,7 @@ import pytest
 import torch
 from tiny_speaker import FRAMES, KEYS, SIZE, make_speaker
 
-from models.audio.align import scale_of
-from models.errors import InputError
 from models.gaussians.plan import Density
-from models.methods.talking_gaussian_config import Config
 from models.methods.talking_gaussian_phases import (
     FacePhase,
     FusePhase,
@@ -20,9 +17,9 @@ from models.methods.talking_gaussian_phases import (
     MouthPhase,
     StillPhase,
 )
-from models.records import AudioFeatures, Clip, RefinedPoses, Rendering, Weights
-from tasks import pose_refine, render, say, talking_head, tg_face, tg_fuse, tg_motion, tg_mouth, training
-from tasks.media import probe, read_sound, write_wav
+from models.records import Clip, RefinedPoses, Rendering, Weights
+from tasks import pose_refine, render, tg_face, tg_fuse, tg_motion, tg_mouth, training
+from tasks.media import probe, read_sound
 from tasks.rendering import RenderParams
 from tasks.stage import execute
 
@@ -250,54 +247,3 @@ def test_poses_are_refined_on_all_frames_and_recorded(tmp_path):
     assert refined.quality["rounds"] == 2
     assert refined.quality["measured"] <= FRAMES
     assert (places.preview("pose_refine", dataclasses.replace(KEYS, extractor=None)) / "strip.jpg").is_file()
-
-
-def test_frames_go_back_and_forth_without_a_jump():
-    frames = list(talking_head.back_and_forth(5, 9, 14))
-    assert frames == [5, 6, 7, 8, 7, 6, 5, 6, 7, 8, 7, 6, 5, 6]
-    assert list(talking_head.back_and_forth(3, 5, 5)) == [3, 4, 3, 4, 3]
-
-
-def test_the_longest_shot_avoids_cuts_and_gaps(untrained):
-    scene = talking_head.Scene.load(untrained, "egg", Config())
-    assert scene.longest_shot() == (20, 44)  # there is a cut at 20
-    scene.valid[30] = False
-    assert scene.longest_shot() == (0, 20)
-    scene.valid[:] = False
-    with pytest.raises(InputError, match="no two frames"):
-        scene.longest_shot()
-
-
-def test_say_makes_a_video_of_any_length(trained, tmp_path, monkeypatch):
-    """Longer than the clip, in several blocks, and frame by frame with the right sound."""
-    seconds, seen = 4.0, []
-
-    def numbered(sound, sample_rate, frame_count, extractor, params, places):
-        # Each entry carries its place in the recording, read off the sound itself.
-        first = sound[:: sample_rate // 25][:frame_count] / 100
-        values = np.tile(first.astype(np.float32)[:, None, None], (1, 6, 16))
-        return AudioFeatures(extractor, "1", 25.0, values, *scale_of(values))
-
-    original = talking_head.TalkingHead.move
-    monkeypatch.setattr("tasks.speech_features.extract", numbered)
-    monkeypatch.setattr(say, "BLOCK_S", 1.6)
-    monkeypatch.setattr(say, "MARGIN_S", 0.4)
-    monkeypatch.setattr(
-        talking_head.TalkingHead, "move", lambda self, w, e: seen.append(w[:, 0, 0].tolist()) or original(self, w, e)
-    )
-    sound = np.repeat(np.arange(1, 101) * 100, 640).astype(np.int16)
-    write_wav(tmp_path / "long.wav", sound)
-    count = say.say(trained, "egg", tmp_path / "long.wav", tmp_path / "out.mp4")
-    assert count == len(seen) == 100
-    for frame, window in enumerate(seen):
-        assert window == [min(max(k, 0), 99) + 1 for k in range(frame - 4, frame + 4)]
-    info = probe(tmp_path / "out.mp4")
-    assert info.has_sound
-    assert info.seconds == pytest.approx(seconds, abs=0.1)
-
-
-def test_say_refuses_a_recording_that_is_too_short(trained, tmp_path):
-    write_wav(tmp_path / "short.wav", np.zeros(1000, np.int16))
-    with pytest.raises(InputError, match="nothing can be said"):
-        say.say(trained, "egg", tmp_path / "short.wav", tmp_path / "out.mp4")
-    assert not (tmp_path / "out.mp4").exists()

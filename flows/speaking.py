@@ -1,0 +1,163 @@
+"""Commands that use a trained head: let it say something, take it elsewhere."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from flows.project import Json, project
+from models.errors import UsageError
+
+
+class Device(StrEnum):
+    """What computes."""
+
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+
+
+DeviceOption = Annotated[Device, typer.Option(help="What computes; auto: CUDA where there is one.")]
+Extractor = Annotated[str, typer.Option(help="Which of the speaker's heads.")]
+HEAD_FILE = ".safetensors"
+
+
+def say(
+    speaker: Annotated[str, typer.Argument(help="Whose head, or a file that export has written (.safetensors).")],
+    audio: Annotated[list[Path], typer.Argument(help="What it says: sound or video files of any length.")],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="The video (.mp4; lossless .mkv), or the folder for several.")
+    ],
+    extractor: Extractor = "logmel",
+    still: Annotated[bool, typer.Option("--still", help="Hold the head still, as in a quiet frame.")] = False,
+    frame: Annotated[int | None, typer.Option(help="Hold the head still as in this frame of the clip.")] = None,
+    pose_from: Annotated[
+        str, typer.Option(help="Move the head as in the clip of this speaker; none: as in its own.")
+    ] = "",
+    expression_from: Annotated[
+        str, typer.Option(help="Take brows, lids and gaze from the clip of this speaker; none: from its own.")
+    ] = "",
+    neutral: Annotated[bool, typer.Option("--neutral", help="Keep brows, lids and gaze at rest.")] = False,
+    blinks: Annotated[
+        str, typer.Option(help="own: as in the clip; none; or how many a minute, at random times.")
+    ] = "own",
+    seed: Annotated[int, typer.Option(help="Of the times of blinks.")] = 0,
+    lossless: Annotated[bool, typer.Option("--lossless", help="Write FFV1 in .mkv: every pixel survives.")] = False,
+    device: DeviceOption = Device.auto,
+    json: Json = False,
+) -> None:
+    """Make a trained head say something, in any language: one recording or many.
+
+    Where the recording is longer than the clip, the clip's motion runs back and forth. A recording that cannot be used
+    does not stop the others; the exit code is then that of the first error.
+    """
+    from tasks.stage import limit_threads
+
+    _check_options(still, frame, pose_from, expression_from, neutral)
+    rate = _blink_rate(blinks)
+    limit_threads()
+    from tasks.acting import Acting
+    from tasks.device import choose_device
+    from tasks.people import load_speaker
+    from tasks.places import Places
+    from tasks.say import say as speak
+    from tasks.scene import expressions_of, poses_of
+    from tasks.talker import Talker, face_config
+
+    from_file = speaker.endswith(HEAD_FILE)
+    others = list(dict.fromkeys(filter(None, (pose_from, expression_from))))
+    places = project() if others or not from_file else Places.here()
+    talker = Talker.load(Path(speaker)) if from_file else Talker.of(places, speaker, extractor)
+    if still or frame is not None:
+        talker = talker.still(frame)
+    followed = [load_speaker(places, name) for name in others]
+    acting = Acting(
+        poses=poses_of(places, pose_from) if pose_from else None,
+        expression=expressions_of(places, expression_from, face_config(talker.weights)) if expression_from else None,
+        neutral=neutral,
+        blinks=rate,
+        seed=seed,
+    )
+    outcomes = speak(talker, audio, out, acting, followed, lossless, choose_device(device.value), places)
+    _tell(outcomes, json)
+
+
+def _check_options(still: bool, frame: int | None, pose_from: str, expression_from: str, neutral: bool) -> None:
+    if pose_from and (still or frame is not None):
+        raise UsageError("--pose-from and --still exclude each other", "a head moves or is held")
+    if expression_from and neutral:
+        raise UsageError("--expression-from and --neutral exclude each other", "brows move or rest")
+
+
+def _blink_rate(blinks: str) -> Any:
+    if blinks in ("own", "none"):
+        return blinks
+    try:
+        rate = float(blinks)
+    except ValueError:
+        rate = 0.0
+    if not 0 < rate <= 60:
+        raise UsageError(
+            f"--blinks {blinks}: neither own, none, nor a number of blinks a minute",
+            "people blink 10 to 20 times a minute; 60 is the most",
+            "--blinks 15",
+        )
+    return rate
+
+
+def _tell(outcomes: list[Any], json: bool) -> None:
+    from flows.console import complain, show_json
+    from flows.console import say as tell
+
+    failed = [said for said in outcomes if said.error is not None]
+    if len(outcomes) == 1 and failed:
+        raise failed[0].error
+    if json:
+        show_json([
+            {"sound": str(said.sound), "video": str(said.video), "pictures": said.pictures,
+             "error": said.error and str(said.error)} for said in outcomes
+        ])  # fmt: skip
+    else:
+        tell("\n".join(str(said.video) for said in outcomes if said.error is None))
+    for said in failed:
+        complain(str(said.error))
+    if failed:
+        complain(f"{len(failed)} of {len(outcomes)} recordings could not be said")
+        raise typer.Exit(failed[0].error.exit_code)
+
+
+def export(
+    speaker: Annotated[str, typer.Argument(help="Whose head.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The folder to write into.")],
+    frames: Annotated[
+        str, typer.Option(help="Of the clip, also written as Gaussians: 3,10:20,0:100:25 (first:end:step).")
+    ] = "",
+    still: Annotated[
+        int | None, typer.Option(help="The frame whose pose and torso the .safetensors has; none: a quiet one.")
+    ] = None,
+    extractor: Extractor = "logmel",
+    json: Json = False,
+) -> None:
+    """Write a head as .ply that splat viewers open, and as one file that `say` takes on another machine."""
+    from tasks.stage import limit_threads
+
+    places = project()
+    limit_threads()
+    from flows.console import say as tell
+    from flows.console import show_json
+    from tasks.export import export as write
+    from tasks.export import parse_frames
+    from tasks.kernels import watch
+    from tasks.talker import Talker
+
+    watch()
+    written = [
+        str(path) for path in write(places, Talker.of(places, speaker, extractor), out, parse_frames(frames), still)
+    ]
+    if json:
+        show_json({"written": written})
+    else:
+        tell("\n".join(written))
