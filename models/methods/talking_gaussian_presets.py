@@ -46,7 +46,8 @@ DENSITY = {
     "capacity": 200_000,  # none is known
     "split_above": 0.005,
     "prune_above": 0.1,
-    "prune_radius_px": 10.0,  # 20 at 512 pixels
+    # No prune_radius_px: the official code names a limit of 20 px at 512 pixels, too, but as it is inherited from 3D
+    # Gaussian Splatting it zeroes the radii before it compares them. Where they are compared, most of a face vanishes.
     "prune_size_from": WARM,
     "remove_unseen": False,
     "least": 500,  # not in the official code: in a schedule that `scale` shortens, Gaussians cannot shrink in time

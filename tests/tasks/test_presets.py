@@ -79,7 +79,7 @@ def run(stage, places, params=None):
 def choose(places, preset, scale):
     """Write params.yaml for a speaker of 48 pixels, whom few Gaussians suffice."""
     # In so few steps opacities cannot rise as fast as the floor below which they are pruned.
-    few = "opacity: 0.6" + (", density: {prune_radius_px: 60, least: 20}" if preset in OFFICIAL else "")
+    few = "opacity: 0.6" + (", density: {least: 20}" if preset in OFFICIAL else "")
     places.params.write_text(
         f"preset: {preset}\nscale: {scale}\npose_refine: {{phase: {{points: 200}}}}\ntg_motion: {{}}\ntg_fuse: {{}}\n"
         f"tg_face: {{phase: {{points: 250, {few}}}}}\ntg_mouth: {{phase: {{points: 150, {few}}}}}\n"
