@@ -21,10 +21,10 @@ from models.errors import GausstalkError, UsageError
 from tasks import dag
 from tasks.assets import first_here, read_assets
 from tasks.kernels import cache_folder
-from tasks.params import Params, read_yaml, validate
+from tasks.params import OF_ALL_STAGES, read_yaml, resolve_params
 from tasks.people import load_drive, load_speaker
 from tasks.places import Places
-from tasks.stage import threads
+from tasks.stage import Stage, threads
 
 GIB = 2**30
 LEAST_MEMORY_GIB, LEAST_DISK_GIB = 4.0, 5.0
@@ -220,24 +220,23 @@ def wrong_params(places: Places) -> list[UsageError]:
     """Return what is wrong with the sections of params.yaml, each as an error that says what mends it."""
     wrong = []
     for section, content in read_yaml(places.params).items():
-        if isinstance(content, list):
+        if isinstance(content, list) or section in OF_ALL_STAGES:
             continue
-        model = _params_of(section)
+        stage = _stage_of(section)
         try:
-            if model is None:
+            if stage is None:
                 raise UsageError(f"params.yaml: no stage {section!r} has params", "", "remove the section")
-            validate(model, content or {}, f"params.yaml: {section}")
+            resolve_params(places.params, section, stage.params, stage.presets)
         except UsageError as error:
             wrong.append(error)
     return wrong
 
 
-def _params_of(section: str) -> type[Params] | None:
-    """Return the model of a section: what the stage of that name declares."""
+def _stage_of(section: str) -> Stage[Any] | None:
+    """Return the stage of that name, None if there is none."""
     if importlib.util.find_spec(f"tasks.{section}") is None:
         return None
-    stage = getattr(importlib.import_module(f"tasks.{section}"), "STAGE", None)
-    return getattr(stage, "params", None)
+    return getattr(importlib.import_module(f"tasks.{section}"), "STAGE", None)
 
 
 def _graph(places: Places) -> Iterator[Finding]:

@@ -15,6 +15,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from models.errors import UsageError
 
 MAX_BYTES = 1 << 20
+OF_ALL_STAGES = ("preset", "scale")
+"""Keys of params.yaml beside the sections, which say how every stage trains; see `resolve_params`."""
 DEFAULT_PRESET = "cpu"
 
 

@@ -21,9 +21,11 @@ from models.perceptual.networks import official_shapes, write
 from models.records import Landmarks, RefinedPoses, Weights
 from models.schedule import Term
 from tasks import explain, pose_refine, tables, tg_face, tg_fuse, tg_motion, tg_mouth, training
+from tasks.doctor import wrong_params
 from tasks.material import Box, Footage
 from tasks.params import resolve_params
 from tasks.perceptual import patch_side
+from tasks.places import Places
 from tasks.scene import Scene
 from tasks.stage import Stage, execute
 from tasks.talking_head import TalkingHead
@@ -320,3 +322,15 @@ def test_only_stages_that_a_preset_changes_run_again_with_another():
     stages = {name: stage for name, stage in found.items() if isinstance(stage, Stage)}
     asking = {name for name, stage in stages.items() if stage.presets}
     assert asking == {section for sections in PRESETS.values() for section in sections} == set(MODULES)
+
+
+def test_what_a_run_checks_beforehand_knows_presets(tmp_path: Path) -> None:
+    def wrong(text: str) -> list[str]:
+        (tmp_path / "params.yaml").write_text(text)
+        return [error.what for error in wrong_params(Places(tmp_path))]
+
+    right = "speakers: [demo]\npreset: released\nscale: 0.5\ntg_face:\n  seed: 0\n  phase: {alpha: 0.1}\n"
+    assert wrong(right) == []
+    assert wrong(right.replace("released", "fast")) == ["params.yaml: no preset 'fast'"]
+    assert wrong(right.replace("alpha", "alhpa")) != []
+    assert wrong("tgface: {}\n") == ["params.yaml: no stage 'tgface' has params"]
