@@ -15,6 +15,7 @@ Array = np.ndarray
 
 KEPT = 5  # frames a pixel of which the plate is the median
 CLEAR_PX = 2  # torso pixels so close to the head hold some of its colour
+SIDEWAYS = 0.03  # how far the torso goes on behind the head in any direction, over the square root of the head's area
 SAME_ROOM = 10  # levels that the middle pixel of two plates of one room may differ by, in any channel
 DARKER = 0.98  # a row, going up under the chin
 
@@ -130,8 +131,11 @@ def torso_layer(frame: Array, labels: Array, neck_rows: float, cloth_rows: float
     rising, rows = _continue_up(colours, labels, clean, free, size * neck_rows, size * cloth_rows)
     colours[rows] = rising[rows]
     between = free & ~rows & _between(clean)
+    # Between a neck and the hair beside it the room would shine through as soon as the hair moves.
+    margin = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * round(SIDEWAYS * size) + 1,) * 2)
+    beside = hidden & (cv2.dilate(body.astype(np.uint8), margin) > 0)
     # Pixels at the rim of the head belong to the torso all the same; they only need a clean colour.
-    invented = rows | between | (body & around)
+    invented = rows | between | beside | (body & around)
     solid = clean | rows
     colours = _fill_near(colours, solid, invented)
     covered = body | invented

@@ -111,6 +111,18 @@ def test_a_neck_that_the_jaw_hides_on_one_side_is_continued_there_too():
     assert np.abs(left[..., :3].mean((0, 1)) - right[..., :3].mean((0, 1))).max() < 20
 
 
+def test_behind_the_hair_beside_a_neck_is_no_room():
+    frame, labels = person()
+    hair = (np.abs(np.abs(np.mgrid[:SIZE, :SIZE][1] - 48) - 14) < 6) & (np.mgrid[:SIZE, :SIZE][0] > 38)
+    hair &= np.isin(labels, (L.BACKGROUND, L.CLOTH))
+    labels[hair], frame[hair] = L.HAIR, (40, 25, 20)
+    layer = torso_layer(frame, labels, 0.4, 0.1)
+    for column in (39, 57):  # the neck reaches from 40 to 56
+        assert (layer[60:76, column, 3] == 255).all()
+        assert np.abs(layer[60:72, column, :3].astype(int) - (180, 120, 100)).max() < 20
+    assert not layer[60:76, 64:, 3].any()
+
+
 def test_a_dark_spot_under_the_chin_does_not_go_on_as_a_stripe():
     frame, labels = person()
     frame[56:64, 46:49][labels[56:64, 46:49] == L.NECK] = (60, 40, 30)
