@@ -29,6 +29,7 @@ class Progress:
         self.label, self.total, self.unit = label, total, unit
         self.done, self.note = 0, ""
         self.start = self._last = time.monotonic()
+        self._warm: tuple[float, int] | None = None  # when the first were done, and how many
         self._live = sys.stderr.isatty()
 
     def update(self, count: int = 1, note: str = "") -> None:
@@ -36,6 +37,7 @@ class Progress:
         self.done += count
         self.note = note or self.note
         now = time.monotonic()
+        self._warm = self._warm or (now, self.done)
         if now - self._last >= (REDRAW_EVERY_S if self._live else LOG_EVERY_S):
             self._last = now
             self._show()
@@ -49,10 +51,11 @@ class Progress:
         log.info(text)
 
     def _show(self) -> None:
-        seconds = max(1e-6, time.monotonic() - self.start)
-        rate = self.done / seconds
-        left = clock((self.total - self.done) / rate) if rate else "?"
-        text = f"{self.label}: {self.done}/{self.total} {self.unit}, {rate:.1f}/s, {left} left"
+        # The first step compiles kernels and fills caches: it tells nothing of the others.
+        since, before = self._warm or (self.start, 0)
+        rate = (self.done - before) / max(1e-6, time.monotonic() - since)
+        text = f"{self.label}: {self.done}/{self.total} {self.unit}"
+        text += f", {rate:.1f}/s, {clock((self.total - self.done) / rate)} left" if rate else ""
         text += f", {self.note}" if self.note else ""
         if self._live:
             sys.stderr.write(f"\r\033[K{text}")
