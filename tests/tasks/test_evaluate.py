@@ -15,12 +15,12 @@ from models.errors import InputError, MissingAssetError, UsageError
 from models.perceptual.networks import NETWORKS, write
 from models.records import Clip, DemoTruth, Judge, Landmarks, Rendering, store_path
 from models.storage import FrameStore
-from tasks import evaluate, evaluate_drive, judge, regions
+from tasks import evaluate, evaluate_drive, judge, measuring, regions
 from tasks.closure import closure
-from tasks.evaluate import EvaluateParams
 from tasks.judge import JudgeParams
 from tasks.judging import known_points
 from tasks.measured import Measured
+from tasks.measuring import EvaluateParams
 from tasks.media import write_wav
 from tasks.places import Keys, Places
 from tasks.scores import Bar, Scores
@@ -207,7 +207,7 @@ def test_a_store_of_another_length_is_refused(places: Places) -> None:
     short = FrameStore.create(folder / "short.zarr", iter(rendering.full.take(range(5))), (96, 96, 3))
     broken = Rendering("drawn", ["full"], full=short, frame_index=rendering.frame_index)
     with pytest.raises(InputError, match="5 frames"):
-        evaluate.rendered_stores(broken)
+        measuring.rendered_stores(broken)
 
 
 def test_a_bar_on_an_unknown_metric_is_refused() -> None:
@@ -224,7 +224,7 @@ def test_a_bar_that_makes_no_sense_is_refused(change: dict[str, Any]) -> None:
 
 def test_worst_frames_are_apart_and_worst_first() -> None:
     values = np.array([5.0, 1.0, 1.1, 9.0, np.nan, 2.0])
-    assert evaluate.worst_positions(values, lambda v: v, 3, 2) == [1, 5, 3]
+    assert measuring.worst_positions(values, lambda v: v, 3, 2) == [1, 5, 3]
 
 
 def test_the_mouth_box_is_square_and_stays_in_the_frame() -> None:
