@@ -126,7 +126,8 @@ def run(context: Context[NoParams]) -> None:
             section.verdicts = content["verdicts"].get(section.key, [])
             section.fitness = fitness_of(places, section.key, content.get("fitness", {}).get(section.key, {}))
             section.units = units_table(content.get("action_units", {}).get(section.key, {}))
-    tables = [main_table(heads), controls_table(heads), drives_table(drives), absent_table(heads + drives)]
+    every = heads + [Measured(**entry) for entry in content.get("imported", [])]
+    tables = [main_table(every), controls_table(every), drives_table(drives), absent_table(every + drives)]
     page = render(sections, [table for table in tables if table.rows], content["definitions"])
     (context.output / PAGE).write_text(page, encoding="utf-8")
 
