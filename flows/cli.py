@@ -114,6 +114,7 @@ app.command()(footage.preview)
 app.command("remove-speaker")(footage.remove_speaker)
 app.command("import-predictions")(comparisons.import_predictions)
 app.command("remove-predictions")(comparisons.remove_predictions)
+app.command()(comparisons.tables)
 
 
 def _tell_written(places: Places, written: list[Path], json: bool, after: str) -> None:

@@ -1,4 +1,4 @@
-"""Commands that set results side by side: frames of other systems."""
+"""Commands that set results side by side: frames of other systems, the papers' tables."""
 
 from __future__ import annotations
 
@@ -53,6 +53,25 @@ def remove_predictions(
         complain("\n".join([f"this deletes all of {name} for {speaker}:", *(f"  {_short(places, p)}" for p in found)]))
         typer.confirm("go on?", abort=True, err=True)
     _tell(places, "removed", take_out(places, name, speaker), json, "tables and report show it until: dvc repro")
+
+
+def tables(json: Json = False) -> None:
+    """Write the papers' tables with what was measured here beside what they print, as CSV, Markdown and HTML."""
+    from flows.console import say, show_json, show_table
+    from flows.start import run_one
+    from tasks.tables import read_results
+
+    places = project()
+    run_one(places, "tables")
+    folder = places.root / "data" / "tables"
+    found = read_results(places).papers()
+    files = [folder / f"{table.name}.{form}" for table in found for form in ("csv", "md", "html")]
+    if json:
+        show_json({"written": [_short(places, path) for path in files]})
+        return
+    for table in found:
+        show_table(table)
+    say("\n".join(["", *(f"wrote {_short(places, path)}" for path in files)]))
 
 
 def _tell(places: Places, what: str, paths: list[Path], json: bool, after: str) -> None:

@@ -6,10 +6,12 @@ import csv
 import io
 import json
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tasks.measured import (
+    Measured,
     absent_table,
     bars_table,
     controls_table,
@@ -19,10 +21,12 @@ from tasks.measured import (
     read_json,
     read_measured,
 )
+from tasks.paper_tables import paper_tables
 from tasks.people import listed_speakers
+from tasks.places import Places
 from tasks.stage import Context, NoParams, Stage, main
 from tasks.tabular import Table
-from tasks.variants import variants_tables
+from tasks.variants import Kept, kept_variants, variants_table
 
 STAGE = Stage(name="tables", per=(), params=NoParams, folder="data/tables", lists=("speakers",))
 ROW_KEYS = (
@@ -30,14 +34,40 @@ ROW_KEYS = (
 )
 
 
+@dataclass(frozen=True)
+class Results:
+    """What evaluation has written of the speakers that params.yaml lists."""
+
+    names: list[str]
+    heads: list[Measured]  # ours, on their test frames
+    imported: list[Measured]  # frames of other systems, on the same
+    drives: list[Measured]
+    kept: list[Kept]
+
+    def papers(self) -> list[Table]:
+        """Return the papers' tables."""
+        return paper_tables(self.names, self.heads + self.imported, self.drives, self.kept)
+
+
+def read_results(places: Places) -> Results:
+    """Read data/metrics.
+
+    Raises:
+        InputError: a file is damaged.
+    """
+    # Whoever has left params.yaml is no longer of this project, whatever still lies there.
+    names = listed_speakers(places)
+    patterns = ("evaluate/*/metrics.json", "evaluate_predictions/*/metrics.json", "evaluate_drive/*/*/metrics.json")
+    base = places.root / "data" / "metrics"
+    ours, imported, drives = ([read_measured(path) for path in files_of(base, names, one)] for one in patterns)
+    return Results(names, ours, imported, drives, kept_variants(places, names))
+
+
 def run(context: Context[NoParams]) -> None:
     """Read data/metrics and write data/tables."""
+    results = read_results(context.places)
+    heads, imported, drives, names = results.heads, results.imported, results.drives, results.names
     base = context.places.root / "data" / "metrics"
-    # Whoever has left params.yaml is no longer of this project, whatever still lies there.
-    names = listed_speakers(context.places)
-    heads = [read_measured(path) for path in files_of(base, names, "evaluate/*/metrics.json")]
-    imported = [read_measured(path) for path in files_of(base, names, "evaluate_predictions/*/metrics.json")]
-    drives = [read_measured(path) for path in files_of(base, names, "evaluate_drive/*/*/metrics.json")]
     qualities = {path.parent.parent.name: read_json(path) for path in files_of(base, names, "quality/*.json")}
     quality = [row for content in qualities.values() for row in content.get("rows", [])]
     tables = [
@@ -47,7 +77,8 @@ def run(context: Context[NoParams]) -> None:
         drives_table(drives),
         quality_table(quality),
         absent_table(heads + imported + drives),
-        *variants_tables(context.places, names),
+        *([variants_table(results.kept)] if results.kept else []),
+        *results.papers(),
     ]
     write_tables(context.output, tables)
     rows = [row for measured in (*heads, *imported, *drives) for row in measured.rows]
@@ -81,7 +112,7 @@ def write_tables(folder: Path, tables: Iterable[Table]) -> None:
     for table in tables:
         (folder / f"{table.name}.csv").write_text(table.as_csv(), encoding="utf-8")
         (folder / f"{table.name}.md").write_text(table.as_markdown(), encoding="utf-8")
-        (folder / f"{table.name}.html").write_text(table.as_html(), encoding="utf-8")
+        (folder / f"{table.name}.html").write_text(table.as_page(), encoding="utf-8")
         page.append(table.as_markdown())
     (folder / "tables.md").write_text("\n".join(page), encoding="utf-8")
 
