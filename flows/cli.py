@@ -316,7 +316,7 @@ def metrics(
 ) -> None:
     """Show every number that has been measured."""
     from flows import console
-    from tasks.publish import metric_rows
+    from tasks.entries import metric_rows
     from tasks.tables import ROW_KEYS
 
     # What was measured before training has no method or split; a program finds the same keys in every row.

@@ -39,7 +39,7 @@ def show_table(content: Any) -> None:
     """Write a table, its title and notes: the best bold, the second best underlined, what is not measured here dim."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in content.columns:
-        table.add_column(column.heading, overflow="fold")
+        table.add_column(Text(column.heading), overflow="fold")
     for row in content.rows:
         table.add_row(*(Text(cell.text, _style_of(cell)) for cell in row))
     console = Console()

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import unicodedata
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from models.errors import UsageError
@@ -44,6 +45,16 @@ class Keys:
 
     def __str__(self) -> str:
         return "-".join(key for key in (self.speaker, self.extractor, self.drive, self.method) if key)
+
+
+def keys_of(command: str) -> Keys:
+    """Return the keys that a stage's command line names.
+
+    The command is the contract; DVC's item names join their parts with '-' and cannot be taken apart safely.
+    """
+    words = shlex.split(command)
+    options = {f"--{part.name}": part.name for part in fields(Keys)}
+    return Keys(**{options[word]: words[position + 1] for position, word in enumerate(words[:-1]) if word in options})
 
 
 @dataclass(frozen=True)

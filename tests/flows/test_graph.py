@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from toy_project import Toy
 
-from flows.graph import keys_of, read_plan
+from flows.graph import read_plan
 from models.errors import UsageError
-from tasks.places import Keys
+from tasks.places import Keys, keys_of
 
 
 def test_the_plan_is_what_dvc_yaml_says(toy: Toy) -> None:

@@ -7,8 +7,8 @@ import pytest
 
 from models.errors import UsageError
 from tasks import tables
+from tasks.entries import metric_rows
 from tasks.places import Keys, Places
-from tasks.publish import metric_rows
 from tasks.stage import execute
 from tasks.variants import keep, variants_of
 
