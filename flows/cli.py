@@ -115,6 +115,7 @@ app.command("remove-speaker")(footage.remove_speaker)
 app.command("import-predictions")(comparisons.import_predictions)
 app.command("remove-predictions")(comparisons.remove_predictions)
 app.command()(comparisons.tables)
+app.command()(comparisons.compare)
 
 
 def _tell_written(places: Places, written: list[Path], json: bool, after: str) -> None:

@@ -1,4 +1,4 @@
-"""Commands that set results side by side: frames of other systems, the papers' tables."""
+"""Commands that set results side by side: frames of other systems, the papers' tables, two runs."""
 
 from __future__ import annotations
 
@@ -72,6 +72,32 @@ def tables(json: Json = False) -> None:
     for table in found:
         show_table(table)
     say("\n".join(["", *(f"wrote {_short(places, path)}" for path in files)]))
+
+
+def compare(
+    first: Annotated[str, typer.Argument(metavar="RUN", help="speaker/method/extractor[/drive], or an id of MLflow.")],
+    second: Annotated[str, typer.Argument(metavar="RUN", help="The one to compare it with.")],
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="The page; none: in .work/compare.")] = None,
+    json: Json = False,
+) -> None:
+    """Set two published results side by side: numbers, what is chance in them, and a page with videos in step."""
+    from flows.console import say, show_json, show_table
+    from flows.environment import prepare
+    from tasks import side_by_side
+
+    places = project()
+    prepare(places)
+    runs = [side_by_side.open_run(places, name) for name in (first, second)]
+    differences = side_by_side.compare(*runs)
+    table = side_by_side.table_of(*runs, differences)
+    path = out or places.root / ".work" / "compare" / f"{runs[0].run_id[:8]}_{runs[1].run_id[:8]}.html"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(side_by_side.page_of(*runs, table), encoding="utf-8")
+    if json:
+        show_json({"page": str(path), "rows": [side_by_side.as_row(told) for told in differences]})
+        return
+    show_table(table)
+    say(f"\nwrote {path}")
 
 
 def _tell(places: Places, what: str, paths: list[Path], json: bool, after: str) -> None:

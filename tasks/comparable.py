@@ -39,3 +39,22 @@ def _differs(one: Mapping[str, Any], other: Mapping[str, Any], key: str, words: 
 
 def _split(about: Mapping[str, Any]) -> str:
     return f"{about.get('split', '?')} ({about['data']['split'][:8]})"
+
+
+def caveats(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    """Return what else two results that may be compared do not share."""
+    notes = []
+    if one.get("judge") != other.get("judge"):
+        judges = f"{one.get('judge')} and {other.get('judge')}"
+        notes.append(f"Landmarks were read by {judges}: what is measured by them differs for that reason, too.")
+    if one.get("device") != other.get("device"):
+        notes.append("Made on different devices: times, frames a second and memory are of different machines.")
+    lossy = [name for name, about in (("first", one), ("second", other)) if _is_lossy(about)]
+    if lossy:
+        notes.append(f"Frames of the {' and the '.join(lossy)} come from a lossy video.")
+    return notes
+
+
+def _is_lossy(about: Mapping[str, Any]) -> bool:
+    told = (about.get("imported") or {}).get("full")
+    return bool(told) and not told["lossless"]

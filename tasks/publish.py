@@ -89,7 +89,9 @@ def _note(entry: Entry) -> str:
     if entry.key == PROJECT:
         return "The tables and the report of the whole project: see Artifacts."
     lines = [
-        f"`{name_of(row)}` {row['value']} {row.get('unit', '')}, better: {row.get('better', '')}" for row in entry.rows
+        f"`{name_of(row)}` {row['value']} {row.get('unit', '')}, better: {row.get('better', '')}"
+        for row in entry.rows
+        if row.get("variant", "full") == "full"
     ]
     return "Pictures, videos and tables: see Artifacts. Report: `data/report`.\n\n" + "\n".join(
         f"* {line}" for line in lines
