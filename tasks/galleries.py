@@ -205,7 +205,7 @@ def save_galleries(
             crop = CROPS.get(name, OF_REGION.get(region, ""))
             galleries.append({**about, "same": [], **_save(path, pairs, chosen, series, crop, metric.unit, mark)})
     failures = [_failed(folder, scores, metrics, pairs, failure, worst // 2, mark) for failure in FAILURES]
-    content = {"worst": galleries, "failures": failures, "tests": len(pairs.frames), "gain": GAIN}
+    content = {"worst": galleries, "failures": failures, "tests": len(pairs.frames)}
     (folder / FILE).write_text(json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n", encoding="utf-8")
 
 
