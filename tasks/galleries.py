@@ -277,7 +277,7 @@ def _failed(
 def _save(
     path: Path, pairs: Pairs, chosen: Sequence[int], series: Array, crop: str, unit: str, mark: str
 ) -> dict[str, Any]:
-    """Write a gallery; return its file, and its frames with what was measured and their boxes `[x, y, w, h]` in it."""
+    """Write a gallery; return its file, and its frames with what was measured and their boxes (x, y, w, h) in it."""
     tiles = [pairs.triple(k, crop) for k in chosen]
     height, width = tiles[0].shape[:2]
     columns = max(1, min(COLUMNS, (MAX_WIDTH + GAP) // (width + GAP)))
@@ -291,8 +291,8 @@ def _save(
         above = with_caption(tiles[place], captions[-1]).shape[0] - height
         box = [across * (width + GAP), down * (height + above + GAP) + above, width, height]
         frames.append({"frame": frame, "position": k, "numbers": numbers, "box": box})
-    save_strip(path, tiles, mark, captions, columns)
-    return {"file": path.name, "frames": frames}
+    size = save_strip(path, tiles, mark, captions, columns)
+    return {"file": path.name, "size": size, "frames": frames}
 
 
 def caption(numbers: Sequence[float | None], unit: str) -> str:

@@ -87,14 +87,16 @@ class Frames:
 
 def curves_of(table: DataFrame, measured: Measured) -> list[Curve]:
     """Return the curves of all metrics that differ, the most telling first; their x axis is the time of the video."""
-    pairs = table[table.variant == "full"][["metric", "region"]].drop_duplicates().itertuples(index=False, name=None)
+    table = table.sort_values(by="frame", kind="stable")
+    result = table.loc[table.variant == "full"]
+    pairs = dict.fromkeys(zip(result.metric, result.region, strict=True))
     chosen = [(m, r) for m, r in pairs if r not in WIDE and m not in CONSTANT]
     order = {name: place for place, name in enumerate(FIRST)}
     drawn: list[tuple[np.ndarray, np.ndarray]] = []
     curves: list[Curve] = []
     for metric, region in sorted(chosen, key=lambda pair: order.get(pair[0], len(FIRST))):
-        rows = table[(table.metric == metric) & (table.region == region)]
-        own = rows[rows.variant == "full"].sort_values("frame")
+        rows = table.loc[(table.metric == metric) & (table.region == region)]
+        own = rows.loc[rows.variant == "full"]
         both = own.value.to_numpy(), own.against.to_numpy()
         if any(_same(both[0], values) and _same(both[1], against) for values, against in drawn):
             continue
@@ -120,7 +122,7 @@ def _lines(metric: str, rows: DataFrame, own: DataFrame) -> dict[str, list[float
     if own.against.notna().any():
         lines["truth"] = _numbers(own.against)
     for variant, (name, _) in LINES.items():
-        found = rows[rows.variant == variant].sort_values("frame")
+        found = rows.loc[rows.variant == variant]
         # Curves whose truth is known need no control but the wrong sound: four lines hide each other.
         if len(found) == len(own) and (variant != "static" or "truth" not in lines):
             lines.setdefault(name, _numbers(found.value))
@@ -129,7 +131,7 @@ def _lines(metric: str, rows: DataFrame, own: DataFrame) -> dict[str, list[float
 
 def _step(table: DataFrame) -> float:
     """Return the seconds of a frame in the video."""
-    steps = np.diff(np.unique(table[table.variant == "full"].time.to_numpy()))
+    steps = np.diff(np.unique(np.asarray(table.loc[table.variant == "full"].time, float)))
     return round(float(np.median(steps)), 6) if len(steps) else 0.04
 
 
@@ -188,12 +190,9 @@ def frames_of(table: DataFrame | None, folder: Path, measured: Measured) -> Fram
 
 def gallery_of(folder: Path, entry: dict[str, Any], title: str, words: str, step: float) -> Gallery:
     """Return a gallery; `step` is how many seconds a frame takes in the video."""
-    import cv2
-
     path = folder / entry["file"]
-    height, width = cv2.imread(str(path)).shape[:2]
     source = f"data:image/jpeg;base64,{base64.b64encode(path.read_bytes()).decode()}"
-    gallery = Gallery(title, words, path.stem, source, width, height)
+    gallery = Gallery(title, words, path.stem, source, *entry["size"])
     for frame in entry["frames"]:
         box = " ".join(map(str, frame["box"]))
         seconds = (frame["position"] + 0.5) * step

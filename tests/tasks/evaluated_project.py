@@ -162,14 +162,15 @@ def write_frames(root: Path, speaker: str) -> None:
     (folder / "metrics.json").write_text(json.dumps(drive))
     folder = _made(root / "data/preview" / speaker / "evaluate/logmel")
     told = [{"frame": 75, "position": 5, "numbers": [21.5], "box": [0, 18, 30, 10]}]
-    worst = [{"metric": "PSNR", "region": "mouth", "unit": "dB", "better": "higher", "file": "worst_PSNR_mouth.jpg"}]
+    worst: list[dict[str, Any]] = [{"metric": "PSNR", "region": "mouth", "unit": "dB", "better": "higher", "same": []}]
     failures: list[dict[str, Any]] = [
         {"name": "blink missed", "words": "eyes", "metric": "r_eye", "region": "face", "count": None, "frames": []},
         {"name": "no face", "words": "none is found", "metric": "r_open", "region": "face", "count": 0, "frames": []},
         {"name": "specks", "words": "too many", "metric": "specks", "region": "head", "unit": "1", "count": 2}
-        | {"file": "failed_specks.jpg", "frames": [{**told[0], "numbers": [30, 4]}]},
+        | {"file": "failed_specks.jpg", "size": [30, 28], "frames": [{**told[0], "numbers": [30, 4]}]},
     ]
-    content = {"worst": [{**worst[0], "same": [], "frames": told}], "failures": failures, "tests": 25}
+    worst[0] |= {"file": "worst_PSNR_mouth.jpg", "size": [30, 28], "frames": told}
+    content = {"worst": worst, "failures": failures, "tests": 25}
     (folder / "galleries.json").write_text(json.dumps(content))
     for name in ("worst_PSNR_mouth.jpg", "failed_specks.jpg"):
         cv2.imwrite(str(folder / name), np.full((28, 30, 3), 90, np.uint8))

@@ -39,7 +39,7 @@ class Outline(html.parser.HTMLParser):
             self.open.append(tag)
         values = dict(attrs)
         self.ids += [values["id"]] if values.get("id") else []
-        self.links += [values["href"]] if values.get("href") else []
+        self.links += [values["href"] or ""] if "href" in values and tag != "image" else []
         self.sources += [values[name] for name in ("src", "poster") if values.get(name)]
         self.sources += [values["href"] or ""] if tag == "image" else []
 
