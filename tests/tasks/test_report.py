@@ -4,6 +4,7 @@ import html.parser
 import json
 import re
 import shutil
+import subprocess
 import xml.etree.ElementTree
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,8 @@ import cv2
 import evaluated_project
 import numpy as np
 import pytest
+import yaml
+from dvc.repo import Repo
 
 from tasks import heat_map, report, tables
 from tasks.charts import line_chart
@@ -215,6 +218,25 @@ def test_videos_numbers_curves_strips_and_failures_are_on_it(page: str, outline:
 def test_the_same_files_give_the_same_page(places: Places, page: str) -> None:
     again = (execute(report.STAGE, report.run, Keys(), places) / "report.html").read_text(encoding="utf-8")
     assert again == page
+
+
+def test_dvc_shows_and_compares_numbers_and_curves_of_two_states(places: Places, page: str, tmp_path: Path) -> None:
+    whole = yaml.safe_load((evaluated_project.ROOT / "dvc.yaml").read_text())
+    (tmp_path / "dvc.yaml").write_text(yaml.safe_dump({name: whole[name] for name in ("metrics", "plots")}))
+    shutil.copytree(places.root / "data/report", tmp_path / "data/report")
+    author = ("-c", "user.name=a", "-c", "user.email=a@example.org")
+    for command in (["init", "-q"], ["add", "-A"], [*author, "commit", "-qm", "one"]):
+        subprocess.run(["git", *command], cwd=tmp_path, check=True)
+    path = tmp_path / "data/report/metrics/ada/drawn/logmel/own_sound.json"
+    path.write_text(path.read_text().replace("30.125", "31.125"))
+    with Repo.init(str(tmp_path)) as repo:
+        shown = repo.metrics.show()[""]["data"]
+        assert shown[str(path.relative_to(tmp_path))]["data"]["PSNR"]["head"] == 31.125
+        ((name, change),) = repo.metrics.diff()["diff"].items()
+        assert name == str(path.relative_to(tmp_path))
+        assert change["PSNR.head"] == {"old": 30.125, "new": 31.125, "diff": 1.0}
+        plots = repo.plots.show()["workspace"]["sources"]["data"]
+    assert {Path(name).name for name in plots} == {"training_face.svg", "PSNR_mouth.svg", "r_open_face.svg"}
 
 
 def test_a_video_that_is_too_large_is_named(places: Places, monkeypatch: pytest.MonkeyPatch) -> None:
