@@ -15,7 +15,7 @@ from typing import Annotated, Any
 
 import typer
 
-from flows import footage, speaking
+from flows import comparisons, footage, speaking
 from flows.project import Json, project
 from models.errors import GausstalkError, MachineError, UsageError, of_the_machine
 from tasks.places import Places
@@ -112,6 +112,8 @@ def add_drive(
 app.command()(footage.check)
 app.command()(footage.preview)
 app.command("remove-speaker")(footage.remove_speaker)
+app.command("import-predictions")(comparisons.import_predictions)
+app.command("remove-predictions")(comparisons.remove_predictions)
 
 
 def _tell_written(places: Places, written: list[Path], json: bool, after: str) -> None:

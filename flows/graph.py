@@ -102,7 +102,7 @@ def keys_of(command: str) -> Keys:
     found = {
         word[2:]: words[position + 1]
         for position, word in enumerate(words[:-1])
-        if word in ("--speaker", "--extractor", "--drive")
+        if word in ("--speaker", "--extractor", "--drive", "--method")
     }
     return Keys(**found)
 

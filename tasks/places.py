@@ -40,9 +40,10 @@ class Keys:
     speaker: str | None = None
     extractor: str | None = None
     drive: str | None = None
+    method: str | None = None  # another system, whose frames were imported
 
     def __str__(self) -> str:
-        return "-".join(key for key in (self.speaker, self.extractor, self.drive) if key)
+        return "-".join(key for key in (self.speaker, self.extractor, self.drive, self.method) if key)
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ class Places:
 
     def _item(self, base: str, stage: str, keys: Keys) -> Path:
         owner = self.root / "data" / base / (keys.speaker or (f"drives/{keys.drive}" if keys.drive else "project"))
-        tail = [key for key in (keys.extractor, keys.drive if keys.speaker else None) if key]
+        tail = [key for key in (keys.extractor, keys.drive if keys.speaker else None, keys.method) if key]
         return owner.joinpath(stage, *tail)
 
     def record(self, stage: str, keys: Keys) -> Path:
@@ -93,6 +94,14 @@ class Places:
     def raw_drive(self, drive: str) -> Path:
         """Folder of a drive's source file, never changed."""
         return self.root / "data" / "raw" / "drives" / drive
+
+    def raw_predictions(self, speaker: str, method: str) -> Path:
+        """Folder of the frames of another system, never changed."""
+        return self.root / "data" / "raw" / "predictions" / speaker / method
+
+    def predictions_record(self, speaker: str, method: str) -> Path:
+        """data/predictions/<speaker>/<method>.yaml."""
+        return self.root / "data" / "predictions" / speaker / f"{method}.yaml"
 
     def speaker_record(self, speaker: str) -> Path:
         """data/speakers/<id>.yaml."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +83,7 @@ class Head:
 
     name: str
     key: str  # in identities of the page
-    extractor: str
+    folder: str  # of its plots: the extractor, or the other system
     videos: list[Picture] = field(default_factory=list)
     drives: list[Picture] = field(default_factory=list)
     bars: Table | None = None
@@ -127,18 +127,20 @@ def run(context: Context[NoParams]) -> None:
     places = context.places
     content = read_json(places.root / "data" / "tables" / "everything.json")
     heads = [Measured(**entry) for entry in content["heads"]]
+    imported = [Measured(**entry) for entry in content.get("imported", [])]
+    every = [*heads, *imported]
     drives = [Measured(**entry) for entry in content["drives"]]
-    sections = [section_of(places, name, heads, drives, content["quality"]) for name in listed_speakers(places)]
+    sections = [section_of(places, name, every, drives, content["quality"]) for name in listed_speakers(places)]
     for section in sections:
         if not section.refused:
             section.verdicts = content["verdicts"].get(section.key, [])
             section.fitness = fitness_of(places, section.key, content.get("fitness", {}).get(section.key, {}))
             section.units = units_table(content.get("action_units", {}).get(section.key, {}))
-    tables = [main_table(heads), controls_table(heads), drives_table(drives), absent_table(heads + drives)]
+    tables = [main_table(every), controls_table(every), drives_table(drives), absent_table([*every, *drives])]
     matrix = read_matrix(places.root / "data" / "matrix")
     page = render(sections, [table for table in tables if table.rows], matrix, content["definitions"])
     (context.output / PAGE).write_text(page, encoding="utf-8")
-    write_numbers(context.output / "metrics", [*heads, *drives])
+    write_numbers(context.output / "metrics", [*every, *drives])
     for section in sections:
         write_plots(context.output / "plots" / section.key, section)
 
@@ -162,7 +164,7 @@ def write_plots(folder: Path, section: Section) -> None:
         charts = [(f"training {phase}", f"training_{phase}", chart) for phase, chart in head.training]
         charts += [(curve.title, curve.name, curve.chart) for curve in head.frames.curves]
         for title, name, chart in charts:
-            path = folder / head.extractor / f"{name}.svg"
+            path = folder / head.folder / f"{name}.svg"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(chart.alone(f"{head.name}: {title}"), encoding="utf-8")
 
@@ -202,12 +204,20 @@ def section_of(
     told = [row for row in rows if row.get("bar") is None]
     section.quality = quality_table(judged, named=False) if judged else None
     section.told = quality_table(told, False, f"{len(told)} more figures without a bar") if told else None
-    measured = {str(head.about["extractor"]): head for head in heads if head.about["speaker"] == key}
+    own = {keys_of(head): head for head in heads if head.about["speaker"] == key}
     rendered = {path.name for stage in ("render", "render_drive") for path in (base / stage).glob("*") if path.is_dir()}
-    for extractor in sorted(rendered | measured.keys()):
-        own = [d for d in drives if (d.about["speaker"], d.about["extractor"]) == (key, extractor)]
-        section.heads.append(head_of(places, base, extractor, measured.get(extractor), own))
+    known = {Keys(key, extractor) for extractor in rendered} | own.keys()
+    for keys in sorted(known, key=lambda keys: (keys.extractor is None, str(keys))):
+        section.heads.append(head_of(places, keys, own.get(keys), drives))
     return section
+
+
+def keys_of(head: Measured) -> Keys:
+    """Return the keys of the stage that has measured a head of ours, or frames of another system."""
+    about = head.about
+    if about.get("imported"):
+        return Keys(about["speaker"], method=about["method"])
+    return Keys(about["speaker"], about["extractor"])
 
 
 def fitness_of(places: Places, key: str, content: dict[str, Any]) -> Fitness | None:
@@ -256,31 +266,42 @@ def facts_of(speaker: Speaker) -> list[tuple[str, str]]:
     return facts
 
 
-def head_of(places: Places, base: Path, extractor: str, measured: Measured | None, drives: list[Measured]) -> Head:
-    """Collect videos, bars, curves and failures of one head."""
-    key = f"{base.name}-{extractor}"
-    head = Head(measured.name if measured else f"{base.name} / {extractor}", key, extractor)
-    folder = base / "render" / extractor
+def head_of(places: Places, keys: Keys, measured: Measured | None, drives: list[Measured]) -> Head:
+    """Collect videos, bars, curves and failures of one head, or of the frames of another system."""
+    renders, evaluates = ("predictions", "evaluate_predictions") if keys.method else ("render", "evaluate")
+    head = Head(
+        measured.name if measured else f"{keys.speaker} / {keys.extractor}",
+        str(keys),
+        keys.extractor or str(keys.method),
+    )
+    folder = places.preview(renders, keys)
     side = picture_of(folder / "side_by_side.mp4", "Truth, result, difference", "On test frames, with their own sound.")
     alone = picture_of(folder / "result.mp4", "Result")
     head.videos = [video for video in (side, alone) if video][:1]
     for video in head.videos:
-        video.id = f"{key}-video"
-    by_drive = {str(d.about["drive"]): d for d in drives}
-    for path in sorted((base / "render_drive" / extractor).glob("*/result.mp4")):
-        drive = path.parent.name
-        video = picture_of(path, title_of(places, drive), words_of(by_drive.get(drive)))
-        if video:
-            video.id = f"{key}-{drive}-video"
-            table = table_of(places, "evaluate_drive", Keys(base.name, extractor, drive))
-            if table is not None and drive in by_drive:
-                video.curves = curves_of(table, by_drive[drive])
-            head.drives.append(video)
+        video.id = f"{keys}-video"
+    if keys.extractor:
+        head.drives = drives_of(places, keys, drives)
     if measured:
         add_numbers(head, measured)
-        table = table_of(places, "evaluate", Keys(base.name, extractor))
-        head.frames = frames_of(table, base / "evaluate" / extractor, measured)
+        head.frames = frames_of(table_of(places, evaluates, keys), places.preview(evaluates, keys), measured)
     return head
+
+
+def drives_of(places: Places, keys: Keys, drives: list[Measured]) -> list[Picture]:
+    """Return the videos of what drives make a head say, with their curves."""
+    measured = {replace(keys_of(one), drive=str(one.about["drive"])): one for one in drives}
+    videos = []
+    for path in sorted(places.preview("render_drive", keys).glob("*/result.mp4")):
+        own = replace(keys, drive=path.parent.name)
+        video = picture_of(path, title_of(places, path.parent.name), words_of(measured.get(own)))
+        if video:
+            video.id = f"{own}-video"
+            table = table_of(places, "evaluate_drive", own)
+            if table is not None and own in measured:
+                video.curves = curves_of(table, measured[own])
+            videos.append(video)
+    return videos
 
 
 def table_of(places: Places, stage: str, keys: Keys) -> Any:

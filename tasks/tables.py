@@ -36,28 +36,30 @@ def run(context: Context[NoParams]) -> None:
     # Whoever has left params.yaml is no longer of this project, whatever still lies there.
     names = listed_speakers(context.places)
     heads = [read_measured(path) for path in files_of(base, names, "evaluate/*/metrics.json")]
+    imported = [read_measured(path) for path in files_of(base, names, "evaluate_predictions/*/metrics.json")]
     drives = [read_measured(path) for path in files_of(base, names, "evaluate_drive/*/*/metrics.json")]
     qualities = {path.parent.parent.name: read_json(path) for path in files_of(base, names, "quality/*.json")}
     quality = [row for content in qualities.values() for row in content.get("rows", [])]
     tables = [
-        main_table(heads),
-        bars_table(heads),
-        controls_table(heads),
+        main_table(heads + imported),
+        bars_table(heads + imported),
+        controls_table(heads + imported),
         drives_table(drives),
         quality_table(quality),
-        absent_table(heads + drives),
+        absent_table(heads + imported + drives),
         *variants_tables(context.places, names),
     ]
     write_tables(context.output, tables)
-    rows = [row for measured in (*heads, *drives) for row in measured.rows]
+    rows = [row for measured in (*heads, *imported, *drives) for row in measured.rows]
     rows += [{**dict.fromkeys(ROW_KEYS, ""), **row} for row in quality]
     (context.output / "rows.json").write_text(_json(rows), encoding="utf-8")
     (context.output / "rows.csv").write_text(rows_csv(rows), encoding="utf-8")
     words: dict[str, str] = {}
-    for measured in (*heads, *drives):
+    for measured in (*heads, *imported, *drives):
         words.update(measured.definitions)
     content = {
         "heads": [vars(measured) for measured in heads],
+        "imported": [vars(measured) for measured in imported],
         "drives": [vars(measured) for measured in drives],
         "quality": quality,
         "verdicts": {name: content.get("verdicts", []) for name, content in qualities.items()},

@@ -65,4 +65,5 @@ def test_no_dvc_project_at_all(tmp_path: Path) -> None:
 
 def test_keys_come_from_the_command() -> None:
     assert keys_of("python -m tasks.x --speaker a_b --extractor e --drive d") == Keys("a_b", "e", "d")
+    assert keys_of("python -m tasks.x --speaker a_b --method m") == Keys("a_b", method="m")
     assert keys_of("python -m tasks.tables") == Keys()

@@ -15,12 +15,12 @@ from models.errors import InputError, MissingAssetError, UsageError
 from models.perceptual.networks import NETWORKS, write
 from models.records import Clip, DemoTruth, Judge, Landmarks, Rendering, store_path
 from models.storage import FrameStore
-from tasks import evaluate, evaluate_drive, judge, per_frame, regions
+from tasks import evaluate, evaluate_drive, judge, measuring, per_frame, regions
 from tasks.closure import closure
-from tasks.evaluate import EvaluateParams
 from tasks.judge import JudgeParams
 from tasks.judging import known_points
 from tasks.measured import Measured
+from tasks.measuring import EvaluateParams
 from tasks.media import write_wav
 from tasks.per_frame import read_per_frame
 from tasks.places import Keys, Places
@@ -234,7 +234,7 @@ def test_a_store_of_another_length_is_refused(places: Places) -> None:
     short = FrameStore.create(folder / "short.zarr", iter(rendering.full.take(range(5))), (96, 96, 3))
     broken = Rendering("drawn", ["full"], full=short, frame_index=rendering.frame_index)
     with pytest.raises(InputError, match="5 frames"):
-        evaluate.rendered_stores(broken)
+        measuring.rendered_stores(broken)
 
 
 def test_a_bar_on_an_unknown_metric_is_refused() -> None:

@@ -11,10 +11,11 @@ import pytest
 from models.metrics import all_metrics
 from models.records import Clip, Landmarks, Rendering
 from tasks import evaluate, galleries, judge
-from tasks.evaluate import EvaluateParams
 from tasks.galleries import badness_of, box_of, worst_positions
 from tasks.judge import JudgeParams
+from tasks.measuring import EvaluateParams
 from tasks.places import Keys, Places
+from tasks.regions import mouth_box
 from tasks.stage import execute
 
 KEYS = Keys("ada", "logmel")
@@ -33,9 +34,7 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> Places:
     shut = evaluated_project.drawn_face.clip(mouth=mouth)[0][rendering.frame_index[SHUT]]
     variants["full"][SHUT] = shut
     points = Landmarks.load(places.record("landmarks", Keys("ada"))).points
-    rows, columns = evaluate.Regions.__init__.__globals__["mouth_box"](
-        points[rendering.frame_index[STAINED]], (96, 96), 0
-    )
+    rows, columns = mouth_box(points[rendering.frame_index[STAINED]], (96, 96), 0)
     variants["full"][STAINED, rows, columns] = 0
     evaluated_project.render(places, rendering.frame_index, **variants)
     execute(evaluate.STAGE, evaluate.run, KEYS, places, EvaluateParams(draws=100, worst=4))
