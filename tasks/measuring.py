@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,13 +11,15 @@ from pydantic import Field
 
 from models.errors import InputError
 from models.records import TEST, TRAIN, Clip, HeadTrack, Judge, Landmarks, Masks, Rendering
+from tasks import galleries
 from tasks.comparing import Pairs, compare_images, compare_points
 from tasks.constant_lips import constant_lips
 from tasks.facial_units import compare_openface, compare_units
 from tasks.judging import Reader, known_points, open_judge
 from tasks.params import Params
 from tasks.people import mark_of
-from tasks.regions import REGIONS, Regions, mouth_box
+from tasks.per_frame import write_per_frame
+from tasks.regions import REGIONS, Regions
 from tasks.scores import Bar, Scores, definitions
 from tasks.second_judge import judge_again
 from tasks.stage import Context
@@ -26,7 +27,6 @@ from tasks.synchrony import Picked, compare_speech, sound_of
 from tasks.weights import ready_metrics
 
 if TYPE_CHECKING:
-    from models.metrics.base import Metric
     from models.storage import FrameStore
 
 
@@ -37,7 +37,7 @@ class EvaluateParams(Params):
     block_seconds: float = Field(1.0, gt=0)  # frames drawn together for an interval
     draws: int = Field(1000, ge=100)
     openface_minutes: float = Field(60.0, gt=0)  # that OpenFace may take for one variant, where it is on PATH
-    worst: int = Field(6, ge=1, le=24)  # frames a metric shown in the gallery of failures
+    worst: int = Field(12, ge=1, le=24)  # frames that the gallery of a metric shows, a kind of failure half as many
     bars: tuple[Bar, ...] = ()  # what a trained head must reach
 
 
@@ -55,8 +55,6 @@ SYSTEM_METRICS = {
     "gaussians": "Gaussians of the trained head",
     "test_frames": "frames that all other numbers are measured on",
 }
-GALLERY = (("PSNR", "mouth"), ("PSNR", "head"), ("LMD", "face"))
-TILE = 256  # side of an enlarged mouth in a gallery, pixels
 
 
 def measure(
@@ -67,7 +65,7 @@ def measure(
     told: dict[str, Any],
     training: list[dict[str, Any]],
 ) -> None:
-    """Write metrics.json, per_frame.parquet, curves.json and pictures of the worst frames.
+    """Write metrics.json, per_frame.parquet, curves.json (of training) and galleries of the worst frames.
 
     Args:
         context: of a stage that reads `READS`.
@@ -146,9 +144,11 @@ def measure(
             ),
         },
     )
-    context.write_metrics("curves", {"training": training, "gaps": gap_curves(points, frames)})
-    write_per_frame(context.metrics / "per_frame.parquet", scores, frames)
-    save_worst(context, metrics, scores, clip, landmarks, rendering.full, positions, frames)
+    context.write_metrics("curves", {"training": training})
+    write_per_frame(context.metrics, scores, frames, clip.fps)
+    beside = galleries.Pairs(clip, landmarks, rendering.full, positions, frames)
+    mark = mark_of(context.speaker().basis)
+    galleries.save_galleries(context.preview, scores, metrics, beside, context.params.worst, mark)
 
 
 def identity(clip: Clip, frames: np.ndarray) -> dict[str, str]:
@@ -197,78 +197,3 @@ def measure_points(
     points["constant_lips"] = constant_lips(landmarks.points[training], points["truth"])
     points["judge"] = known
     return points
-
-
-def gap_curves(points: dict[str, np.ndarray], frames: np.ndarray) -> dict[str, list[float | None]]:
-    """Return the lip gap over the eye distance of the truth and the variants, frame by frame."""
-    from models.metrics.lips import lip_gap
-
-    curves: dict[str, list[float | None]] = {"frame": [int(t) for t in frames]}
-    for variant in ("truth", "full", "wrong_audio", "mean_motion"):
-        if variant in points:
-            curves[variant] = [None if np.isnan(v) else round(float(v), 5) for v in lip_gap(points[variant])]
-    return curves
-
-
-def write_per_frame(path: Path, scores: Scores, frames: np.ndarray) -> None:
-    """Write one row for every frame and variant; a column is named metric.region, with .true for the truth's series."""
-    import pandas
-
-    tables = []
-    for variant in dict.fromkeys(variant for _, _, variant in scores.columns):
-        table: dict[str, Any] = {"frame": frames, "variant": [variant] * len(frames)}
-        for (name, region, other), columns in scores.columns.items():
-            if other == variant and columns.shape[1] <= 2:
-                table[f"{name}.{region}"] = columns[:, 0]
-                if columns.shape[1] > 1:
-                    table[f"{name}.{region}.true"] = columns[:, 1]
-        tables.append(pandas.DataFrame(table))
-    pandas.concat(tables, ignore_index=True).to_parquet(path, index=False)
-
-
-def save_worst(
-    context: Context[EvaluateParams],
-    metrics: dict[str, Metric],
-    scores: Scores,
-    clip: Clip,
-    landmarks: Landmarks,
-    full: FrameStore,
-    positions: np.ndarray,
-    frames: np.ndarray,
-) -> None:
-    """Save the worst frames of some metrics, the truth above the rendering; what concerns the mouth is enlarged."""
-    from tasks.pictures import save_strip
-
-    mark = mark_of(context.speaker().basis)
-    for name, region in GALLERY:
-        columns = scores.columns.get((name, region, "full"))
-        if columns is None or np.isnan(columns[:, 0]).all():
-            continue
-        worst = worst_positions(columns[:, 0], metrics[name].merit, context.params.worst, round(clip.fps / 4))
-        tiles = []
-        for k in worst:
-            pair = [clip.frames[frames[k]], full[positions[k]]]
-            if region != "head":
-                pair = [_mouth_of(picture, landmarks.points[frames[k]]) for picture in pair]
-            tiles.append(np.concatenate(pair, 0))
-        captions = [f"frame {frames[k]}: {columns[k, 0]:.2f} {metrics[name].unit}" for k in worst]
-        save_strip(context.preview / f"worst_{name}_{region}.jpg", tiles, mark, captions, columns=6)
-
-
-def _mouth_of(picture: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """Return the lower face of a frame, enlarged to `TILE` pixels a side; the whole frame where no lips are known."""
-    import cv2
-
-    rows, columns = mouth_box(points, picture.shape[:2], 0)
-    rows, columns = mouth_box(points, picture.shape[:2], round(0.45 * (columns.stop - columns.start)))
-    crop = picture[rows, columns] if rows.stop > rows.start else picture
-    return cv2.resize(crop, (TILE, TILE), interpolation=cv2.INTER_CUBIC)
-
-
-def worst_positions(values: np.ndarray, merit: Callable[[float], float], count: int, apart: int) -> list[int]:
-    """Return the positions of the worst values, at least `apart` frames from each other, worst first."""
-    chosen: list[int] = []
-    for k in sorted((k for k in range(len(values)) if not np.isnan(values[k])), key=lambda k: (merit(values[k]), k)):
-        if len(chosen) < count and all(abs(k - other) >= apart for other in chosen):
-            chosen.append(int(k))
-    return chosen
