@@ -87,12 +87,12 @@ def compare(
 
     places = project()
     prepare(places)
-    runs = [side_by_side.open_run(places, name) for name in (first, second)]
-    differences = side_by_side.compare(*runs)
-    table = side_by_side.table_of(*runs, differences)
-    path = out or places.root / ".work" / "compare" / f"{runs[0].run_id[:8]}_{runs[1].run_id[:8]}.html"
+    one, other = (side_by_side.open_run(places, name) for name in (first, second))
+    differences = side_by_side.compare(one, other)
+    table = side_by_side.table_of(one, other, differences)
+    path = out or places.root / ".work" / "compare" / f"{one.run_id[:8]}_{other.run_id[:8]}.html"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(side_by_side.page_of(*runs, table), encoding="utf-8")
+    path.write_text(side_by_side.page_of(one, other, table), encoding="utf-8")
     if json:
         show_json({"page": str(path), "rows": [side_by_side.as_row(told) for told in differences]})
         return

@@ -22,6 +22,7 @@ from tasks.charts import line_chart
 from tasks.comparable import caveats, why_not_comparable
 from tasks.measured import Measured, imported_words, read_measured
 from tasks.people import MARKS
+from tasks.per_frame import FILE, read_per_frame
 from tasks.places import Places
 from tasks.tabular import Cell, Column, Table, number
 from tasks.tracking import KEY, STATE, open_store
@@ -30,7 +31,8 @@ DRAWS = 1000
 FPS = 25
 LARGEST_VIDEO = 60_000_000  # bytes in the page; a longer one is named instead
 VIDEOS = ("side_by_side.mp4", "result.mp4")  # the first that both have
-CURVES = (("PSNR", "mouth"), ("LMD", "face"))
+CURVES = (("r_open", "face", "How far the lips are open"), ("PSNR", "mouth", "PSNR mouth"), ("LMD", "face", "LMD"))
+OF_FRAMES = ("frames", "landmarks", "second", "units", "openface")  # metrics of single frames; speech has windows
 NO_INTERVAL = "no interval: frame by frame it is not stored"
 
 
@@ -41,7 +43,7 @@ class Run:
     key: str
     run_id: str
     measured: Measured
-    frames: Any  # a pandas.DataFrame of the variant "full", None where none was stored
+    frames: Any  # the rows of the variant "full" of per_frame.parquet, None where none was stored
     videos: dict[str, Path]  # by file name
 
     @property
@@ -116,13 +118,14 @@ def open_run(places: Places, name: str) -> Run:
 
 
 def _frames(folder: Path) -> Any:
-    path = folder / "per_frame.parquet"
+    path = folder / FILE
     if not path.is_file():
         return None
-    import pandas
-
-    table = pandas.read_parquet(path)
-    return table[table["variant"] == "full"].sort_values("frame") if "variant" in table else None
+    try:
+        table = read_per_frame(path)
+    except InputError:
+        return None  # of a run that another version has published: no interval, but its numbers hold
+    return table[table["variant"] == "full"]
 
 
 def compare(one: Run, other: Run) -> list[Difference]:
@@ -150,29 +153,34 @@ def compare(one: Run, other: Run) -> list[Difference]:
 
 
 def _with_interval(told: Difference, metric: Metric | None, one: Run, other: Run) -> Difference:
-    if told.change is None:
+    if told.one is None or told.other is None:
         absent = one if told.one is None else other
         cell = absent.measured.cell(told.metric, told.region)
         return replace(told, why=f"absent of {absent.name}: {cell.why or 'not measured'}")
-    ours, theirs = (_columns(run.frames, f"{told.metric}.{told.region}") for run in (one, other))
-    if metric is None or ours is None or theirs is None or ours.shape != theirs.shape:
+    ours, theirs = (_columns(run, told.metric, told.region) for run in (one, other))
+    if metric is None or ours is None or theirs is None or list(ours.index) != list(theirs.index):
         return replace(told, why=NO_INTERVAL)
-    frames = one.frames["frame"].to_numpy()
+    columns = [found[["value", "against"] if found["against"].notna().any() else ["value"]] for found in (ours, theirs)]
+    first, second = (found.to_numpy(np.float64) for found in columns)
+    # What is stored of a metric that reads more of a frame than this cannot be summed up again.
+    again = [metric.summary(found) if metric.compares in OF_FRAMES else math.nan for found in (first, second)]
+    if not np.allclose(again, [told.one, told.other], atol=1e-4):
+        return replace(told, why=NO_INTERVAL)
     length = max(1, round(float(one.measured.about.get("block_seconds", 1.0)) * FPS))
 
     def difference(positions: np.ndarray) -> float:
-        return metric.summary(theirs[positions]) - metric.summary(ours[positions])
+        return metric.summary(second[positions]) - metric.summary(first[positions])
 
-    low, high = block_bootstrap(difference, blocks_of(frames, length), DRAWS)
-    why = "too few blocks of frames" if math.isnan(low) else ""
-    return replace(told, low=low, high=high, why=why)
+    low, high = block_bootstrap(difference, blocks_of(ours.index.to_numpy(), length), DRAWS)
+    return replace(told, low=low, high=high, why="too few blocks of frames" if math.isnan(low) else "")
 
 
-def _columns(frames: Any, name: str) -> np.ndarray | None:
-    if frames is None or name not in frames:
+def _columns(run: Run, metric: str, region: str) -> Any:
+    """Return what was stored of a metric, `value` and `against` by frame, None where nothing was."""
+    if run.frames is None:
         return None
-    names = [name, *([f"{name}.true"] if f"{name}.true" in frames else [])]
-    return frames[names].to_numpy(np.float64)
+    found = run.frames[(run.frames["metric"] == metric) & (run.frames["region"] == region)]
+    return found.set_index("frame").sort_index()[["value", "against"]] if len(found) else None
 
 
 def as_row(told: Difference) -> dict[str, Any]:
@@ -233,7 +241,7 @@ def page_of(one: Run, other: Run, table: Table) -> str:
         mark=mark,
         videos=videos if all(source for *_, source in videos) else [],
         wide=file == "side_by_side.mp4",
-        charts=[(title, Markup(chart)) for title, chart in _charts(one, other)],
+        charts=[(title, Markup(chart)) for title, chart in _charts(one, other)],  # noqa: S704 - drawn here
         table=Markup(table.as_html()),  # noqa: S704 - it escapes its cells
         fps=FPS,
     )
@@ -247,14 +255,12 @@ def _source(path: Path | None) -> str:
 
 def _charts(one: Run, other: Run) -> list[tuple[str, str]]:
     charts = []
-    gaps = one.measured.curves.get("gaps", {}), other.measured.curves.get("gaps", {})
-    if gaps[0].get("frame") and gaps[0]["frame"] == gaps[1].get("frame"):
-        lines = {"first": gaps[0].get("full", []), "second": gaps[1].get("full", []), "truth": gaps[0].get("truth", [])}
-        charts.append(("How far the lips are open", line_chart(lines, gaps[0]["frame"], "frame", width=1200)))
-    for metric, region in CURVES:
-        columns = [_columns(run.frames, f"{metric}.{region}") for run in (one, other)]
-        if columns[0] is not None and columns[1] is not None:
-            named = zip(("first", "second"), columns, strict=True)
-            lines = {name: [None if np.isnan(v) else float(v) for v in found[:, 0]] for name, found in named}
-            charts.append((f"{metric} {region}", line_chart(lines, one.frames["frame"].tolist(), "frame", width=1200)))
+    for metric, region, title in CURVES:
+        first, second = (_columns(run, metric, region) for run in (one, other))
+        if first is None or second is None or list(first.index) != list(second.index):
+            continue
+        lines = {"first": first["value"], "second": second["value"], "truth": first["against"]}
+        drawn = {name: [None if math.isnan(v) else float(v) for v in found] for name, found in lines.items()}
+        chart = line_chart(drawn, first.index.tolist(), "frame", width=1200)
+        charts += [(title, chart.html)] if chart else []
     return charts
