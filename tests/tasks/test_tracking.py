@@ -8,13 +8,16 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import evaluated_project
 import numpy as np
 import pytest
 
+from models.errors import InputError, UsageError
 from tasks import tracking
 from tasks.entries import metric_rows
 from tasks.places import Keys, Places
 from tasks.publish import publish
+from tasks.side_by_side import open_run
 from tasks.tracking import live_curves, open_store, pending_folder
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -314,3 +317,21 @@ def test_no_numbers_at_all(places: Places) -> None:
     shutil.rmtree(places.root / "data" / "metrics")
     assert list(metric_rows(places)) == []
     assert [entry["key"] for entry in publish(places)["runs"]] == ["project"]
+
+
+def test_published_runs_are_found_by_key_and_by_the_beginning_of_their_id(places: Places) -> None:
+    evaluated_project.write_metrics(places.root, "ada")
+    publish(places)
+    first = open_run(places, "ada/drawn/logmel")
+    rows = evaluated_project.metrics_file("ada")["rows"]
+    evaluated_project.write_metrics(places.root, "ada", rows=[{**row, "value": row["value"] + 1} for row in rows])
+    publish(places)
+    newest = open_run(places, "ada/drawn/logmel")
+    assert newest.run_id != first.run_id
+    assert newest.measured.rows[0]["value"] == first.measured.rows[0]["value"] + 1
+    assert open_run(places, first.run_id[:10]).measured == first.measured
+    for name in ("ada/drawn/none", "0" * 12):
+        with pytest.raises(UsageError, match="there are ada/drawn/logmel"):
+            open_run(places, name)
+    with pytest.raises(InputError, match="no numbers of a head"):
+        open_run(places, "ada")
