@@ -15,7 +15,7 @@ from typing import Annotated, Any
 
 import typer
 
-from flows import footage, speaking
+from flows import comparisons, footage, speaking
 from flows.project import Json, project
 from models.errors import GausstalkError, MachineError, UsageError, of_the_machine
 from tasks.places import Places
@@ -112,6 +112,10 @@ def add_drive(
 app.command()(footage.check)
 app.command()(footage.preview)
 app.command("remove-speaker")(footage.remove_speaker)
+app.command("import-predictions")(comparisons.import_predictions)
+app.command("remove-predictions")(comparisons.remove_predictions)
+app.command()(comparisons.tables)
+app.command()(comparisons.compare)
 
 
 def _tell_written(places: Places, written: list[Path], json: bool, after: str) -> None:
@@ -313,7 +317,7 @@ def metrics(
 ) -> None:
     """Show every number that has been measured."""
     from flows import console
-    from tasks.publish import metric_rows
+    from tasks.entries import metric_rows
     from tasks.tables import ROW_KEYS
 
     # What was measured before training has no method or split; a program finds the same keys in every row.

@@ -9,6 +9,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from tasks.progress import clock
 
@@ -32,6 +33,25 @@ def show_rows(rows: Iterable[Sequence[object]], heads: Sequence[str]) -> None:
     if not console.is_terminal:
         console.width = 160  # a log file has no edge; do not break its lines at 80
     console.print(table)
+
+
+def show_table(content: Any) -> None:
+    """Write a table, its title and notes: the best bold, the second best underlined, what is not measured here dim."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in content.columns:
+        table.add_column(Text(column.heading), overflow="fold")
+    for row in content.rows:
+        table.add_row(*(Text(cell.text, _style_of(cell)) for cell in row))
+    console = Console()
+    if not console.is_terminal:
+        console.width = 160
+    say(f"\n{content.title}")
+    console.print(table)
+    say("\n".join(f"  {note}" for note in content.notes))
+
+
+def _style_of(cell: Any) -> str:
+    return f"{ {0: '', 1: 'bold', 2: 'underline'}[cell.rank] } {'dim' if cell.grey else ''}".strip()
 
 
 def _styled(text: str) -> str:

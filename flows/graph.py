@@ -5,14 +5,13 @@ DVC has no public call that gives this, so this module, and no other, uses DVC's
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from models.errors import BusyError, UsageError
-from tasks.places import Keys
+from tasks.places import Keys, keys_of
 
 
 @dataclass(frozen=True)
@@ -91,20 +90,6 @@ def _stages(repo: Any) -> tuple[dict[str, tuple[Any, Item]], dict[str, list[str]
         command = stage.cmd if isinstance(stage.cmd, str) else " ".join(stage.cmd or [])
         stages[stage.name] = (stage, Item(stage.name, stage.name.split("@")[0], keys_of(command)))
     return stages, {stage.name: sorted(need.name for need in graph.successors(stage)) for stage in graph}
-
-
-def keys_of(command: str) -> Keys:
-    """Return the keys that a stage's command line names.
-
-    The command is the contract; DVC's item names join their parts with '-' and cannot be taken apart safely.
-    """
-    words = shlex.split(command)
-    found = {
-        word[2:]: words[position + 1]
-        for position, word in enumerate(words[:-1])
-        if word in ("--speaker", "--extractor", "--drive")
-    }
-    return Keys(**found)
 
 
 def _choose(

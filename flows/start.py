@@ -132,12 +132,26 @@ def publish(places: Places) -> dict[str, Any]:
         StageFailedError: the stage failed.
         MachineError: MLflow takes nothing.
     """
+    run_one(places, "publish", "--force")
+    written = (places.root / "data" / "published" / "published.json").read_text(encoding="utf-8")
+    result: dict[str, Any] = json.loads(written)
+    if result["state"] != "complete":
+        raise MachineError("MLflow takes nothing", result["why"], "gausstalk doctor; then gausstalk publish again")
+    return result
+
+
+def run_one(places: Places, stage: str, *options: str) -> None:
+    """Bring one stage up to date by itself, with what the others have given so far.
+
+    Raises:
+        StageFailedError: the stage failed.
+    """
     from tasks.stage import threads
 
     prepare(places)
-    children = Children(places.root / ".work" / "run" / "publish.json")
+    children = Children(places.root / ".work" / "run" / f"{stage}.json")
     lines: list[str] = []
-    command = [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--single-item", "--force", "publish"]
+    command = [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--single-item", *options, stage]
     try:
         code = children.run(command, places.root, for_children(threads()), lines.append)
     finally:
@@ -145,9 +159,4 @@ def publish(places: Places) -> dict[str, Any]:
     if code:
         from flows.run import failure
 
-        raise failure("publish", code, lines)
-    written = (places.root / "data" / "published" / "published.json").read_text(encoding="utf-8")
-    result: dict[str, Any] = json.loads(written)
-    if result["state"] != "complete":
-        raise MachineError("MLflow takes nothing", result["why"], "gausstalk doctor; then gausstalk publish again")
-    return result
+        raise failure(stage, code, lines)

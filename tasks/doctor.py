@@ -20,6 +20,7 @@ from typing import Any, Literal
 from models.errors import GausstalkError, UsageError
 from tasks import dag
 from tasks.assets import first_here, read_assets
+from tasks.imports import KEY, wrong_imports
 from tasks.kernels import cache_folder
 from tasks.params import OF_ALL_STAGES, read_yaml, resolve_params
 from tasks.people import load_drive, load_speaker
@@ -218,9 +219,9 @@ def _params(places: Places) -> Iterator[Finding]:
 
 def wrong_params(places: Places) -> list[UsageError]:
     """Return what is wrong with the sections of params.yaml, each as an error that says what mends it."""
-    wrong = []
+    wrong = wrong_imports(places)
     for section, content in read_yaml(places.params).items():
-        if isinstance(content, list) or section in OF_ALL_STAGES:
+        if isinstance(content, list) or section in (*OF_ALL_STAGES, KEY):
             continue
         stage = _stage_of(section)
         try:

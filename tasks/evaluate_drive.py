@@ -8,6 +8,7 @@ from models.errors import InputError
 from models.heads.mediapipe_points import EYE_OUTER_LEFT, EYE_OUTER_RIGHT
 from models.records import Clip, Judge, Rendering
 from tasks.judging import open_judge
+from tasks.per_frame import write_per_frame
 from tasks.scores import VARIANTS, Scores, device_of
 from tasks.stage import Context, NoParams, Stage, main
 from tasks.synchrony import Picked, breaks_of, compare_speech, sound_of
@@ -42,11 +43,11 @@ DEFINITIONS = {
 
 
 def run(context: Context[NoParams]) -> None:
-    """Write metrics.json of one drive."""
+    """Write metrics.json and per_frame.parquet of one drive."""
     from models.metrics import all_metrics
+    from models.metrics.base import mean_of
     from models.metrics.eyes import lid_gap
     from models.metrics.lips import lip_gap
-    from models.metrics.speech import loudness
     from tasks.media import read_sound
 
     clip, judge = context.read(Clip, "ingest"), context.read(Judge, "judge")
@@ -89,10 +90,18 @@ def run(context: Context[NoParams]) -> None:
     for variant, gap, lid, where in (("full", lips, lids, points), ("speaker", own_lips, own_lids, judge.own_points)):
         seen = ~np.isnan(gap)
         unseen = "no face was found"
-        add("closed_share", 100 * float((gap[seen] < CLOSED * wide).mean()) if seen.any() else np.nan, variant, unseen)
+        series = {
+            "closed_share": np.where(seen, 100.0 * (gap < CLOSED * wide), np.nan),
+            "opening": gap,
+            "blink_rate": lid,
+            "head_motion": head_steps(where),
+            "found_share": 100.0 * seen,
+        }
+        scores.series |= {(name, "face", variant): values[:, None] for name, values in series.items()}
+        add("closed_share", mean_of(series["closed_share"][:, None]), variant, unseen)
         add("opening", float(np.nanstd(gap) / spread) if seen.any() and spread > 0 else np.nan, variant, unseen)
         add("blink_rate", blinks(lid, BLINK * open_eye) * 60 * clip.fps / len(lid), variant, unseen)
-        add("head_motion", head_motion(where), variant, unseen)
+        add("head_motion", mean_of(series["head_motion"][:, None]), variant, unseen)
         add("found_share", 100 * float(seen.mean()), variant)
     add("length_error", abs(count / clip.fps - len(sound) / clip.sample_rate))
     add("render_time", float(rendering.quality.get("milliseconds_a_frame", "nan")), why="its stage does not tell it")
@@ -116,10 +125,7 @@ def run(context: Context[NoParams]) -> None:
     )
     content = {"about": about, "rows": scores.rows, "absent": scores.absent, "definitions": words, "bars": []}
     context.write_metrics("metrics", content)
-    gap_curve = [None if np.isnan(v) else round(float(v), 5) for v in lips]
-    context.write_metrics(
-        "curves", {"gaps": {"lips": gap_curve, "loudness": [round(float(v), 2) for v in loudness(sound, count)]}}
-    )
+    write_per_frame(context.metrics, scores, np.arange(count), clip.fps, {"speaker": judge.own})
 
 
 def blinks(lids: np.ndarray, threshold: float) -> int:
@@ -128,13 +134,17 @@ def blinks(lids: np.ndarray, threshold: float) -> int:
     return int(np.count_nonzero(closed[1:] & ~closed[:-1]) + (len(closed) > 0 and bool(closed[0])))
 
 
-def head_motion(points: np.ndarray) -> float:
-    """Return the mean shift of the point between the outer eye corners, percent of their distance a frame."""
+def head_steps(points: np.ndarray) -> np.ndarray:
+    """Return the shift of the point between the outer eye corners since the frame before, `[n]`.
+
+    In percent of their mean distance; NaN in the first frame and beside one without a face.
+    """
     right, left = points[:, EYE_OUTER_RIGHT].astype(np.float64), points[:, EYE_OUTER_LEFT].astype(np.float64)
-    step = np.linalg.norm(np.diff((right + left) / 2, axis=0), axis=-1)
-    step = step[~np.isnan(step)]
     distance = np.linalg.norm(right - left, axis=-1)
-    return 100 * float(step.mean() / np.nanmean(distance)) if len(step) else float("nan")
+    step = np.full(len(points), np.nan)
+    if np.isfinite(distance).any():
+        step[1:] = 100 * np.linalg.norm(np.diff((right + left) / 2, axis=0), axis=-1) / np.nanmean(distance)
+    return step
 
 
 if __name__ == "__main__":

@@ -53,7 +53,7 @@ class Measured:
     def name(self) -> str:
         """The keys that tell this file from the others."""
         return " / ".join(
-            str(self.about[key]) for key in ("speaker", "method", "extractor", "drive") if key in self.about
+            str(self.about[key]) for key in ("speaker", "method", "extractor", "drive") if self.about.get(key)
         )
 
     def find(self, metric: str, region: str, variant: str) -> dict[str, Any] | None:
@@ -82,6 +82,7 @@ class Measured:
             f"preset {about.get('preset') or 'as in params.yaml'}",
             f"device {about.get('device') or 'cpu'}",
             f"landmarks judged by {about.get('judge', '?')}",
+            imported_words(about),
         ]
         return ", ".join(part for part in parts if part)
 
@@ -266,7 +267,16 @@ def metric_columns(measured: list[Measured], names: Iterable[tuple[str, str]]) -
 
 
 def _keys(measured: Measured) -> list[Cell]:
-    return [Cell(str(measured.about.get(key, ""))) for key in ("speaker", "method", "extractor")]
+    about = measured.about
+    words = imported_words(about)
+    method = Cell(f"{about.get('method', '')}{f' ({words})' if words else ''}")
+    return [Cell(str(about.get("speaker", ""))), method, Cell(str(about.get("extractor", "")))]
+
+
+def imported_words(about: dict[str, Any]) -> str:
+    """Return how frames of another system were imported; "" for those of a head of ours."""
+    told = about.get("imported", {}).get("full")
+    return f"imported, {'lossless' if told['lossless'] else 'lossy: ' + told['how']}" if told else ""
 
 
 def conditions_of(measured: list[Measured]) -> list[str]:

@@ -41,6 +41,7 @@ class MediaInfo:
     sound_rate: int = 0
     sound_channels: int = 0
     sound_codec: str = ""
+    pixel_format: str = ""  # as FFmpeg calls it
 
 
 def probe(path: Path) -> MediaInfo:
@@ -100,6 +101,7 @@ def info_of(container: Any, path: Path) -> MediaInfo:
         (sound.codec_context.sample_rate or 0) if sound and sound.codec_context else 0,
         (sound.codec_context.channels or 0) if sound and sound.codec_context else 0,
         sound.codec_context.name if sound and sound.codec_context else "",
+        context.pix_fmt or "",
     )
 
 

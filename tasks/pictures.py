@@ -40,7 +40,7 @@ FONT = cv2.FONT_HERSHEY_SIMPLEX
 
 def save_strip(
     path: Path, tiles: Sequence[Array], mark: str, captions: Sequence[str] | None = None, columns: int = 4
-) -> None:
+) -> tuple[int, int]:
     """Write tiles as one JPEG, `columns` in a row; a tile as wide as a row gets a row of its own.
 
     Args:
@@ -49,6 +49,9 @@ def save_strip(
         mark: written below the tiles, empty for none (tasks.people.mark_of).
         captions: one a tile, drawn above it.
         columns: tiles in a row, for tiles of the first one's width.
+
+    Returns:
+        Width and height of the picture.
 
     Raises:
         UsageError: no tiles, a tile that is not an RGB picture, or another number of captions than tiles.
@@ -79,6 +82,7 @@ def save_strip(
         # Below the tiles, where it hides no axis and no landmark.
         picture = np.concatenate([picture, np.full((MARGIN, picture.shape[1], 3), PAPER, np.uint8)])
     save_jpeg(path, with_mark(picture, mark))
+    return picture.shape[1], picture.shape[0]
 
 
 def mark_of_clip(clip: Clip) -> str:

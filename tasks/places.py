@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import unicodedata
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from models.errors import UsageError
@@ -40,9 +41,20 @@ class Keys:
     speaker: str | None = None
     extractor: str | None = None
     drive: str | None = None
+    method: str | None = None  # another system, whose frames were imported
 
     def __str__(self) -> str:
-        return "-".join(key for key in (self.speaker, self.extractor, self.drive) if key)
+        return "-".join(key for key in (self.speaker, self.extractor, self.drive, self.method) if key)
+
+
+def keys_of(command: str) -> Keys:
+    """Return the keys that a stage's command line names.
+
+    The command is the contract; DVC's item names join their parts with '-' and cannot be taken apart safely.
+    """
+    words = shlex.split(command)
+    options = {f"--{part.name}": part.name for part in fields(Keys)}
+    return Keys(**{options[word]: words[position + 1] for position, word in enumerate(words[:-1]) if word in options})
 
 
 @dataclass(frozen=True)
@@ -63,7 +75,7 @@ class Places:
 
     def _item(self, base: str, stage: str, keys: Keys) -> Path:
         owner = self.root / "data" / base / (keys.speaker or (f"drives/{keys.drive}" if keys.drive else "project"))
-        tail = [key for key in (keys.extractor, keys.drive if keys.speaker else None) if key]
+        tail = [key for key in (keys.extractor, keys.drive if keys.speaker else None, keys.method) if key]
         return owner.joinpath(stage, *tail)
 
     def record(self, stage: str, keys: Keys) -> Path:
@@ -93,6 +105,14 @@ class Places:
     def raw_drive(self, drive: str) -> Path:
         """Folder of a drive's source file, never changed."""
         return self.root / "data" / "raw" / "drives" / drive
+
+    def raw_predictions(self, speaker: str, method: str) -> Path:
+        """Folder of the frames of another system, never changed."""
+        return self.root / "data" / "raw" / "predictions" / speaker / method
+
+    def predictions_record(self, speaker: str, method: str) -> Path:
+        """data/predictions/<speaker>/<method>.yaml."""
+        return self.root / "data" / "predictions" / speaker / f"{method}.yaml"
 
     def speaker_record(self, speaker: str) -> Path:
         """data/speakers/<id>.yaml."""

@@ -137,7 +137,10 @@ def add_speaker(
         f"speaker {name}",
     )
     check_basis(record)
-    return _add(places, "speakers", name, places.speaker_record(name), places.raw_speaker(name), record, files)
+    listed = with_name(places.params, "speakers", name)
+    written = put_in_place(places, listed, places.speaker_record(name), places.raw_speaker(name), record, files)
+    log.info("added %s to params.yaml: speakers", name)
+    return written
 
 
 def add_drive(
@@ -179,7 +182,10 @@ def add_drive(
         "note": note,
     }
     record = validate(Drive, content, f"drive {name}")
-    return _add(places, "drives", name, places.drive_record(name), places.raw_drive(name), record, {file: sound})
+    listed = with_name(places.params, "drives", name)
+    written = put_in_place(places, listed, places.drive_record(name), places.raw_drive(name), record, {file: sound})
+    log.info("added %s to params.yaml: drives", name)
+    return written
 
 
 def _check_free(places: Places, what: str, name: str, record: Path, raw: Path, replace: bool) -> None:
@@ -201,11 +207,17 @@ def made_by_stage(places: Places, raw: Path) -> bool:
     return graph.is_file() and any(line.strip() == made for line in graph.read_text(encoding="utf-8").splitlines())
 
 
-def _add(
-    places: Places, key: str, name: str, record: Path, raw: Path, content: Params, files: dict[str, Path]
+def put_in_place(
+    places: Places, params: str, record: Path, raw: Path, content: Params, files: dict[str, Path]
 ) -> list[Path]:
-    """Write the folder, the record and the name in params.yaml; whatever fails, all three are as they were."""
-    params = with_name(places.params, key, name)
+    """Write a folder of copies, a record and the text of params.yaml; whatever fails, all three are as they were.
+
+    Returns:
+        The files that were written or changed.
+
+    Raises:
+        MachineError: there is no room for the copies.
+    """
     needed = sum(path.stat().st_size for path in files.values())
     free = shutil.disk_usage(places.root).free
     if needed > free:
@@ -219,7 +231,6 @@ def _add(
         undo.enter_context(_in_place(raw, lambda draft: _copy(files, draft)))
         undo.enter_context(_in_place(record, lambda draft: _write(draft, text)))
         undo.enter_context(_in_place(places.params, lambda draft: _write(draft, params)))
-    log.info("added %s to params.yaml: %s", name, key)
     return [*(raw / file for file in files), record, places.params]
 
 
@@ -256,7 +267,9 @@ def _copy(files: dict[str, Path], folder: Path) -> None:
     folder.mkdir()
     for name, source in files.items():
         # A copy that shares nothing with the original: editing one must never change the other.
-        shutil.copyfile(source, folder / name)
+        target = folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, target)
 
 
 def _write(path: Path, text: str) -> None:

@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 
 from models.errors import UsageError
+from tasks.importing import unlist
+from tasks.imports import listed_imports
 from tasks.params import read_yaml
 from tasks.places import Places, check_name
 from tasks.registry import made_by_stage, remove, without_name
@@ -23,7 +25,7 @@ def belongings(places: Places, name: str) -> list[Path]:
         raise UsageError(f"the speaker {name!r} is made by a stage of dvc.yaml", why, f"take {name} out of params.yaml")
     data = places.root / "data"
     found = [places.speaker_record(name), places.raw_speaker(name)]
-    found += [data / kind / name for kind in ("work", "preview", "metrics")]
+    found += [data / kind / name for kind in ("work", "preview", "metrics", "predictions", "raw/predictions")]
     # Checkpoints lie in .work/<stage>/<speaker>[-<extractor>[-<drive>]]; names have no hyphen.
     scratch = (places.root / ".work").glob("*/*")
     found += sorted(path for path in scratch if path.name.partition("-")[0].partition(".")[0] == name)
@@ -37,7 +39,8 @@ def belongings(places: Places, name: str) -> list[Path]:
 def remove_speaker(places: Places, name: str) -> list[Path]:
     """Delete all of a speaker; return what was deleted or changed.
 
-    The name leaves params.yaml first, so that a run after an interruption asks for nothing that is gone.
+    The name, and what was imported for it, leave params.yaml first, so that a run after an interruption asks for
+    nothing that is gone.
 
     Raises:
         UsageError: see `belongings`.
@@ -50,6 +53,8 @@ def remove_speaker(places: Places, name: str) -> list[Path]:
         draft.write_text(text, encoding="utf-8")
         os.replace(draft, places.params)
         changed.append(places.params)
+    imported = [entry for entry in listed_imports(places).values() if entry.speaker == name]
+    changed = unlist(places, imported) or changed
     for path in found:
         remove(path)
     return [*found, *changed]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 from pydantic import Field
 
+from models.records import Clip
+from models.storage import FrameStore
 from tasks.params import Params
 from tasks.people import Basis, Drive, Speaker, mark_of
 
@@ -54,3 +56,30 @@ def write_preview(
         "made_with": "gausstalk",
     }
     write_video(path, frames, fps, sound, sample_rate, mark_of(*bases), metadata, crf, lossless)
+
+
+def write_previews(
+    folder: Path, clip: Clip, frames: np.ndarray, full: FrameStore, person: Speaker, params: RenderParams
+) -> None:
+    """Write result.mp4, and side_by_side.mp4 with the truth before and the difference behind, of a clip's frames.
+
+    Args:
+        folder: to write into.
+        clip: of the true frames.
+        frames: `[n]` indices of them.
+        full: their `n` renderings.
+        person: whose they are.
+        params: how the videos are made.
+    """
+    samples = clip.sample_rate / clip.fps
+    sound = np.concatenate([clip.sound[round(t * samples) : round((t + 1) * samples)] for t in frames.tolist()])
+
+    def beside() -> Iterator[np.ndarray]:
+        for frame, result in zip(frames.tolist(), full, strict=True):
+            truth = clip.frames[frame]
+            difference = np.abs(truth.astype(np.float32) - result) * params.difference_gain
+            yield np.concatenate([truth, result, difference.clip(0, 255).astype(np.uint8)], 1)
+
+    names = (clip.speaker, clip.speaker)
+    for file, pictures in (("result.mp4", full), ("side_by_side.mp4", beside())):
+        write_preview(folder / file, pictures, clip.fps, sound, clip.sample_rate, names, [person], crf=params.crf)

@@ -1,14 +1,19 @@
-"""One page that shows everything: videos, tables, curves, pictures of every stage, and what went wrong."""
+"""One page that shows everything: videos, tables, curves, pictures of every stage, and what went wrong.
+
+Beside it lie its numbers and curves once more, as `dvc metrics` and `dvc plots` read them.
+"""
 
 from __future__ import annotations
 
 import base64
-from dataclasses import dataclass, field
+import json
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from models.errors import ConsentError, UsageError
-from tasks.charts import line_chart
+from tasks.charts import Chart, line_chart
+from tasks.heat_map import Matrix, read_matrix
 from tasks.measured import (
     Measured,
     absent_table,
@@ -21,7 +26,9 @@ from tasks.measured import (
     read_json,
 )
 from tasks.people import Drive, Speaker, listed_speakers, load_drive, load_speaker, mark_of
+from tasks.per_frame import FILE, read_per_frame
 from tasks.places import Keys, Places
+from tasks.report_frames import Curve, Frames, curves_of, frames_of
 from tasks.stage import Context, NoParams, Stage, main
 from tasks.tabular import Cell, Column, Table
 
@@ -29,6 +36,10 @@ STAGE = Stage(name="report", per=(), params=NoParams, folder="data/report", list
 PAGE = "report.html"
 LARGEST_VIDEO = 60_000_000  # bytes; a longer one is named instead of shown
 TYPES = {".jpg": "image/jpeg", ".png": "image/png", ".mp4": "video/mp4"}
+PARTS = (
+    *(("overview", "Overview"), ("curves", "Curves"), ("worst", "Worst frames"), ("failures", "Failures")),
+    *(("matrix", "Matrix"), ("numbers", "Numbers"), ("preparation", "Preparation"), ("definitions", "Definitions")),
+)
 LOOK_FOR = {
     "ingest": "The whole face in every frame, upright and sharp; nothing cut off at chin or hair.",
     "landmarks": "Lips (red) on the lips' edge, lids (blue) on their rims, also with the mouth wide open and the eyes "
@@ -52,12 +63,6 @@ UNIT_WORDS = {
     **{"AU20": "lip stretcher", "AU23": "lip tightener, with 24", "AU25": "lips part", "AU26": "jaw drop"},
     "AU45": "blink",
 }
-GALLERY = {
-    "worst_PSNR_mouth": "Mouth, worst by PSNR",
-    "worst_PSNR_head": "Head, worst by PSNR",
-    "worst_LMD_face": "Lip shape, worst by LMD",
-}
-GAP_LINES = {"truth": "truth", "full": "result", "wrong_audio": "result with the wrong sound"}
 
 
 @dataclass
@@ -68,7 +73,8 @@ class Picture:
     source: str  # data: address, empty if it is too large
     words: str = ""
     poster: str = ""
-    file: str = ""
+    id: str = ""  # of a video that curves stand under
+    curves: list[Curve] = field(default_factory=list)  # over its time
 
 
 @dataclass
@@ -76,14 +82,16 @@ class Head:
     """One trained head of a speaker."""
 
     name: str
+    key: str  # in identities of the page
+    folder: str  # of its plots: the extractor, or the other system
     videos: list[Picture] = field(default_factory=list)
     drives: list[Picture] = field(default_factory=list)
     bars: Table | None = None
     reached: str = ""
     all_reached: bool | None = None
-    gaps: str = ""
-    training: list[tuple[str, str]] = field(default_factory=list)
-    worst: list[Picture] = field(default_factory=list)
+    missed: list[str] = field(default_factory=list)  # names of bars
+    training: list[tuple[str, Chart]] = field(default_factory=list)
+    frames: Frames = field(default_factory=Frames)
 
 
 @dataclass
@@ -115,23 +123,53 @@ class Section:
 
 
 def run(context: Context[NoParams]) -> None:
-    """Write data/report/report.html."""
+    """Write report.html, metrics and plots into data/report."""
     places = context.places
     content = read_json(places.root / "data" / "tables" / "everything.json")
     heads = [Measured(**entry) for entry in content["heads"]]
+    imported = [Measured(**entry) for entry in content.get("imported", [])]
+    every = [*heads, *imported]
     drives = [Measured(**entry) for entry in content["drives"]]
-    sections = [section_of(places, name, heads, drives, content["quality"]) for name in listed_speakers(places)]
+    sections = [section_of(places, name, every, drives, content["quality"]) for name in listed_speakers(places)]
     for section in sections:
         if not section.refused:
             section.verdicts = content["verdicts"].get(section.key, [])
             section.fitness = fitness_of(places, section.key, content.get("fitness", {}).get(section.key, {}))
             section.units = units_table(content.get("action_units", {}).get(section.key, {}))
-    tables = [main_table(heads), controls_table(heads), drives_table(drives), absent_table(heads + drives)]
-    page = render(sections, [table for table in tables if table.rows], content["definitions"])
+    tables = [main_table(every), controls_table(every), drives_table(drives), absent_table([*every, *drives])]
+    matrix = read_matrix(places.root / "data" / "matrix")
+    page = render(sections, [table for table in tables if table.rows], matrix, content["definitions"])
     (context.output / PAGE).write_text(page, encoding="utf-8")
+    write_numbers(context.output / "metrics", [*every, *drives])
+    for section in sections:
+        write_plots(context.output / "plots" / section.key, section)
 
 
-def render(sections: list[Section], tables: list[Table], definitions: dict[str, str]) -> str:
+def write_numbers(folder: Path, measured: list[Measured]) -> None:
+    """Write the result's numbers, metric -> region, one file for each head and drive: a row each of `dvc metrics`."""
+    for one in measured:
+        numbers: dict[str, dict[str, float]] = {}
+        for row in one.rows:
+            if row["variant"] == "full":
+                numbers.setdefault(row["metric"], {})[row["region"]] = row["value"]
+        keys = [str(one.about[key]) for key in ("speaker", "method", "extractor")]
+        path = folder.joinpath(*keys, f"{one.about.get('drive') or 'own_sound'}.json")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(numbers, indent=1, sort_keys=True, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def write_plots(folder: Path, section: Section) -> None:
+    """Write the curves of a speaker's heads as pictures that need no page and no network."""
+    for head in section.heads:
+        charts = [(f"training {phase}", f"training_{phase}", chart) for phase, chart in head.training]
+        charts += [(curve.title, curve.name, curve.chart) for curve in head.frames.curves]
+        for title, name, chart in charts:
+            path = folder / head.folder / f"{name}.svg"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(chart.alone(f"{head.name}: {title}"), encoding="utf-8")
+
+
+def render(sections: list[Section], tables: list[Table], matrix: Matrix, definitions: dict[str, str]) -> str:
     """Return the page."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
@@ -145,9 +183,9 @@ def render(sections: list[Section], tables: list[Table], definitions: dict[str, 
         lstrip_blocks=True,
     )
     environment.filters["table"] = lambda table: Markup(table.as_html())  # noqa: S704 - it escapes its cells
-    environment.filters["svg"] = Markup
+    environment.filters["chart"] = lambda chart: Markup(chart.html)  # noqa: S704 - it escapes its words
     return environment.get_template("report.html.j2").render(
-        sections=sections, tables=tables, definitions=sorted(definitions.items())
+        parts=PARTS, sections=sections, tables=tables, matrix=matrix, definitions=sorted(definitions.items())
     )
 
 
@@ -166,12 +204,20 @@ def section_of(
     told = [row for row in rows if row.get("bar") is None]
     section.quality = quality_table(judged, named=False) if judged else None
     section.told = quality_table(told, False, f"{len(told)} more figures without a bar") if told else None
-    measured = {str(head.about["extractor"]): head for head in heads if head.about["speaker"] == key}
+    own = {keys_of(head): head for head in heads if head.about["speaker"] == key}
     rendered = {path.name for stage in ("render", "render_drive") for path in (base / stage).glob("*") if path.is_dir()}
-    for extractor in sorted(rendered | measured.keys()):
-        own = [d for d in drives if (d.about["speaker"], d.about["extractor"]) == (key, extractor)]
-        section.heads.append(head_of(places, base, extractor, measured.get(extractor), own))
+    known = {Keys(key, extractor) for extractor in rendered} | own.keys()
+    for keys in sorted(known, key=lambda keys: (keys.extractor is None, str(keys))):
+        section.heads.append(head_of(places, keys, own.get(keys), drives))
     return section
+
+
+def keys_of(head: Measured) -> Keys:
+    """Return the keys of the stage that has measured a head of ours, or frames of another system."""
+    about = head.about
+    if about.get("imported"):
+        return Keys(about["speaker"], method=about["method"])
+    return Keys(about["speaker"], about["extractor"])
 
 
 def fitness_of(places: Places, key: str, content: dict[str, Any]) -> Fitness | None:
@@ -220,48 +266,68 @@ def facts_of(speaker: Speaker) -> list[tuple[str, str]]:
     return facts
 
 
-def head_of(places: Places, base: Path, extractor: str, measured: Measured | None, drives: list[Measured]) -> Head:
-    """Collect videos, bars, curves and failures of one head."""
-    head = Head(measured.name if measured else f"{base.name} / {extractor}")
-    folder = base / "render" / extractor
+def head_of(places: Places, keys: Keys, measured: Measured | None, drives: list[Measured]) -> Head:
+    """Collect videos, bars, curves and failures of one head, or of the frames of another system."""
+    renders, evaluates = ("predictions", "evaluate_predictions") if keys.method else ("render", "evaluate")
+    head = Head(
+        measured.name if measured else f"{keys.speaker} / {keys.extractor}",
+        str(keys),
+        keys.extractor or str(keys.method),
+    )
+    folder = places.preview(renders, keys)
     side = picture_of(folder / "side_by_side.mp4", "Truth, result, difference", "On test frames, with their own sound.")
     alone = picture_of(folder / "result.mp4", "Result")
     head.videos = [video for video in (side, alone) if video][:1]
-    by_drive = {str(d.about["drive"]): d for d in drives}
-    for path in sorted((base / "render_drive" / extractor).glob("*/result.mp4")):
-        drive = path.parent.name
-        video = picture_of(path, title_of(places, drive), words_of(by_drive.get(drive)))
-        if video:
-            head.drives.append(video)
-    for path in sorted((base / "evaluate" / extractor).glob("worst_*.jpg")):
-        picture = picture_of(path, GALLERY.get(path.stem, path.stem), "Truth above, result below.")
-        if picture:
-            head.worst.append(picture)
+    for video in head.videos:
+        video.id = f"{keys}-video"
+    if keys.extractor:
+        head.drives = drives_of(places, keys, drives)
     if measured:
         add_numbers(head, measured)
+        head.frames = frames_of(table_of(places, evaluates, keys), places.preview(evaluates, keys), measured)
     return head
 
 
+def drives_of(places: Places, keys: Keys, drives: list[Measured]) -> list[Picture]:
+    """Return the videos of what drives make a head say, with their curves."""
+    measured = {replace(keys_of(one), drive=str(one.about["drive"])): one for one in drives}
+    videos = []
+    for path in sorted(places.preview("render_drive", keys).glob("*/result.mp4")):
+        own = replace(keys, drive=path.parent.name)
+        video = picture_of(path, title_of(places, path.parent.name), words_of(measured.get(own)))
+        if video:
+            video.id = f"{own}-video"
+            table = table_of(places, "evaluate_drive", own)
+            if table is not None and own in measured:
+                video.curves = curves_of(table, measured[own])
+            videos.append(video)
+    return videos
+
+
+def table_of(places: Places, stage: str, keys: Keys) -> Any:
+    """Return the table of frames of a stage, None if it is not there."""
+    path = places.metrics(stage, keys) / FILE
+    return read_per_frame(path) if path.is_file() else None
+
+
 def add_numbers(head: Head, measured: Measured) -> None:
-    """Add bars and curves to a head."""
+    """Add bars and the curves of training to a head."""
     head.bars = bars_table([measured], named=False)
+    head.missed = [bar["name"] for bar in measured.bars if bar["ok"] is False]
     verdict = bars_cell(measured.bars)
     head.reached = verdict.text if verdict.ok is None else f"{verdict.text} bars reached"
     head.all_reached = verdict.ok
-    gaps = dict(measured.curves.get("gaps", {}))
-    frames = gaps.pop("frame", [])
-    lines = {GAP_LINES[name]: gaps[name] for name in GAP_LINES if name in gaps}
-    if frames and lines:
-        head.gaps = line_chart(lines, frames, "frame of the clip", width=1200)
     for phase in measured.curves.get("training", []):
         curves = phase["curves"]
         lines = {name: values for name, values in sorted(curves.items()) if name != "step"}
         if len(lines) == 2:
             lines.pop("loss", None)  # the only term is the total
-        # The total last, so that it lies over its parts.
-        lines = {name: lines[name] for name in sorted(lines, key=lambda name: (name == "loss", name))}
+        # The total first, so that it lies over its parts.
+        lines = {name: lines[name] for name in sorted(lines, key=lambda name: (name != "loss", name))}
         steps = curves.get("step", list(range(len(next(iter(lines.values()), [])))))
-        head.training.append((phase["phase"], line_chart(lines, steps, "step", logarithmic=True)))
+        chart = line_chart(lines, steps, "step", logarithmic=True)
+        if chart:
+            head.training.append((phase["phase"], chart))
 
 
 def title_of(places: Places, drive: str) -> str:
@@ -304,7 +370,7 @@ def picture_of(path: Path, title: str, words: str = "") -> Picture | None:
         return Picture(title, "", f"{words} Too large for this page: {path.name}, {path.stat().st_size / 1e6:.0f} MB.")
     source = f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode()}"
     poster = poster_of(path) if path.suffix == ".mp4" else ""
-    return Picture(title, source, words, poster, f"{path.parent.name}/{path.name}")
+    return Picture(title, source, words, poster)
 
 
 def poster_of(path: Path) -> str:

@@ -65,10 +65,11 @@ class Bar(Params):
 
 @dataclass
 class Scores:
-    """Per-frame columns of every (metric, region, variant) over the same frames, and the rows made of them."""
+    """Per-frame columns of every (metric, region, variant), the rows made of them, and what they tell of each frame."""
 
     keys: dict[str, str]  # speaker, method, extractor, split, drive ("" for its own sound)
     columns: dict[tuple[str, str, str], np.ndarray] = field(default_factory=dict)
+    series: dict[tuple[str, str, str], np.ndarray] = field(default_factory=dict)  # [n, 1] or [n, 2], see by_frame
     rows: list[dict[str, Any]] = field(default_factory=list)
     absent: list[dict[str, str]] = field(default_factory=list)
     strongest: dict[tuple[str, str], str] = field(default_factory=dict)  # which variant "static" is
@@ -94,6 +95,7 @@ class Scores:
     def add_columns(self, metric: Metric, region: str, variant: str, columns: np.ndarray, why: str = "") -> None:
         """Keep the columns `[n, k]` of a metric and add the row of their summary, or `why` there is none."""
         self.columns[metric.name, region, variant] = columns
+        self.series[metric.name, region, variant] = metric.by_frame(columns)
         why = why or ("one of the two does not move" if columns.shape[1] == 2 else "")
         self.add(metric.name, metric.summary(columns), metric.unit, metric.better, region, variant, why)
 

@@ -46,7 +46,7 @@ class Stage(Generic[AnyParams]):
     """What a stage is: its name, its keys, what it reads and what it gives."""
 
     name: str
-    per: tuple[str, ...]  # of "speaker", "extractor", "drive"
+    per: tuple[str, ...]  # of "speaker", "extractor", "drive", "method"
     params: type[AnyParams]
     reads: tuple[str, ...] = ()  # stages whose records it loads
     gives: type[Record] | None = None
@@ -89,7 +89,7 @@ class Context(Generic[AnyParams]):
 
     def keys_of(self, stage: str, **other: str) -> Keys:
         """Return this item's keys cut down to those that `stage` has."""
-        keys = {"speaker": self.keys.speaker, "extractor": self.keys.extractor, "drive": self.keys.drive, **other}
+        keys = {**vars(self.keys), **other}
         return Keys(**{name: keys[name] for name in keys_per_stage(stage)})
 
     def speaker(self) -> Speaker:
@@ -108,6 +108,7 @@ class Context(Generic[AnyParams]):
 
 SPEAKER_EXTRACTOR_STAGES = {"audio", "tg_motion", "tg_face", "tg_mouth", "tg_fuse", "render", "evaluate"}
 DRIVE_STAGES = {"render_drive", "evaluate_drive"}
+METHOD_STAGES = {"predictions", "evaluate_predictions"}
 
 
 def keys_per_stage(stage: str) -> tuple[str, ...]:
@@ -116,6 +117,8 @@ def keys_per_stage(stage: str) -> tuple[str, ...]:
         return ("extractor", "drive")
     if stage in DRIVE_STAGES:
         return ("speaker", "extractor", "drive")
+    if stage in METHOD_STAGES:
+        return ("speaker", "method")
     return ("speaker", "extractor") if stage in SPEAKER_EXTRACTOR_STAGES else ("speaker",)
 
 

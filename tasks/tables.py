@@ -6,10 +6,12 @@ import csv
 import io
 import json
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tasks.measured import (
+    Measured,
     absent_table,
     bars_table,
     controls_table,
@@ -19,10 +21,12 @@ from tasks.measured import (
     read_json,
     read_measured,
 )
+from tasks.paper_tables import paper_tables
 from tasks.people import listed_speakers
+from tasks.places import Places
 from tasks.stage import Context, NoParams, Stage, main
 from tasks.tabular import Table
-from tasks.variants import variants_tables
+from tasks.variants import Kept, kept_variants, variants_table
 
 STAGE = Stage(name="tables", per=(), params=NoParams, folder="data/tables", lists=("speakers",))
 ROW_KEYS = (
@@ -30,34 +34,63 @@ ROW_KEYS = (
 )
 
 
+@dataclass(frozen=True)
+class Results:
+    """What evaluation has written of the speakers that params.yaml lists."""
+
+    names: list[str]
+    heads: list[Measured]  # ours, on their test frames
+    imported: list[Measured]  # frames of other systems, on the same
+    drives: list[Measured]
+    kept: list[Kept]
+
+    def papers(self) -> list[Table]:
+        """Return the papers' tables."""
+        return paper_tables(self.names, self.heads + self.imported, self.drives, self.kept)
+
+
+def read_results(places: Places) -> Results:
+    """Read data/metrics.
+
+    Raises:
+        InputError: a file is damaged.
+    """
+    # Whoever has left params.yaml is no longer of this project, whatever still lies there.
+    names = listed_speakers(places)
+    patterns = ("evaluate/*/metrics.json", "evaluate_predictions/*/metrics.json", "evaluate_drive/*/*/metrics.json")
+    base = places.root / "data" / "metrics"
+    ours, imported, drives = ([read_measured(path) for path in files_of(base, names, one)] for one in patterns)
+    return Results(names, ours, imported, drives, kept_variants(places, names))
+
+
 def run(context: Context[NoParams]) -> None:
     """Read data/metrics and write data/tables."""
+    results = read_results(context.places)
+    heads, imported, drives, names = results.heads, results.imported, results.drives, results.names
     base = context.places.root / "data" / "metrics"
-    # Whoever has left params.yaml is no longer of this project, whatever still lies there.
-    names = listed_speakers(context.places)
-    heads = [read_measured(path) for path in files_of(base, names, "evaluate/*/metrics.json")]
-    drives = [read_measured(path) for path in files_of(base, names, "evaluate_drive/*/*/metrics.json")]
     qualities = {path.parent.parent.name: read_json(path) for path in files_of(base, names, "quality/*.json")}
     quality = [row for content in qualities.values() for row in content.get("rows", [])]
     tables = [
-        main_table(heads),
-        bars_table(heads),
-        controls_table(heads),
+        main_table(heads + imported),
+        bars_table(heads + imported),
+        controls_table(heads + imported),
         drives_table(drives),
         quality_table(quality),
-        absent_table(heads + drives),
-        *variants_tables(context.places, names),
+        absent_table(heads + imported + drives),
+        *([variants_table(results.kept)] if results.kept else []),
+        *results.papers(),
     ]
     write_tables(context.output, tables)
-    rows = [row for measured in (*heads, *drives) for row in measured.rows]
+    rows = [row for measured in (*heads, *imported, *drives) for row in measured.rows]
     rows += [{**dict.fromkeys(ROW_KEYS, ""), **row} for row in quality]
     (context.output / "rows.json").write_text(_json(rows), encoding="utf-8")
     (context.output / "rows.csv").write_text(rows_csv(rows), encoding="utf-8")
     words: dict[str, str] = {}
-    for measured in (*heads, *drives):
+    for measured in (*heads, *imported, *drives):
         words.update(measured.definitions)
     content = {
         "heads": [vars(measured) for measured in heads],
+        "imported": [vars(measured) for measured in imported],
         "drives": [vars(measured) for measured in drives],
         "quality": quality,
         "verdicts": {name: content.get("verdicts", []) for name, content in qualities.items()},
@@ -79,7 +112,7 @@ def write_tables(folder: Path, tables: Iterable[Table]) -> None:
     for table in tables:
         (folder / f"{table.name}.csv").write_text(table.as_csv(), encoding="utf-8")
         (folder / f"{table.name}.md").write_text(table.as_markdown(), encoding="utf-8")
-        (folder / f"{table.name}.html").write_text(table.as_html(), encoding="utf-8")
+        (folder / f"{table.name}.html").write_text(table.as_page(), encoding="utf-8")
         page.append(table.as_markdown())
     (folder / "tables.md").write_text("\n".join(page), encoding="utf-8")
 

@@ -40,11 +40,13 @@ class Column:
 
 @dataclass(frozen=True)
 class Cell:
-    """What stands in a cell, why it stands there if that is not plain, and whether a bar is reached."""
+    """What stands in a cell, why it stands there if that is not plain, whether a bar is reached, and how it ranks."""
 
     text: str
     why: str = ""
     ok: bool | None = None
+    rank: int = 0  # 1: the best of those that may be compared, 2: the second best, 0: neither
+    grey: bool = False  # not measured here
 
 
 @dataclass
@@ -72,10 +74,14 @@ class Table:
         lines = [f"## {self.title}", ""]
         lines.append("| " + " | ".join(_bar(column.heading) for column in self.columns) + " |")
         lines.append("|" + "---|" * len(self.columns))
-        lines += ["| " + " | ".join(_bar(_with_why(cell)) for cell in row) + " |" for row in self.rows]
+        lines += ["| " + " | ".join(_marked(cell) for cell in row) + " |" for row in self.rows]
         lines += ["", *(f"* {note}" for note in self.notes)]
         lines += dict.fromkeys(f"* {c.metric or c.name}: {c.definition}" for c in self.columns if c.definition)
         return "\n".join(lines) + "\n"
+
+    def as_page(self) -> str:
+        """Return a page of its own with the table."""
+        return PAGE.format(title=escape(self.title), table=self.as_html())
 
     def as_html(self) -> str:
         """Return the table in a box that scrolls sideways, its notes below."""
@@ -87,6 +93,20 @@ class Table:
         )
 
 
+PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>
+body {{ font: 0.95rem/1.45 system-ui, sans-serif; margin: 2rem; color: #1c1c1c; background: #fff; }}
+table {{ border-collapse: collapse; font-variant-numeric: tabular-nums; }}
+th, td {{ padding: 0.25rem 0.8rem; text-align: left; border-bottom: 1px solid #ddd; }}
+th {{ border-bottom: 1.5px solid #555; }}
+.ok {{ color: #17663a; }} .bad {{ color: #a02020; }} .absent {{ color: #767676; }}
+.scroll {{ overflow-x: auto; }} .notes {{ color: #555; font-size: 0.85rem; max-width: 60rem; }}
+</style></head><body>
+<h1>{title}</h1>
+{table}</body></html>
+"""
+
+
 def _with_why(cell: Cell) -> str:
     return f"{cell.text}: {cell.why}" if cell.why and cell.text == "n/a" else cell.text
 
@@ -95,7 +115,17 @@ def _bar(text: str) -> str:
     return text.replace("|", "\\|").replace("\n", " ")
 
 
+def _marked(cell: Cell) -> str:
+    """Return a cell of Markdown, which has no grey: what was not measured here is slanted."""
+    text = _bar(_with_why(cell))
+    text = {0: text, 1: f"**{text}**", 2: f"<u>{text}</u>"}[cell.rank]
+    return f"*{text}*" if cell.grey and text else text
+
+
 def _html_cell(cell: Cell) -> str:
-    kind = {True: ' class="ok"', False: ' class="bad"', None: ' class="absent"' if cell.text == "n/a" else ""}[cell.ok]
+    absent = ' class="absent"' if cell.text.startswith("n/a") else ""
+    kind = {True: ' class="ok"', False: ' class="bad"', None: absent}[cell.ok]
+    kind = ' class="published" style="color: #767676"' if cell.grey else kind
     why = f' title="{escape(cell.why)}"' if cell.why else ""
-    return f"<td{kind}{why}>{escape(cell.text)}</td>"
+    text = escape(cell.text)
+    return f"<td{kind}{why}>{ {0: text, 1: f'<b>{text}</b>', 2: f'<u>{text}</u>'}[cell.rank] }</td>"

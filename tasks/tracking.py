@@ -42,11 +42,11 @@ def artifact_folder(places: Places) -> Path:
 
 
 @contextmanager
-def _alone(places: Places) -> Iterator[None]:
-    """Keep other processes out: creating the database, or a run, twice at once would break or double it."""
+def alone(places: Places, what: str = "lock") -> Iterator[None]:
+    """Keep others out: creating the database, or a run, twice at once would break or double it."""
     folder = places.root / ".work" / "mlflow"
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as file:
+    with (folder / what).open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
@@ -62,7 +62,7 @@ def open_store(places: Places) -> tuple[Any, str]:
         logging.getLogger(name).setLevel(logging.WARNING)
     from mlflow.tracking import MlflowClient
 
-    with _alone(places):
+    with alone(places):
         client = MlflowClient(tracking_uri=store_address(places))
         found = client.get_experiment_by_name(EXPERIMENT)
         if found is not None:
@@ -82,7 +82,7 @@ def key_of(keys: Keys, method: str) -> str:
 
 def live_run(places: Places, client: Any, experiment: str, key: str) -> str:
     """Return the id of the key's run in the state "live"; open one when there is none."""
-    with _alone(places):
+    with alone(places):
         found = client.search_runs([experiment], f"tags.`{KEY}` = '{key}' and tags.`{STATE}` = 'live'", max_results=1)
         if found:
             return found[0].info.run_id

@@ -59,22 +59,33 @@ def keep(places: Places, table: int, position: int, variant: Variant, speaker: s
     return target
 
 
-def variants_tables(places: Places, speakers: Iterable[str]) -> list[Table]:
-    """Return a table for every set of variants that has been measured, a row for each variant of these speakers."""
-    rows: dict[str, list[tuple[str, Measured]]] = {}
-    for speaker in speakers:
-        for path in sorted(places.variants(speaker).glob("table_*/*/metrics.json")):
-            name = (path.parent / "name.txt").read_text(encoding="utf-8").strip()
-            rows.setdefault(path.parent.parent.name, []).append((name, read_measured(path)))
-    return [_table(name, variants) for name, variants in sorted(rows.items())]
+@dataclass(frozen=True)
+class Kept:
+    """What was measured of one variant of a table."""
+
+    speaker: str
+    table: str  # table_5, table_6
+    name: str
+    measured: Measured
 
 
-def _table(name: str, variants: list[tuple[str, Measured]]) -> Table:
-    heads = [head for _, head in variants]
-    columns = [Column("speaker"), Column("variant"), Column("extractor"), Column("bars"), *metric_columns(heads, MAIN)]
-    title = f"The supplement's table {name.removeprefix('table_')} on this project's speakers"
-    table = Table(name, title, columns, notes=conditions_of(heads))
-    for variant, head in variants:
-        about = [Cell(str(head.about["speaker"])), Cell(variant), Cell(str(head.about["extractor"]))]
-        table.rows.append([*about, bars_cell(head.bars), *(head.cell(metric, region) for metric, region in MAIN)])
+def kept_variants(places: Places, speakers: Iterable[str]) -> list[Kept]:
+    """Return what `keep` has kept of these speakers, in the order of the tables' rows."""
+    return [
+        Kept(speaker, path.parents[1].name, (path.parent / "name.txt").read_text("utf-8").strip(), read_measured(path))
+        for speaker in speakers
+        for path in sorted(places.variants(speaker).glob("table_*/*/metrics.json"))
+    ]
+
+
+def variants_table(kept: Sequence[Kept]) -> Table:
+    """Return a row for each variant with all that was measured of it; the papers' tables show less."""
+    heads = [one.measured for one in kept]
+    keys = ("speaker", "table", "variant", "extractor", "bars")
+    table = Table("variants", "Variants of heads", [*map(Column, keys), *metric_columns(heads, MAIN)])
+    table.notes = conditions_of(heads)
+    for one in kept:
+        about = [Cell(one.speaker), Cell(one.table), Cell(one.name), Cell(str(one.measured.about["extractor"]))]
+        cells = (one.measured.cell(metric, region) for metric, region in MAIN)
+        table.rows.append([*about, bars_cell(one.measured.bars), *cells])
     return table

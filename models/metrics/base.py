@@ -53,7 +53,8 @@ class Metric:
 
     `range` says which values there are and `source` where the definition comes from; `regions` are those in which a
     metric of frames is told, and `reach` is how many frames before and after a frame its row needs. A metric that
-    `needs` assets of data/assets.toml cannot compute before `ready` has handed their files to `opens`.
+    `needs` assets of data/assets.toml cannot compute before `ready` has handed their files to `opens`. `series` says
+    what rows of more than two numbers tell of each frame; without it that is the metric's value on the row alone.
     """
 
     name: str
@@ -69,6 +70,7 @@ class Metric:
     source: str = ""
     needs: tuple[str, ...] = ()
     opens: Callable[..., Compute | SpeechCompute] | None = None
+    series: Callable[[np.ndarray], np.ndarray] | None = None
 
     @property
     def words(self) -> str:
@@ -99,6 +101,14 @@ class Metric:
     def value(self, predicted: np.ndarray, true: np.ndarray, region: np.ndarray | None = None) -> float:
         """Return the value over all frames, NaN if it is not defined here."""
         return self.summary(self.per_frame(predicted, true, region))
+
+    def by_frame(self, columns: np.ndarray) -> np.ndarray:
+        """Return what the rows tell of each frame: its value `[n, 1]`, or `[n, 2]` with what it is held against."""
+        if columns.shape[1] <= 2:
+            return columns
+        if self.series:
+            return self.series(columns)
+        return np.array([[self.summary(row[None])] for row in columns]).reshape(-1, 1)
 
     def merit(self, value: float) -> float:
         """Return a number that is larger the better `value` is; NaN ranks last."""

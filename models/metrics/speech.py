@@ -55,6 +55,11 @@ def best_lag(columns: np.ndarray) -> float:
     return float(max(found, key=lambda lag: found[lag])) if found else float("nan")
 
 
+def unshifted(columns: np.ndarray) -> np.ndarray:
+    """Return the lip gap and the loudness of each frame, `[n, 2]`."""
+    return columns[:, [0, 1 + REACH]]
+
+
 METRICS = (
     Metric(
         "r_sound",
@@ -66,6 +71,7 @@ METRICS = (
         lips_and_loudness,
         best,
         range="-1 to 1",
+        series=unshifted,
     ),
     Metric(
         "sound_lag",
@@ -76,5 +82,6 @@ METRICS = (
         lips_and_loudness,
         best_lag,
         range="-5 to 5",
+        series=unshifted,
     ),
 )

@@ -11,7 +11,7 @@ from flows import cli
 
 ROOT = Path(__file__).resolve().parents[2]
 VERBS = "add-speaker remove-speaker add-drive check preview run say export ui fetch doctor bench report".split()
-VERBS += "metrics publish dag".split()
+VERBS += "metrics publish dag import-predictions remove-predictions tables compare".split()
 
 
 def call(folder: Path, *words: str, python: list[str] | None = None) -> "subprocess.CompletedProcess[str]":

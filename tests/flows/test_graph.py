@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from toy_project import Toy
 
-from flows.graph import keys_of, read_plan
+from flows.graph import read_plan
 from models.errors import UsageError
-from tasks.places import Keys
+from tasks.places import Keys, keys_of
 
 
 def test_the_plan_is_what_dvc_yaml_says(toy: Toy) -> None:
@@ -65,4 +65,5 @@ def test_no_dvc_project_at_all(tmp_path: Path) -> None:
 
 def test_keys_come_from_the_command() -> None:
     assert keys_of("python -m tasks.x --speaker a_b --extractor e --drive d") == Keys("a_b", "e", "d")
+    assert keys_of("python -m tasks.x --speaker a_b --method m") == Keys("a_b", method="m")
     assert keys_of("python -m tasks.tables") == Keys()

@@ -14,7 +14,9 @@ from saved_clip import save_clip
 
 from models.records import TEST, TRAIN, HeadTrack, Landmarks, Masks, Rendering, Weights, store_path
 from models.storage import FrameStore
+from tasks.per_frame import write_per_frame
 from tasks.places import Keys, Places
+from tasks.scores import Scores
 
 ROOT = Path(__file__).resolve().parents[2]
 TEST_FROM = 70
@@ -138,13 +140,48 @@ def metrics_file(speaker: str, **change: Any) -> dict[str, Any]:
     return {**content, **change}
 
 
+def write_frames(root: Path, speaker: str) -> None:
+    """Write the table of frames and the galleries of one speaker, in little."""
+    keys = {"speaker": speaker, "method": "drawn", "extractor": "logmel", "split": "test", "drive": ""}
+    scores = Scores(keys)
+    wave = np.sin(np.arange(25) / 3)
+    gaps = np.stack([wave, np.cos(np.arange(25) / 3)], 1)
+    for variant, shift in (("full", 0.0), ("wrong_audio", 3.0), ("static", 1.0)):
+        scores.series["PSNR", "mouth", variant] = (27.5 - shift + wave)[:, None]
+        scores.series["PSNR", "frame", variant] = (30.5 - shift + wave)[:, None]
+    for name in ("r_open", "amplitude"):
+        scores.series[name, "face", "full"] = gaps
+    write_per_frame(_made(root / "data/metrics" / speaker / "evaluate/logmel"), scores, np.arange(70, 95), 25.0)
+    scores.keys.update(split="drive", drive="de_f")
+    scores.series = {("r_sound", "face", "full"): gaps}
+    folder = _made(root / "data/metrics" / speaker / "evaluate_drive/logmel/de_f")
+    write_per_frame(folder, scores, np.arange(25), 25.0)
+    row = {**scores.keys, "metric": "r_sound", "region": "face", "variant": "full", "value": 0.25, "unit": "1"}
+    drive = metrics_file(speaker, rows=[{**row, "better": "higher"}], bars=[], absent=[])
+    drive["about"] |= {"drive": "de_f", "language": "de", "gender": "female"}
+    (folder / "metrics.json").write_text(json.dumps(drive))
+    folder = _made(root / "data/preview" / speaker / "evaluate/logmel")
+    told = [{"frame": 75, "position": 5, "numbers": [21.5], "box": [0, 18, 30, 10]}]
+    worst: list[dict[str, Any]] = [{"metric": "PSNR", "region": "mouth", "unit": "dB", "better": "higher", "same": []}]
+    failures: list[dict[str, Any]] = [
+        {"name": "blink missed", "words": "eyes", "metric": "r_eye", "region": "face", "count": None, "frames": []},
+        {"name": "no face", "words": "none is found", "metric": "r_open", "region": "face", "count": 0, "frames": []},
+        {"name": "specks", "words": "too many", "metric": "specks", "region": "head", "unit": "1", "count": 2}
+        | {"file": "failed_specks.jpg", "size": [30, 28], "frames": [{**told[0], "numbers": [30, 4]}]},
+    ]
+    worst[0] |= {"file": "worst_PSNR_mouth.jpg", "size": [30, 28], "frames": told}
+    content = {"worst": worst, "failures": failures, "tests": 25}
+    (folder / "galleries.json").write_text(json.dumps(content))
+    for name in ("worst_PSNR_mouth.jpg", "failed_specks.jpg"):
+        cv2.imwrite(str(folder / name), np.full((28, 30, 3), 90, np.uint8))
+
+
 def write_metrics(root: Path, speaker: str, **change: Any) -> None:
     """Write the metrics, curves and quality of one speaker."""
     folder = _made(root / "data/metrics" / speaker / "evaluate/logmel")
     (folder / "metrics.json").write_text(json.dumps(metrics_file(speaker, **change)))
     curves = {"step": [1, 10, 100], "loss": [0.5, 0.1, 0.02], "image": [0.4, 0.09, 0.01]}
-    gaps = {"frame": [0, 1, 2, 3], "truth": [0.1, 0.2, None, 0.1], "full": [0.1, 0.15, 0.2, 0.1]}
-    (folder / "curves.json").write_text(json.dumps({"training": [{"phase": "face", "curves": curves}], "gaps": gaps}))
+    (folder / "curves.json").write_text(json.dumps({"training": [{"phase": "face", "curves": curves}]}))
     folder = _made(root / "data/metrics" / speaker / "quality")
     rows = [
         {"speaker": speaker, "stage": "track", "metric": "yaw", "value": 0.5, "unit": "deg", "better": "lower"}

@@ -15,13 +15,14 @@ from models.errors import InputError, MissingAssetError, UsageError
 from models.perceptual.networks import NETWORKS, write
 from models.records import Clip, DemoTruth, Judge, Landmarks, Rendering, store_path
 from models.storage import FrameStore
-from tasks import evaluate, evaluate_drive, judge, regions
+from tasks import evaluate, evaluate_drive, judge, measuring, per_frame, regions
 from tasks.closure import closure
-from tasks.evaluate import EvaluateParams
 from tasks.judge import JudgeParams
 from tasks.judging import known_points
 from tasks.measured import Measured
+from tasks.measuring import EvaluateParams
 from tasks.media import write_wav
+from tasks.per_frame import read_per_frame
 from tasks.places import Keys, Places
 from tasks.scores import Bar, Scores
 from tasks.stage import execute
@@ -190,15 +191,41 @@ def test_with_weights_it_is_measured_in_every_region(content: dict[str, Any]) ->
     assert found["frame"] < found["face_box"]
 
 
-def test_frames_and_pictures_are_written(places: Places, content: dict[str, Any]) -> None:
-    table = pandas.read_parquet(places.metrics("evaluate", KEYS) / "per_frame.parquet")
-    full = table[table.variant == "full"]
-    assert list(full.frame) == list(range(evaluated_project.TEST_FROM, 130))
-    assert full["PSNR.mouth"].mean() == pytest.approx(value(content, "PSNR", "mouth", "full"), abs=1e-4)
-    pictures = {path.name for path in places.preview("evaluate", KEYS).iterdir()}
-    assert pictures == {"worst_PSNR_mouth.jpg", "worst_PSNR_head.jpg", "worst_LMD_face.jpg"}
+def test_the_table_of_frames_gives_the_numbers_of_the_table(places: Places, content: dict[str, Any]) -> None:
+    table = read_per_frame(places.metrics("evaluate", KEYS) / per_frame.FILE)
+    test_frames = list(range(evaluated_project.TEST_FROM, 130))
+
+    def of(metric: str, region: str, variant: str = "full") -> pandas.DataFrame:
+        return table[(table.metric == metric) & (table.region == region) & (table.variant == variant)]
+
+    for metric, region, variant in (
+        ("PSNR", "mouth", "full"),
+        ("SSIM", "head", "wrong_audio"),
+        ("LMD", "face", "static"),
+    ):
+        rows = of(metric, region, variant)
+        assert list(rows.frame) == test_frames
+        assert rows.value.mean() == pytest.approx(value(content, metric, region, variant), abs=1e-4)
+        assert rows.against.isna().all()
+    gaps = of("r_open", "face")
+    assert np.corrcoef(gaps.value, gaps.against)[0, 1] == pytest.approx(
+        value(content, "r_open", "face", "full"), abs=1e-4
+    )
+    np.testing.assert_allclose(gaps.time, np.array(test_frames) / 25)
+    assert set(table.split) == {"test"}
+    assert set(table.speaker) == {"ada"}
     curves = json.loads((places.metrics("evaluate", KEYS) / "curves.json").read_text())
     assert [phase["phase"] for phase in curves["training"]] == ["tg_motion", "tg_face", "tg_mouth", "tg_fuse"]
+
+
+def test_a_damaged_table_of_frames_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / per_frame.FILE
+    path.write_bytes(b"PAR1 and nothing more")
+    with pytest.raises(InputError, match="no parquet"):
+        read_per_frame(path)
+    pandas.DataFrame({"frame": [1]}).to_parquet(path)
+    with pytest.raises(InputError, match="no column speaker"):
+        read_per_frame(path)
 
 
 def test_a_store_of_another_length_is_refused(places: Places) -> None:
@@ -207,7 +234,7 @@ def test_a_store_of_another_length_is_refused(places: Places) -> None:
     short = FrameStore.create(folder / "short.zarr", iter(rendering.full.take(range(5))), (96, 96, 3))
     broken = Rendering("drawn", ["full"], full=short, frame_index=rendering.frame_index)
     with pytest.raises(InputError, match="5 frames"):
-        evaluate.rendered_stores(broken)
+        measuring.rendered_stores(broken)
 
 
 def test_a_bar_on_an_unknown_metric_is_refused() -> None:
@@ -220,11 +247,6 @@ def test_a_bar_on_an_unknown_metric_is_refused() -> None:
 def test_a_bar_that_makes_no_sense_is_refused(change: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="at_least|against"):
         Bar(**{"name": "x", "metric": "LMD", "region": "face", "at_least": 1.0, **change})
-
-
-def test_worst_frames_are_apart_and_worst_first() -> None:
-    values = np.array([5.0, 1.0, 1.1, 9.0, np.nan, 2.0])
-    assert evaluate.worst_positions(values, lambda v: v, 3, 2) == [1, 5, 3]
 
 
 def test_the_mouth_box_is_square_and_stays_in_the_frame() -> None:
@@ -257,6 +279,17 @@ def test_a_drive_is_held_against_its_sound(places: Places) -> None:
     assert [entry["metric"] for entry in content["absent"]] == ["Sync-C", "Sync-E", "sync_lag", "render_time"]
     assert "gausstalk fetch syncnet" in content["absent"][0]["why"]
     assert "SyncNet" in content["definitions"]["Sync-C"]
+    table = read_per_frame(places.metrics("evaluate_drive", keys) / per_frame.FILE)
+    assert set(table.drive) == {"de_f"}
+    for metric in ("closed_share", "head_motion", "found_share"):
+        for variant in ("full", "speaker"):
+            rows = table[(table.metric == metric) & (table.variant == variant)]
+            assert rows.value.mean() == pytest.approx(value(content, metric, "face", variant), abs=1e-4)
+    own = table[(table.variant == "speaker") & (table.metric == "opening")]
+    assert list(own.frame) == list(Judge.load(places.record("judge", Keys("ada"))).own)
+    heard = table[(table.metric == "r_sound") & (table.variant == "full")]
+    assert list(heard.frame) == list(range(60))
+    assert heard.against.max() > heard.against.min() + 10  # decibels
 
 
 def test_blinks_are_counted_right() -> None:

@@ -12,8 +12,8 @@ from models.action_units import UNIT_NAMES
 from models.metrics import all_metrics
 from models.records import Clip, HeadTrack, Landmarks, Rendering
 from tasks.comparing import Pairs, compare_points
-from tasks.evaluate import rendered_stores
 from tasks.facial_units import compare_openface, compare_units, units_of
+from tasks.measuring import rendered_stores
 from tasks.places import Keys, Places
 from tasks.scores import Scores
 

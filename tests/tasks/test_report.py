@@ -4,21 +4,26 @@ import html.parser
 import json
 import re
 import shutil
+import subprocess
+import xml.etree.ElementTree
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import cv2
 import evaluated_project
 import numpy as np
 import pytest
+import yaml
+from dvc.repo import Repo
 
-from tasks import report, tables
+from tasks import heat_map, report, tables
 from tasks.charts import line_chart
 from tasks.media import write_video
 from tasks.places import Keys, Places
 from tasks.stage import execute
 
-VOID = {"meta", "img", "br", "link", "input", "line", "polyline"}
+VOID = {"meta", "img", "br", "link", "input", "line", "polyline", "image", "use"}
 
 
 class Outline(html.parser.HTMLParser):
@@ -37,17 +42,19 @@ class Outline(html.parser.HTMLParser):
             self.open.append(tag)
         values = dict(attrs)
         self.ids += [values["id"]] if values.get("id") else []
-        self.links += [values["href"]] if values.get("href") else []
+        self.links += [values["href"] or ""] if "href" in values and tag != "image" else []
         self.sources += [values[name] for name in ("src", "poster") if values.get(name)]
+        self.sources += [values["href"] or ""] if tag == "image" else []
 
     def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         assert tag in VOID
+        self.handle_starttag(tag, attrs)
 
     def handle_endtag(self, tag: str) -> None:
         assert self.open.pop() == tag
 
     def handle_data(self, data: str) -> None:
-        if not self.open or self.open[-1] != "style":
+        if not self.open or self.open[-1] not in ("style", "script"):
             self.text += data
 
 
@@ -76,9 +83,9 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> Places:
         for path in (base / "render/logmel/side_by_side.mp4", base / "render_drive/logmel/de_f/result.mp4"):
             path.parent.mkdir(parents=True)
             write_video(path, moving(), 25.0, np.zeros(16000, np.int16), 16000, "", {})
-        for path in (base / "ingest/strip.jpg", base / "evaluate/logmel/worst_LMD_face.jpg"):
-            path.parent.mkdir(parents=True)
-            cv2.imwrite(str(path), np.full((40, 60, 3), 90, np.uint8))
+        evaluated_project.write_frames(root, speaker)
+        (base / "ingest").mkdir()
+        cv2.imwrite(str(base / "ingest/strip.jpg"), np.full((40, 60, 3), 90, np.uint8))
     execute(tables.STAGE, tables.run, Keys(), Places(root))
     return Places(root)
 
@@ -111,7 +118,71 @@ def test_nothing_comes_from_outside(page: str, outline: Outline) -> None:
     assert outline.sources
     assert all(source.startswith("data:") for source in outline.sources)
     assert not re.search(r"https?://|@import|url\(", re.sub(r"base64,[A-Za-z0-9+/=]+", "", page))
-    assert "<script" not in page
+    assert page.count("<script>") == page.count("<script") == 1
+    assert "default-src 'none'" in page  # a browser asks nobody for anything either
+
+
+def test_every_part_is_a_tab_and_stands_on_the_page_without_a_script(page: str) -> None:
+    for name, title in report.PARTS:
+        assert f'<a href="#tab-{name}">{title}</a>' in page
+        assert f'<div class="panel" id="tab-{name}">' in page
+    style = page[page.index("<style>") : page.index("</style>")]
+    hidden = [line for line in style.splitlines() if "display: none" in line]
+    assert all(".tabbed" in line or ".scripted" in line for line in hidden)  # classes that only the script gives
+    before = page[: page.index("<script>")]
+    assert "tabbed" not in before[before.index("<body>") :]
+
+
+def part(page: str, name: str) -> str:
+    start = page.index(f'id="tab-{name}"')
+    end = page.find('<div class="panel"', start)
+    return page[start : end if end > 0 else page.index("</main>")]
+
+
+def test_curves_stand_under_the_video_that_they_belong_to(page: str) -> None:
+    curves = part(page, "curves")
+    assert 'id="ada-logmel-curves" data-step="0.04"' in curves
+    assert 'data-of="ada-logmel-video"' in curves
+    assert '<video id="ada-logmel-video"' in part(page, "overview")
+    assert "data:video" not in curves  # every video is on the page once
+    for words in ("lip gap over eye distance (r_open ↑, 0.625 over all)", "PSNR mouth [dB] ↑, 27.50 over all"):
+        assert curves.count(f">{words}</h4>") == 1
+    assert "amplitude" not in curves  # the same curve as r_open's
+    assert "PSNR frame" not in curves  # ranks frames as the head's does
+    assert "0 is frame 70 of the clip" in curves
+    assert 'data-of="ada-logmel-de_f-video"' in curves
+    assert "each over its own range (r_sound ↑, 0.250 over all)" in curves
+    assert "cy" not in re.findall(r'id="(\w+)-', curves)
+
+
+def test_worst_and_failed_frames_lead_to_their_instant(page: str) -> None:
+    worst, failed = part(page, "worst"), part(page, "failures")
+    assert 'data-seek="0.220">frame 75, 0.2 s</a>: 21.5 dB' in worst
+    assert 'viewBox="0 18 30 10"' in worst
+    assert "specks: 2 frames, the worst 1" in failed
+    assert "30 against 4" in failed
+    assert re.search(r'>n/a</td><td class="absent">n/a', failed)  # of what nobody could tell
+    assert "Bars missed" not in failed
+
+
+def test_without_a_matrix_the_page_says_why(page: str, places: Places, tmp_path: Path) -> None:
+    assert "No matrix: there is no data/matrix/matrix.json" in part(page, "matrix")
+    (tmp_path / "matrix.json").write_text('{"cells": [], "metrics": {}}')
+    assert "add-drive" in heat_map.read_matrix(tmp_path).why
+
+
+def test_numbers_and_curves_lie_beside_the_page(places: Places, page: str) -> None:
+    base = places.root / "data/report"
+    numbers = json.loads((base / "metrics/ada/drawn/logmel/own_sound.json").read_text())
+    assert numbers["PSNR"] == {"head": 30.125, "mouth": 27.5}  # of the result, not of its controls
+    assert json.loads((base / "metrics/ada/drawn/logmel/de_f.json").read_text()) == {"r_sound": {"face": 0.25}}
+    names = {path.name for path in (base / "plots/ada/logmel").iterdir()}
+    assert names == {"training_face.svg", "PSNR_mouth.svg", "r_open_face.svg"}
+    assert not (base / "plots/cy").exists()
+    for path in (base / "plots/ada/logmel").iterdir():
+        root = xml.etree.ElementTree.parse(path).getroot()
+        assert root.tag == "{http://www.w3.org/2000/svg}svg"
+        assert any("stroke" in (style.text or "") for style in root.iter("{http://www.w3.org/2000/svg}style"))
 
 
 def test_every_speaker_is_there_with_the_basis(outline: Outline) -> None:
@@ -132,7 +203,7 @@ def test_videos_numbers_curves_strips_and_failures_are_on_it(page: str, outline:
     for words in ("Truth, result, difference", "German voice (de, female, synthetic)", "1 of 1 bars reached"):
         assert words in outline.text
     for words in (
-        "Lip shape, worst by LMD",
+        "PSNR mouth [dB] ↑, 27.50 over all",
         "face: loss terms",
         "nothing cut off at chin",
         "lip distance",
@@ -141,13 +212,31 @@ def test_videos_numbers_curves_strips_and_failures_are_on_it(page: str, outline:
         assert words in outline.text
     assert "ada: only 4 s" in outline.text  # what is wrong with the footage
     assert "cy: only 4 s" not in outline.text
-    assert page.count("<svg") == 2
-    assert sum("image/jpeg" in source for source in outline.sources) == 4  # two posters, a strip, a failure
+    assert sum("image/jpeg" in source for source in outline.sources) == 5  # two posters, a strip, two galleries
 
 
 def test_the_same_files_give_the_same_page(places: Places, page: str) -> None:
     again = (execute(report.STAGE, report.run, Keys(), places) / "report.html").read_text(encoding="utf-8")
     assert again == page
+
+
+def test_dvc_shows_and_compares_numbers_and_curves_of_two_states(places: Places, page: str, tmp_path: Path) -> None:
+    whole = yaml.safe_load((evaluated_project.ROOT / "dvc.yaml").read_text())
+    (tmp_path / "dvc.yaml").write_text(yaml.safe_dump({name: whole[name] for name in ("metrics", "plots")}))
+    shutil.copytree(places.root / "data/report", tmp_path / "data/report")
+    author = ("-c", "user.name=a", "-c", "user.email=a@example.org")
+    for command in (["init", "-q"], ["add", "-A"], [*author, "commit", "-qm", "one"]):
+        subprocess.run(["git", *command], cwd=tmp_path, check=True)
+    path = tmp_path / "data/report/metrics/ada/drawn/logmel/own_sound.json"
+    path.write_text(path.read_text().replace("30.125", "31.125"))
+    with Repo.init(str(tmp_path)) as repo:
+        shown = repo.metrics.show()[""]["data"]
+        assert shown[str(path.relative_to(tmp_path))]["data"]["PSNR"]["head"] == 31.125
+        ((name, change),) = repo.metrics.diff()["diff"].items()
+        assert name == str(path.relative_to(tmp_path))
+        assert change["PSNR.head"] == {"old": 30.125, "new": 31.125, "diff": 1.0}
+        plots = repo.plots.show()["workspace"]["sources"]["data"]
+    assert {Path(name).name for name in plots} == {"training_face.svg", "PSNR_mouth.svg", "r_open_face.svg"}
 
 
 def test_a_video_that_is_too_large_is_named(places: Places, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -199,17 +288,45 @@ def test_the_page_says_how_fit_the_footage_is_and_what_each_unit_is_worth(places
     assert "bob" not in outline.ids  # has a record, but params.yaml does not list him
 
 
+def drawn(lines: dict[str, list[float | None]], x: list[float], **how: Any) -> str:
+    chart = line_chart(lines, x, "step", **how)
+    assert chart is not None
+    return chart.html
+
+
+def heights(chart: str) -> list[float]:
+    points = re.search(r'points="([^"]+)"', chart)
+    assert points is not None
+    return [float(pair.split(",")[1]) for pair in points.group(1).split()]
+
+
 def test_a_chart_draws_each_line_and_breaks_it_at_gaps() -> None:
-    chart = line_chart({"a": [1.0, 2.0, None, 3.0, 4.0], "b": [0.5] * 5}, [0, 1, 2, 3, 4], "step")
+    chart = drawn({"a": [1.0, 2.0, None, 3.0, 4.0], "b": [0.5] * 5}, [0, 1, 2, 3, 4])
     assert chart.count("<polyline") == 3
     assert chart.count('class="key"') == 2
-    assert "no curve" in line_chart({"a": [None, None]}, [0, 1], "step")
+    assert line_chart({"a": [None, None]}, [0, 1], "step") is None
 
 
 def test_a_higher_value_stands_higher() -> None:
-    chart = line_chart({"a": [1.0, 100.0]}, [0, 1], "step", logarithmic=True)
-    points = re.search(r'points="([^"]+)"', chart)
-    assert points is not None
-    (x0, y0), (x1, y1) = (map(float, pair.split(",")) for pair in points.group(1).split())
-    assert x1 > x0
-    assert y1 < y0
+    low, high = heights(drawn({"a": [1.0, 100.0]}, [0, 1], logarithmic=True))
+    assert high < low
+
+
+def test_the_scales_of_a_chart_give_its_values_back() -> None:
+    values: list[float | None] = [2.0, 7.0, 3.5]
+    chart = drawn({"a": values}, [0.0, 0.04, 0.08])
+    x, y = (re.search(rf'data-{name}="([^"]+)"', chart) for name in "xy")
+    assert x is not None
+    assert y is not None
+    low, high, bottom, top = map(float, y.group(1).split())
+    read = [low + (at - bottom) / (top - bottom) * (high - low) for at in heights(chart)]
+    np.testing.assert_allclose(read, [2.0, 7.0, 3.5], atol=0.01)
+    assert x.group(1).split()[:2] == ["0", "0.08"]
+
+
+def test_a_long_line_keeps_its_spikes() -> None:
+    values: list[float | None] = [0.0] * 20000
+    values[12345] = 1.0
+    chart = drawn({"a": values}, list(range(20000)))
+    assert len(heights(chart)) <= 1510
+    assert min(heights(chart)) < max(heights(chart)) - 100

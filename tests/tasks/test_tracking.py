@@ -4,15 +4,20 @@ import multiprocessing
 import shutil
 import sqlite3
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import evaluated_project
 import numpy as np
 import pytest
 
+from models.errors import InputError, UsageError
 from tasks import tracking
+from tasks.entries import metric_rows
 from tasks.places import Keys, Places
-from tasks.publish import metric_rows, publish
+from tasks.publish import publish
+from tasks.side_by_side import open_run
 from tasks.tracking import live_curves, open_store, pending_folder
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -157,6 +162,7 @@ def test_publishing_logs_all_of_it_and_twice_adds_nothing(places: Places) -> Non
     first = publish(places)
     assert first["state"] == "complete"
     assert [entry["key"] for entry in first["runs"]] == [
+        "ann",
         f"ann/{METHOD}/logmel",
         f"ann/{METHOD}/logmel/de_f",
         "project",
@@ -171,7 +177,11 @@ def test_publishing_logs_all_of_it_and_twice_adds_nothing(places: Places) -> Non
         for folder in client.list_artifacts(head.info.run_id)
         for item in client.list_artifacts(head.info.run_id, folder.path)
     ]
-    assert files == ["pictures/render", "tables/metrics.json", "videos/render"]
+    assert files == ["metrics/evaluate", "pictures/render", "tables/metrics.json", "videos/render"]
+    (speaker,) = runs_of(places, key="ann", level="speaker")
+    assert head.data.tags["mlflow.parentRunId"] == speaker.info.run_id
+    assert "mlflow.parentRunId" not in speaker.data.tags
+    assert head.data.tags["gausstalk.level"] == "head"
     (drive,) = runs_of(places, key=f"ann/{METHOD}/logmel/de_f")
     assert drive.data.tags["mlflow.parentRunId"] == head.info.run_id
     assert drive.data.metrics == {"test.head.sync": 5.0}
@@ -179,9 +189,90 @@ def test_publishing_logs_all_of_it_and_twice_adds_nothing(places: Places) -> Non
     assert [item.path for item in client.list_artifacts(project.info.run_id, "report")] == ["report/report.html"]
 
     again = publish(places)
-    assert [entry["new"] for entry in again["runs"]] == [False] * 3
+    assert [entry["new"] for entry in again["runs"]] == [False] * 4
     assert [entry["run_id"] for entry in again["runs"]] == [entry["run_id"] for entry in first["runs"]]
-    assert len(runs_of(places)) == 3
+    assert len(runs_of(places)) == 4
+
+
+LOCK = """schema: '2.0'
+stages:
+  ingest@ann:
+    cmd: python -m tasks.ingest --speaker ann
+    params: {{params.yaml: {{ingest: {{size: {size}}}}}}}
+    outs: [{{path: data/work/ann/ingest, md5: 1.dir}}]
+  tg_face@ann-logmel:
+    cmd: python -m tasks.tg_face --speaker ann --extractor logmel
+    params: {{params.yaml: {{preset: cpu, tg_face: {{steps: 7}}}}}}
+    outs: [{{path: data/work/ann/tg_face/logmel, md5: {face}.dir}}]
+  tg_face@bob-logmel:
+    cmd: python -m tasks.tg_face --speaker bob --extractor logmel
+    params: {{params.yaml: {{tg_face: {{steps: {bob}}}}}}}
+    outs: [{{path: data/work/bob/tg_face/logmel, md5: {bob}.dir}}]
+"""
+
+
+def test_a_run_is_one_state_of_what_the_lock_says_of_its_own_stages(places: Places) -> None:
+    """What concerns others makes no new run; another output or param of its own stages does, down to the drives."""
+
+    def new(**change: int) -> list[str]:
+        (places.root / "dvc.lock").write_text(LOCK.format(**{"size": 256, "face": 2, "bob": 3, **change}))
+        return [entry["key"] for entry in publish(places)["runs"] if entry["new"] and entry["key"] != "project"]
+
+    head, drive = f"ann/{METHOD}/logmel", f"ann/{METHOD}/logmel/de_f"
+    assert new() == ["ann", head, drive]
+    (first,) = runs_of(places, key=head)
+    assert first.data.params["ingest.size"] == "256"
+    assert first.data.params["tg_face.steps"] == "7"
+    places.params.write_text("speakers: [ann, bob]\nextractors: [x]\ntg_face: {steps: 9}\n")
+    assert new(bob=4) == []
+    assert new(face=5) == [head, drive]
+    assert new(face=5, size=512) == ["ann", head, drive]
+    assert new(face=5, size=512) == []
+    newest = max(runs_of(places, key=head), key=lambda run: run.info.start_time)
+    assert newest.data.params["ingest.size"] == "512"
+    parents = {run.data.tags["mlflow.parentRunId"] for run in runs_of(places, key=drive)}
+    assert parents == {run.info.run_id for run in runs_of(places, key=head)}
+
+
+def test_publishers_at_once_leave_one_set_of_runs(places: Places) -> None:
+    open_store(places)
+    with ThreadPoolExecutor(3) as pool:
+        results = list(pool.map(publish, [places] * 3))
+    assert [result["state"] for result in results] == ["complete"] * 3
+    assert sorted(sum(entry["new"] for entry in result["runs"]) for result in results) == [0, 0, 4]
+    keys = sorted(run.data.tags["gausstalk.key"] for run in runs_of(places))
+    assert keys == ["ann", f"ann/{METHOD}/logmel", f"ann/{METHOD}/logmel/de_f", "project"]
+    client, _ = open_store(places)
+    (head,) = runs_of(places, key=f"ann/{METHOD}/logmel")
+    table = json.loads(Path(client.download_artifacts(head.info.run_id, "tables/metrics.json")).read_text())
+    assert len(table["data"]) == 3
+
+
+def test_frames_of_another_system_are_a_run_beside_our_heads(places: Places) -> None:
+    row = {"speaker": "ann", "method": "wav2lip", "extractor": "", "split": "test", "drive": "", "region": "head"}
+    row |= {"variant": "full", "metric": "psnr", "value": 29.0, "unit": "dB", "better": "higher"}
+    about = {"size": "256 x 256", "split": "test: 5 of 9 frames", "data": {"split": "12ab", "truth": "34cd"}}
+    for name, text in {
+        "data/metrics/ann/evaluate_predictions/wav2lip/metrics.json": json.dumps({"about": about, "rows": [row]}),
+        "data/metrics/ann/evaluate_predictions/wav2lip/per_frame.parquet": "rows",
+        "data/preview/ann/predictions/wav2lip/result.mp4": "video",
+        "data/preview/ann/evaluate_predictions/wav2lip/worst_PSNR_mouth.jpg": "picture",
+    }.items():
+        path = places.root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    publish(places)
+    (run,) = runs_of(places, key="ann/wav2lip", level="head", method="wav2lip")
+    (speaker,) = runs_of(places, key="ann")
+    assert run.data.tags["mlflow.parentRunId"] == speaker.info.run_id
+    assert (run.data.tags["gausstalk.size"], run.data.tags["gausstalk.split_sha256"]) == ("256 x 256", "12ab")
+    client, _ = open_store(places)
+    for folder, file in (
+        ("videos/predictions", "result.mp4"),
+        ("pictures/evaluate_predictions", "worst_PSNR_mouth.jpg"),
+        ("metrics/evaluate_predictions", "per_frame.parquet"),
+    ):
+        assert f"{folder}/{file}" in [item.path for item in client.list_artifacts(run.info.run_id, folder)]
 
 
 def test_curves_of_a_step_before_the_head_are_closed_too(places: Places, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -219,10 +310,28 @@ def test_a_publish_that_was_cut_short_is_completed_in_the_same_run(
     assert publish(places)["state"] == "pending"
     monkeypatch.undo()
     assert publish(places)["state"] == "complete"
-    assert len(runs_of(places)) == 3
+    assert len(runs_of(places)) == 4
 
 
 def test_no_numbers_at_all(places: Places) -> None:
     shutil.rmtree(places.root / "data" / "metrics")
     assert list(metric_rows(places)) == []
     assert [entry["key"] for entry in publish(places)["runs"]] == ["project"]
+
+
+def test_published_runs_are_found_by_key_and_by_the_beginning_of_their_id(places: Places) -> None:
+    evaluated_project.write_metrics(places.root, "ada")
+    publish(places)
+    first = open_run(places, "ada/drawn/logmel")
+    rows = evaluated_project.metrics_file("ada")["rows"]
+    evaluated_project.write_metrics(places.root, "ada", rows=[{**row, "value": row["value"] + 1} for row in rows])
+    publish(places)
+    newest = open_run(places, "ada/drawn/logmel")
+    assert newest.run_id != first.run_id
+    assert newest.measured.rows[0]["value"] == first.measured.rows[0]["value"] + 1
+    assert open_run(places, first.run_id[:10]).measured == first.measured
+    for name in ("ada/drawn/none", "0" * 12):
+        with pytest.raises(UsageError, match="there are ada/drawn/logmel"):
+            open_run(places, name)
+    with pytest.raises(InputError, match="no numbers of a head"):
+        open_run(places, "ada")

@@ -7,8 +7,8 @@ import pytest
 
 from models.errors import UsageError
 from tasks import tables
+from tasks.entries import metric_rows
 from tasks.places import Keys, Places
-from tasks.publish import metric_rows
 from tasks.stage import execute
 from tasks.variants import keep, variants_of
 
@@ -38,6 +38,8 @@ def test_what_was_measured_of_each_stands_in_one_table(tmp_path: Path) -> None:
     text = (folder / "table_5.md").read_text()
     lines = [line.split(" | ")[1] for line in text.splitlines() if line.startswith("| ada")]
     assert lines == ["delta", "delta + opacity", "delta + opacity + RGB"]
-    assert "30.12" in text
+    every = (folder / "variants.md").read_text()
+    assert every.count("| 30.12 |") == 3
+    assert "| ada | table_5 | delta + opacity | logmel | 1 of 1 |" in every
     assert text in (folder / "tables.md").read_text()
     assert list(metric_rows(places)) == published  # nothing twice

@@ -1,0 +1,148 @@
+"""The matrix of heads and drives as heat maps: one table a metric, coloured from worst to best."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tasks.measured import read_json
+from tasks.tabular import ARROWS, Cell, Column, Table, number
+
+FILE = "matrix.json"
+NOT_YET = (
+    "No head has been driven and measured yet: `gausstalk add-drive de_f FILE --language de --gender f`, then run."
+)
+ABSENT = "there is no data/matrix/matrix.json: the stage matrix has not been run."
+
+
+@dataclass
+class Spot:
+    """One cell: its value with interval, how good it is among its kind from 0 to 1, and what a pointer over it says."""
+
+    text: str
+    interval: str = ""
+    heat: float | None = None
+    noise: bool = False
+    words: str = ""
+
+
+@dataclass
+class HeatMap:
+    """One metric over heads (rows) and drives (columns)."""
+
+    title: str
+    words: str
+    legend: str
+    columns: list[tuple[str, str]]  # name, and language, gender and source
+    rows: list[tuple[str, str, list[Spot]]] = field(default_factory=list)  # head, its language and gender, spots
+    told: bool = True  # some cell has a value
+    rated: bool = True  # there is a better and a worse
+
+
+@dataclass
+class Matrix:
+    """All heat maps and the comparison of groups, or why there are none."""
+
+    why: str = ""
+    maps: list[HeatMap] = field(default_factory=list)
+    groups: Table | None = None
+    absent: list[str] = field(default_factory=list)  # metrics without any value, and why
+    notes: list[str] = field(default_factory=list)
+
+
+def read_matrix(folder: Path) -> Matrix:
+    """Read data/matrix; without a file or cells the reason is in `why`."""
+    path = folder / FILE
+    if not path.is_file():
+        return Matrix(ABSENT)
+    content = read_json(path)
+    if not content.get("cells"):
+        return Matrix(NOT_YET)
+    matrix = Matrix(groups=groups_table(content))
+    for metric, about in content["metrics"].items():
+        found = heat_map(metric, about, content)
+        if found.told:
+            matrix.maps.append(found)
+        else:
+            whys = {cell["values"].get(metric, {}).get("why", "") for cell in content["cells"]}
+            matrix.absent.append(f"{metric}: {'; '.join(sorted(why for why in whys if why)) or 'it was not measured'}")
+    about = content.get("about", {})
+    matrix.notes = [f"{name}: {about[name]}" for name in ("sync_house",) if about.get(name)]
+    if about.get("block_seconds"):
+        matrix.notes.append(f"Intervals of 95 %: blocks of {about['block_seconds']:g} s drawn anew.")
+    return matrix
+
+
+def heat_map(metric: str, about: dict[str, Any], content: dict[str, Any]) -> HeatMap:
+    """Return one metric's heat map, heads and drives in the order of the file."""
+    unit, better = about.get("unit", ""), about.get("better", "")
+    cells = {(_head(cell), cell["drive"]): cell for cell in content["cells"]}
+    values = [cell["values"].get(metric, {}).get("value") for cell in content["cells"]]
+    known = [heat_of(value, better) for value in values if value is not None]
+    arrow = ARROWS.get(better, "")
+    title = f"{metric}{f' [{unit}]' if unit not in ('', '1') else ''}{f' {arrow}' if arrow else ''}"
+    legend = "stronger is better" if better else "stronger is further from 0"
+    columns = [(drive["name"], _about(drive, "language", "gender", "kind", "source")) for drive in content["drives"]]
+    result = HeatMap(title, about.get("words", ""), legend, columns, told=bool(known), rated=bool(better))
+    for head in content["heads"]:
+        spots = [spot_of(cells.get((_head(head), drive["drive"])), metric, about, known) for drive in content["drives"]]
+        result.rows.append((" / ".join(_head(head)), _about(head, "language", "gender"), spots))
+    return result
+
+
+def spot_of(cell: dict[str, Any] | None, metric: str, about: dict[str, Any], known: list[float]) -> Spot:
+    """Return one cell; `known` are the heats of all that have a value."""
+    if cell is None:
+        return Spot("–", words="this head has not been driven by it")
+    found, unit = cell["values"].get(metric, {}), about.get("unit", "")
+    if found.get("value") is None:
+        return Spot("n/a", words=found.get("why") or "it was not measured")
+    low, high = min(known), max(known)
+    heat = (heat_of(found["value"], about.get("better", "")) - low) / (high - low) if high > low else 0.5
+    interval = f"{number(found['low'], unit)} to {number(found['high'], unit)}" if found.get("low") is not None else ""
+    words = [f"95 % interval {interval}" if interval else "too few blocks for an interval"]
+    words += [f"{label} {number(found[key], unit)}" for key, label in COMPARED if found.get(key) is not None]
+    words += ["within noise: it cannot be told from the wrong sound"] if found.get("noise") else []
+    words += [", ".join(cell.get("groups", [])), f"{cell['seconds']:g} s" if cell.get("seconds") else ""]
+    text = "; ".join(word for word in words if word)
+    return Spot(number(found["value"], unit), interval, round(heat, 3), bool(found.get("noise")), text)
+
+
+COMPARED = (("wrong", "with the wrong sound"), ("own", "the speaker's real footage"))
+
+
+def heat_of(value: float, better: str) -> float:
+    """Return a number that is larger the better a value is; of what is only told, the further it is from 0."""
+    return {"higher": value, "lower": -value, "1": -abs(math.log(max(value, 1e-6)))}.get(better, abs(value))
+
+
+def groups_table(content: dict[str, Any]) -> Table:
+    """Return one row for every group, metric and kind of head."""
+    names = ("group", "metric", "method", "extractor", "speakers", "cells", "value", "against", "its value", "verdict")
+    table = Table("groups", "Groups of drives", [Column(name) for name in names])
+    units = {metric: about.get("unit", "") for metric, about in content["metrics"].items()}
+    for row in (row for row in content.get("groups", []) if row.get("value") is not None):
+        unit = units.get(row["metric"], "")
+        value = _between(row.get("value"), row.get("low"), row.get("high"), unit)
+        other = _between(row.get("other"), row.get("other_low"), row.get("other_high"), unit) if row["against"] else ""
+        verdict = {True: "within noise", False: "differ", None: ""}[row.get("noise") if row["against"] else None]
+        keys = [Cell(str(row[key])) for key in ("group", "metric", "method", "extractor", "speakers", "cells")]
+        cells = [Cell(value, row.get("why", "")), Cell(row["against"]), Cell(other), Cell(verdict, row.get("why", ""))]
+        table.rows.append([*keys, *cells])
+    table.notes.append("Within noise: the two intervals overlap. Intervals are over windows and speakers.")
+    return table
+
+
+def _between(value: float | None, low: float | None, high: float | None, unit: str) -> str:
+    interval = f" ({number(low, unit)} to {number(high, unit)})" if low is not None else ""
+    return number(value, unit) + (interval if value is not None else "")
+
+
+def _head(entry: dict[str, Any]) -> tuple[str, str, str]:
+    return entry["speaker"], entry["method"], entry["extractor"]
+
+
+def _about(entry: dict[str, Any], *names: str) -> str:
+    return ", ".join(str(entry[name]) for name in names if entry.get(name))

@@ -1,0 +1,144 @@
+"""Two runs side by side: differences with what is chance in them, and no comparison of what was not alike."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import evaluated_project
+import numpy as np
+import pandas
+import pytest
+
+from models.errors import InputError
+from tasks import side_by_side
+from tasks.measured import Measured
+from tasks.per_frame import COLUMNS
+from tasks.side_by_side import Difference, Run, as_row, compare, page_of, table_of
+
+SAME = {"split": "a" * 64, "truth": "b" * 64}
+COUNT = 200
+
+
+@pytest.fixture(autouse=True)
+def _few_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(side_by_side, "DRAWS", 100)
+
+
+def rows_of(metric: str, region: str, value: np.ndarray, against: np.ndarray | None = None) -> pandas.DataFrame:
+    table: dict[str, Any] = {name: [""] * len(value) for name in COLUMNS}
+    table |= {"metric": [metric] * len(value), "region": [region] * len(value), "variant": ["full"] * len(value)}
+    table |= {"frame": np.arange(len(value)) + 70, "value": value}
+    return pandas.DataFrame(table | {"against": np.full(len(value), np.nan) if against is None else against})
+
+
+def run(name: str, psnr: np.ndarray, lmd: float = 0.8, videos: dict[str, Path] | None = None, **about: Any) -> Run:
+    """A run whose PSNR of the mouth is known frame by frame, its lips too, and its LMD only as a number."""
+    random = np.random.default_rng(0)
+    truth = random.normal(0, 1, COUNT)
+    lips = truth + random.normal(0, 0.5, COUNT)
+    row = evaluated_project.metrics_file("ada")["rows"][0]
+    rows = [
+        {**row, "metric": "PSNR", "region": "mouth", "value": float(psnr.mean()), "unit": "dB", "better": "higher"},
+        {**row, "metric": "r_open", "region": "face", "value": np.corrcoef(lips, truth)[0, 1], "unit": "1"},
+        {**row, "metric": "LMD", "region": "face", "value": lmd, "unit": "px", "better": "lower"},
+        {**row, "metric": "PSNR", "region": "mouth", "variant": "wrong_audio", "value": 1.0},
+    ]
+    told = {"speaker": "ada", "method": name, "size": "96 x 96", "split": "test", "data": SAME, "judge": "personal"}
+    told |= {"basis": "research", "seconds": 8.0, "device": "cpu"}
+    frames = pandas.concat([rows_of("PSNR", "mouth", psnr), rows_of("r_open", "face", lips, truth)])
+    return Run(f"ada/{name}", name * 8, Measured({**told, **about}, rows), frames, videos or {})
+
+
+def noise(mean: float, seed: int) -> np.ndarray:
+    return mean + np.random.default_rng(seed).normal(0, 1, COUNT)
+
+
+def found(one: Run, other: Run) -> dict[str, Difference]:
+    return {told.metric: told for told in compare(one, other)}
+
+
+def test_a_difference_that_every_frame_shows_is_one_and_chance_is_noise() -> None:
+    base = noise(27.0, 1)
+    clear = found(run("a", base), run("b", base + 0.2))["PSNR"]  # much less than the frames differ among themselves
+    assert clear.verdict == "second better"
+    assert clear.change == pytest.approx(0.2)
+    assert clear.low == pytest.approx(0.2)
+    assert clear.high == pytest.approx(0.2)
+    assert found(run("a", base + 0.2), run("b", base))["PSNR"].verdict == "first better"
+    chance = found(run("a", base), run("b", noise(27.0, 2)))["PSNR"]
+    assert chance.verdict == "within noise"
+    assert chance.low < 0 < chance.high
+    assert chance.low <= (chance.change or 0.0) <= chance.high
+
+
+def test_the_interval_holds_the_true_difference_about_as_often_as_it_says() -> None:
+    hits = 0
+    for seed in range(24):
+        told = found(run("a", noise(27.0, 2 * seed)), run("b", noise(27.3, 2 * seed + 1)))["PSNR"]
+        hits += told.low <= 0.3 <= told.high
+    assert hits >= 19  # few blocks make them a little too narrow
+
+
+def test_what_is_not_stored_by_frame_has_no_interval_and_no_verdict() -> None:
+    lmd = found(run("a", noise(27.0, 1), 0.8), run("b", noise(27.0, 1), 0.7))["LMD"]
+    assert math.isnan(lmd.low)
+    assert lmd.verdict == ""
+    assert "not stored" in lmd.why
+    assert as_row(lmd)["low"] is None
+    bare = run("c", noise(27.0, 1))
+    bare = Run(bare.key, bare.run_id, bare.measured, None, {})
+    assert found(bare, run("a", noise(28.0, 1)))["PSNR"].verdict == ""
+    # Stored values that do not give the number again are of something else.
+    broken = run("d", noise(27.0, 1))
+    broken.measured.rows[0]["value"] = 30.0
+    assert "not stored" in found(broken, run("a", noise(27.0, 1)))["PSNR"].why
+
+
+def test_correlations_are_drawn_anew_with_their_truth() -> None:
+    told = found(run("a", noise(27.0, 1)), run("b", noise(27.0, 1)))["r_open"]
+    assert (told.change, told.verdict) == (0.0, "same")
+    assert told.low == told.high == 0.0
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"data": {**SAME, "split": "c" * 64}}, "different splits"),
+        ({"size": "128 x 128"}, "different sizes: 96 x 96 and 128 x 128"),
+        ({"speaker": "bob"}, "different speakers"),
+        ({"data": {**SAME, "truth": "c" * 64}}, "different true frames"),
+        ({"drive": "de"}, "different drives: none and de"),
+        ({"data": None}, "does not tell its split"),
+    ],
+)
+def test_runs_of_other_splits_sizes_or_frames_are_refused_with_the_reason(change: dict[str, Any], why: str) -> None:
+    with pytest.raises(InputError, match="cannot be compared") as refused:
+        compare(run("a", noise(27.0, 1)), run("b", noise(27.0, 2), **change))
+    assert why in str(refused.value)
+
+
+def test_other_judges_devices_and_lossy_frames_are_told() -> None:
+    lossy = {"imported": {"full": {"how": "h264", "lossless": False}}}
+    one, other = run("a", noise(27.0, 1)), run("b", noise(27.0, 2), judge="mediapipe", device="cuda", **lossy)
+    notes = "\n".join(table_of(one, other, compare(one, other)).notes)
+    assert "read by personal and mediapipe" in notes
+    assert "different devices" in notes
+    assert "Frames of the second come from a lossy video" in notes
+
+
+def test_the_page_drives_two_videos_with_one_button(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.mp4").write_bytes(name.encode())
+    one = run("a", noise(27.0, 1), videos={"result.mp4": tmp_path / "a.mp4"})
+    other = run("b", noise(28.0, 2), videos={"result.mp4": tmp_path / "b.mp4", "side_by_side.mp4": tmp_path / "b.mp4"})
+    page = page_of(one, other, table_of(one, other, compare(one, other)))
+    assert page.count("<video ") == 2
+    assert "data:video/mp4;base64,YQ==" in page
+    assert page.count('id="play"') == 1
+    assert "research - private evaluation only" in page
+    assert "second better" in page
+    assert page.count("<svg") == 2
+    bare = Run(one.key, one.run_id, one.measured, one.frames, {})
+    page = page_of(bare, other, table_of(bare, other, compare(bare, other)))
+    assert "<video" not in page
+    assert "No video is there of both" in page
