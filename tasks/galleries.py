@@ -29,7 +29,13 @@ GAIN = 4  # of the difference
 ALIKE = 5 / 6  # of the frames of two galleries: only one of them is shown
 COLUMNS = 2  # triples beside each other in a JPEG
 WIDE = ("frame", "face_box")  # regions that rank frames as others do
-CROPS = {"r_eye": "eyes", "AUE-U": "eyes", "AUE-U_own": "eyes", "jitter": "face"}  # where it is not the region's own
+CROPS = {
+    "r_eye": "eyes",
+    "AUE-U": "eyes",
+    "AUE-U_own": "eyes",
+    "jitter": "face",
+    "identity": "face",
+}  # where it is not the region's own
 OF_REGION = {"mouth": "mouth", "face": "mouth", "face_box": "face"}  # all else shows the whole frame
 
 

@@ -27,6 +27,7 @@ IDEAL = {
     **{"jitter": 1.0, "flicker": 1.0, "specks": 1.0},
     **{"AUE-L": 0.0, "AUE-U": 0.0, "AUE-L_own": 0.0, "AUE-U_own": 0.0},
     **{"r_sound": 1.0, "sound_lag": 0.0, "Sync-C": 0.0, "Sync-E": 0.0, "sync_lag": 0.0},
+    **{"identity": 1.0},
     **{"lpips_alex": 0.0, "lpips_vgg": 0.0, "lpips_squeeze": 0.0, "perceptual_squeeze": 0.0},
 }
 
@@ -47,7 +48,7 @@ def with_random_weights() -> dict[str, Metric]:
         torch.save(heads, files[f"lpips_{name}"])
     found = {
         name: metric
-        if metric.compares in ("second", "speech")
+        if metric.compares in ("second", "speech", "identity")
         else metric.ready([files[need] for need in metric.needs])
         for name, metric in all_metrics().items()
     }
@@ -56,7 +57,8 @@ def with_random_weights() -> dict[str, Metric]:
 
 
 METRICS = with_random_weights()
-COMPARING = sorted(name for name, metric in METRICS.items() if metric.compares != "speech")  # two clips with each other
+# Two clips with each other.
+COMPARING = sorted(name for name, metric in METRICS.items() if metric.compares not in ("speech", "identity"))
 
 
 def frames(count: int = 4, size: int = 40, seed: int = 0) -> np.ndarray:
