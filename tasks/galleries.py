@@ -273,10 +273,11 @@ def _failed(
     if not chosen:
         return {**about, "count": 0, "frames": []}
     path = folder / f"failed_{failure.name.replace(' ', '_')}.jpg"
+    told = own if failure.other == "full" else np.column_stack([own[:, 0], other[:, 0]])
     return {
         **about,
         "count": int(failed.sum()),
-        **_save(path, pairs, chosen, own, failure.crop, about["unit"], mark),
+        **_save(path, pairs, chosen, told, failure.crop, about["unit"], mark),
     }
 
 
