@@ -29,7 +29,13 @@ GAIN = 4  # of the difference
 ALIKE = 5 / 6  # of the frames of two galleries: only one of them is shown
 COLUMNS = 2  # triples beside each other in a JPEG
 WIDE = ("frame", "face_box")  # regions that rank frames as others do
-CROPS = {"r_eye": "eyes", "AUE-U": "eyes", "AUE-U_own": "eyes", "jitter": "face"}  # where it is not the region's own
+CROPS = {
+    "r_eye": "eyes",
+    "AUE-U": "eyes",
+    "AUE-U_own": "eyes",
+    "jitter": "face",
+    "identity": "face",
+}  # where it is not the region's own
 OF_REGION = {"mouth": "mouth", "face": "mouth", "face_box": "face"}  # all else shows the whole frame
 
 
@@ -267,10 +273,11 @@ def _failed(
     if not chosen:
         return {**about, "count": 0, "frames": []}
     path = folder / f"failed_{failure.name.replace(' ', '_')}.jpg"
+    told = own if failure.other == "full" else np.column_stack([own[:, 0], other[:, 0]])
     return {
         **about,
         "count": int(failed.sum()),
-        **_save(path, pairs, chosen, own, failure.crop, about["unit"], mark),
+        **_save(path, pairs, chosen, told, failure.crop, about["unit"], mark),
     }
 
 

@@ -14,7 +14,7 @@ from tasks.tabular import VERDICTS, Cell, Column, Table, number
 
 MAIN = (
     *(("PSNR", "head"), ("PSNR", "mouth"), ("PSNR", "frame"), ("SSIM", "head"), ("SSIM", "mouth")),
-    *(("lpips_alex", "frame"), ("perceptual_squeeze", "frame")),
+    *(("lpips_alex", "frame"), ("perceptual_squeeze", "frame"), ("identity", "face")),
     *(("specks", "head"), ("jitter", "face"), ("flicker", "steady"), ("AUE-L", "face"), ("AUE-U", "face")),
     *(("AUE-L_own", "face"), ("AUE-U_own", "face")),
     *(("LMD", "face"), ("LMD_iod", "face"), ("r_open", "face"), ("amplitude", "face"), ("r_eye", "face")),
@@ -33,9 +33,6 @@ DRIVES = (
     *("r_sound", "sound_lag", "opening", "closed_share", "blink_rate", "head_motion", "found_share"),
     *("Sync-C", "Sync-E", "sync_lag", "length_error", "render_time"),
 )
-NOT_MEASURED = {
-    "identity similarity": "needs a network that recognises persons, and none is at hand whose weights are free to use",
-}
 
 
 @dataclass
@@ -245,7 +242,6 @@ def quality_table(rows: list[dict[str, Any]], named: bool = True, title: str = "
 def absent_table(measured: list[Measured]) -> Table:
     """Return what is not measured, and why."""
     table = Table("absent", "Not measured", [Column("metric"), Column("where"), Column("why")])
-    table.rows = [[Cell(metric), Cell("all heads"), Cell(f"n/a: {why}")] for metric, why in NOT_MEASURED.items()]
     for one in measured:
         for entry in one.absent:
             place = f"{one.name}, {entry['variant']}, {entry['region']}"

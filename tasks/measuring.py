@@ -15,6 +15,7 @@ from tasks import galleries
 from tasks.comparing import Pairs, compare_images, compare_points
 from tasks.constant_lips import constant_lips
 from tasks.facial_units import compare_openface, compare_units
+from tasks.identity import compare_identity
 from tasks.judging import Reader, known_points, open_judge
 from tasks.params import Params
 from tasks.people import mark_of
@@ -43,7 +44,7 @@ class EvaluateParams(Params):
 
 READS = ("ingest", "landmarks", "parse", "track", "judge")
 """Stages that whoever measures has to read."""
-KINDS = ("frames", "landmarks", "second", "units", "openface", "speech")
+KINDS = ("frames", "landmarks", "second", "units", "openface", "speech", "identity")
 SYSTEM_METRICS = {
     "missed_frames": "test frames in which the judge finds the face in the truth but not in the rendering",
     "missed_frames_second": "the same of the second judge, OpenSeeFace's landmarker",
@@ -104,6 +105,7 @@ def measure(
         points = measure_points(reader, clip, landmarks, stores, positions, frames, known[frames])
     compare_points(scores, kinds["landmarks"], points, pairs)
     judge_again(scores, kinds["second"], stores, pairs, known, context.places)
+    compare_identity(scores, kinds["identity"], stores, pairs, known)
     compare_units(scores, kinds["units"], points, pairs, context.read(HeadTrack, "track"))
     compare_openface(scores, kinds["openface"], stores, pairs, context.params.openface_minutes)
     shown = {"truth": Picked(clip.frames, frames)} | {v: Picked(store, positions) for v, store in stores.items()}

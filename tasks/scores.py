@@ -20,6 +20,7 @@ from models.records import Rendering
 from tasks.params import Params
 
 STATIC = "static"
+OTHER_MOMENT = "other_moment"
 UNHEARING = ("motion_off", "mean_motion", "constant_lips")
 """Variants that do not hear the sound; the strongest of them, metric by metric, is the control called static."""
 
@@ -37,6 +38,7 @@ VARIANTS = {
     "stage landmarks): the error of measuring",
     "reread": "the true frames read by the second judge once more, its crop a pixel aside: its own error of measuring",
     "truth": "the true frames themselves, for what needs no other frames to compare with",
+    OTHER_MOMENT: "the true frames against true frames half the test part away: as alike as one person can be expected",
     "speaker": "the speaker's own footage of training, for comparison",
     "wrong_sound": "the same frames against the sound of another moment of the drive",
 }

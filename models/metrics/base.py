@@ -49,7 +49,8 @@ class Metric:
     points `[n, 478, 2]` in pixels of the clip and no region, and one that compares "second" those of the second judge;
     one that compares units gets intensities `[n, 17]`, of our own landmarks or of OpenFace, in the order of
     `models.action_units.UNIT_NAMES`. One that compares speech gets frames, points, sound and cuts instead, and gives
-    distances over lags (`models.sync.syncnet.measure`).
+    distances over lags (`models.sync.syncnet.measure`); one that compares persons reads the faces of one clip at a
+    time (`models.metrics.identity`).
 
     `range` says which values there are and `source` where the definition comes from; `regions` are those in which a
     metric of frames is told, and `reach` is how many frames before and after a frame its row needs. A metric that
@@ -61,7 +62,7 @@ class Metric:
     unit: str
     better: Better
     definition: str
-    compares: Literal["frames", "landmarks", "second", "units", "openface", "speech"]
+    compares: Literal["frames", "landmarks", "second", "units", "openface", "speech", "identity"]
     compute: Compute | SpeechCompute
     summary: Callable[[np.ndarray], float] = mean_of
     regions: tuple[str, ...] = ("frame", "head", "face_box", "mouth")

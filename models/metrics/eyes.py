@@ -32,5 +32,6 @@ METRICS = (
         gaps,
         correlation,
         range="-1 to 1",
+        source="defined here",
     ),
 )

@@ -72,6 +72,7 @@ METRICS = (
         "frames",
         psnr,
         range="up to 100",
+        source="the usual definition; the mean is of decibels, not of errors",
     ),
     Metric(
         "SSIM",

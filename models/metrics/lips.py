@@ -79,6 +79,7 @@ METRICS = (
         gaps,
         correlation,
         range="-1 to 1",
+        source="defined here",
     ),
     Metric(
         "amplitude",
@@ -89,5 +90,6 @@ METRICS = (
         gaps,
         spread_ratio,
         range="from 0",
+        source="defined here",
     ),
 )

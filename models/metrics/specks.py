@@ -56,6 +56,7 @@ METRICS = (
         counts,
         ratio,
         range="from 0",
+        source="defined here",
         regions=("head",),
     ),
 )

@@ -71,6 +71,7 @@ METRICS = (
         lips_and_loudness,
         best,
         range="-1 to 1",
+        source="defined here",
         series=unshifted,
     ),
     Metric(
@@ -82,6 +83,7 @@ METRICS = (
         lips_and_loudness,
         best_lag,
         range="-5 to 5",
+        source="defined here",
         series=unshifted,
     ),
 )

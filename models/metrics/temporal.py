@@ -57,6 +57,7 @@ METRICS = (
         jitter,
         ratio,
         range="from 0",
+        source="defined here",
         reach=1,
     ),
     Metric(
@@ -69,6 +70,7 @@ METRICS = (
         flicker,
         ratio,
         range="from 0",
+        source="defined here",
         reach=1,
         regions=("steady",),
     ),

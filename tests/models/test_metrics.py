@@ -27,6 +27,7 @@ IDEAL = {
     **{"jitter": 1.0, "flicker": 1.0, "specks": 1.0},
     **{"AUE-L": 0.0, "AUE-U": 0.0, "AUE-L_own": 0.0, "AUE-U_own": 0.0},
     **{"r_sound": 1.0, "sound_lag": 0.0, "Sync-C": 0.0, "Sync-E": 0.0, "sync_lag": 0.0},
+    **{"identity": 1.0},
     **{"lpips_alex": 0.0, "lpips_vgg": 0.0, "lpips_squeeze": 0.0, "perceptual_squeeze": 0.0},
 }
 
@@ -47,7 +48,7 @@ def with_random_weights() -> dict[str, Metric]:
         torch.save(heads, files[f"lpips_{name}"])
     found = {
         name: metric
-        if metric.compares in ("second", "speech")
+        if metric.compares in ("second", "speech", "identity")
         else metric.ready([files[need] for need in metric.needs])
         for name, metric in all_metrics().items()
     }
@@ -56,7 +57,8 @@ def with_random_weights() -> dict[str, Metric]:
 
 
 METRICS = with_random_weights()
-COMPARING = sorted(name for name, metric in METRICS.items() if metric.compares != "speech")  # two clips with each other
+# Two clips with each other.
+COMPARING = sorted(name for name, metric in METRICS.items() if metric.compares not in ("speech", "identity"))
 
 
 def frames(count: int = 4, size: int = 40, seed: int = 0) -> np.ndarray:
@@ -109,9 +111,23 @@ def test_every_file_of_the_package_is_found() -> None:
     for metric in METRICS.values():
         assert metric.definition
         assert metric.range
+        assert metric.source
         assert metric.better in ("higher", "lower", "1", "")
         assert metric.definition in metric.words
         assert metric.range in metric.words
+
+
+def test_what_a_row_tells_of_its_frame() -> None:
+    one, two = np.arange(6.0).reshape(6, 1), np.arange(12.0).reshape(6, 2)
+    assert METRICS["LMD"].by_frame(one) is one
+    assert METRICS["r_open"].by_frame(two) is two
+    windows = np.array([[5.0, 2.0, 4.0], [7.0, 7.0, 1.0], [np.nan] * 3])
+    np.testing.assert_array_equal(METRICS["Sync-E"].by_frame(windows), [[2], [1], [np.nan]])
+    np.testing.assert_array_equal(METRICS["Sync-C"].by_frame(windows), [[2], [6], [np.nan]])
+    rows = np.arange(24.0).reshape(2, 12)  # a lip gap, and the loudness 5 frames before it to 5 after
+    np.testing.assert_array_equal(METRICS["r_sound"].by_frame(rows), [[0, 6], [12, 18]])
+    assert METRICS["r_sound"].by_frame(np.zeros((0, 12))).shape == (0, 2)
+    assert METRICS["Sync-C"].by_frame(np.zeros((0, 31))).shape == (0, 1)
 
 
 def test_a_metric_without_its_weights_says_so() -> None:

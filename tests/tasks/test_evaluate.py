@@ -9,6 +9,7 @@ import evaluated_project
 import numpy as np
 import pandas
 import pytest
+import recogniser
 import torch
 
 from models.errors import InputError, MissingAssetError, UsageError
@@ -43,6 +44,7 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> Places:
     places = evaluated_project.make(tmp_path_factory.mktemp("project"))
     execute(judge.STAGE, judge.run, Keys("ada"), places, JudgeParams())
     give_weights(places.root / "data/assets/squeezenet_caffe.safetensors")
+    recogniser.write(places.root / "data/assets/face_recognition_sface_2021dec.onnx")
     return places
 
 
@@ -189,6 +191,12 @@ def test_with_weights_it_is_measured_in_every_region(content: dict[str, Any]) ->
     for region, distance in found.items():
         assert 0 < distance < value(content, "perceptual_squeeze", region, "wrong_audio")
     assert found["frame"] < found["face_box"]
+
+
+def test_the_person_is_more_alike_in_what_hears_than_in_another_moment(content: dict[str, Any]) -> None:
+    full, still = (value(content, "identity", "face", variant) for variant in ("full", "motion_off"))
+    assert 1 > full > still
+    assert full > value(content, "identity", "face", "other_moment")
 
 
 def test_the_table_of_frames_gives_the_numbers_of_the_table(places: Places, content: dict[str, Any]) -> None:

@@ -75,7 +75,6 @@ def test_all_rows_are_in_one_file(places: Places) -> None:
 def test_what_is_not_measured_is_told_with_the_reason(places: Places) -> None:
     evaluated_project.write_metrics(places.root, "ada")
     text = (built(places) / "absent.md").read_text()
-    assert "| identity similarity | all heads | n/a: needs" in text
     assert "| r_eye | ada / drawn / logmel, full, face | n/a: the lids" in text
 
 
