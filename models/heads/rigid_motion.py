@@ -19,6 +19,7 @@ from scipy.spatial import KDTree
 from scipy.spatial.transform import Rotation
 
 from models.heads.fit_state import Basis, State, project
+from models.heads.mediapipe_points import RIGID_PARTS
 from models.heads.model import HeadModel, vertex_normals
 from models.heads.skinning import skew
 
@@ -37,10 +38,10 @@ _CORRELATED = 1.5
 
 @dataclass(frozen=True)
 class Surface:
-    """Points all over a head, dense enough to tell how far away anything on it is.
+    """Points all over a head from the nose upwards, dense enough to tell how far away anything on it is.
 
     Attributes:
-        basis: The landmarks, and vertices where no landmark is near, such as on the forehead.
+        basis: Landmarks, and vertices where no landmark is near, such as on the forehead.
         normals: `[S, 3]` outward normals there, head frame.
     """
 
@@ -54,17 +55,20 @@ class Surface:
         facing = np.flatnonzero(normals[:, 2] > _FACING)
         facing = facing[np.argsort(-model.neutral[facing, 2])]  # the foremost is not inside the head
         facing = facing[np.unique(np.floor(model.neutral[facing, :2] / _APART_M), axis=0, return_index=True)[1]]
-        away, _ = KDTree(model.landmarks()[:, :2]).query(model.neutral[facing, :2])
+        landmarks = model.landmarks()
+        away, _ = KDTree(landmarks[:, :2]).query(model.neutral[facing, :2])
         chosen = facing[away > _APART_M]
+        lowest = landmarks[model.rows_of(sum(RIGID_PARTS, ())), 1].min(initial=np.inf) - _APART_M
+        chosen, rows = chosen[model.neutral[chosen, 1] > lowest], np.flatnonzero(landmarks[:, 1] > lowest)
         return cls(
             Basis(
-                rest=np.concatenate([basis.rest, model.neutral[chosen] - pivot]),
-                identity=np.concatenate([basis.identity, model.identity[:, chosen]], 1),
-                expression=np.concatenate([basis.expression, model.expression[:, chosen]], 1),
-                pairs=basis.pairs,
+                rest=np.concatenate([basis.rest[rows], model.neutral[chosen] - pivot]),
+                identity=np.concatenate([basis.identity[:, rows], model.identity[:, chosen]], 1),
+                expression=np.concatenate([basis.expression[:, rows], model.expression[:, chosen]], 1),
+                pairs=np.empty((0, 2), np.int64),
                 ranges=basis.ranges,
             ),
-            np.concatenate([model.at_landmarks(normals), normals[chosen]]),
+            np.concatenate([model.at_landmarks(normals)[rows], normals[chosen]]),
         )
 
 
@@ -107,7 +111,8 @@ def _places(state: State, surface: Surface, corners: Array) -> Array:
         known = np.flatnonzero(np.isfinite(corners[t, :, 0]))
         if chosen.sum() < 3:
             continue
-        away, nearest = KDTree(image[t, chosen]).query(corners[t, known], k=3)
+        tree = KDTree(image[t, chosen], compact_nodes=False, balanced_tree=False)  # asked too little to pay for more
+        away, nearest = tree.query(corners[t, known], k=3)
         weight = 1 / (away**2 + 1e-12)
         depth[t, known] = (weight * camera[t, chosen, 2][nearest]).sum(1) / weight.sum(1)
         depth[t, known[away[:, 0] * pivot[t, 2] > _APART_M]] = np.nan

@@ -19,7 +19,7 @@ from models.heads.fit import HeadFit, fit_head
 from models.heads.fit_params import IDENTITY_SCHEDULE, FitParams
 from models.heads.fit_phases import pivot_of
 from models.heads.fit_state import Basis, Chain, Observations, Priors, State, project
-from models.heads.flow import acceleration_error, Flow, find_cuts, measure_flow
+from models.heads.flow import Flow, acceleration_error, find_cuts, measure_flow
 from models.heads.gauss_newton import POSE, GaussNewton
 from models.heads.ict import load_ict, load_ict_mesh
 from models.heads.mediapipe_points import LID_PAIRS_LEFT, LID_PAIRS_RIGHT, RING_POINTS
