@@ -148,7 +148,7 @@ def fit_head(
         landmark_offsets=corrections,
         residual_px=residual,
         stats=fit_quality(model, basis, state, observations, seen_frames, scores, error, eye_distance_px, focal, shots)
-        | flow_figures(state, surface, seen_flow, judge, focal),
+        | flow_figures(state, surface, seen_flow, fitter.told, judge, focal),
         energies=fitter.energies,
     )
 

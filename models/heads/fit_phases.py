@@ -88,6 +88,7 @@ class ClipFitter:
         self.params, self.progress = params, progress
         self.observations, self.seen, self.shots = observations, seen, shots
         self.energies: dict[str, list[float]] = {}
+        self.told = np.full((len(seen), 3), np.nan)  # accelerations of the rotation, as flow has them
         pairs = [model.pair_rows(pairs) for pairs in (LIP_PAIRS, LID_PAIRS_RIGHT, LID_PAIRS_LEFT)]
         self.basis = Basis.of(model, pivot, np.concatenate(pairs))
         self.model, self.pivot = model, pivot
@@ -192,7 +193,8 @@ class ClipFitter:
             weight[chosen, 3:5] = (smooth.sideways_m / depth) ** -2
             weight[chosen, 5] = (smooth.depth_m / depth) ** -2
         if flow is not None and phase.turning:
-            turn, certain, usual = self._turning(rotation_accelerations(state, self.surface(corrections), flow.corners))
+            self.told, deviation = rotation_accelerations(state, self.surface(corrections), flow.corners)
+            turn, certain, usual = self._turning(self.told, deviation)
             weight[:, :3] = np.minimum(weight[:, :3], usual**-2) + certain
             target[:, :3] = turn * certain / weight[:, :3]
         expression_sd = self.params.expression_sd * np.broadcast_to(self.basis.deviation, size - POSE)
@@ -207,13 +209,12 @@ class ClipFitter:
         hold = (_COASTING * np.array(deviation)) ** -2.0
         return Chain(weight * inside[:, None], target * inside[:, None], hold * (gap * joined)[:, None])
 
-    def _turning(self, told: tuple[Array, Array]) -> tuple[Array, Array, Array]:
+    def _turning(self, value: Array, deviation: Array) -> tuple[Array, Array, Array]:
         """Return accelerations of the rotation and their weights, both `[T, 3]` and 0 where unknown, and what is usual.
 
         The same noise is much for a still head and little for a lively one. How lively this one is, about each axis,
         is what the measured accelerations have beyond their noise.
         """
-        value, deviation = told
         known = np.isfinite(value).all(axis=1)
         least = np.radians(self.params.with_flow.rotation_deg) ** 2
         beyond = np.mean(value[known] ** 2 - deviation[known] ** 2, axis=0) if known.any() else np.zeros(3)

@@ -12,7 +12,7 @@ Array = np.ndarray
 
 
 def flow_figures(
-    state: State, surface: Surface, flow: Flow | None, judge: Flow | None, focal: float
+    state: State, surface: Surface, flow: Flow | None, told: Array, judge: Flow | None, focal: float
 ) -> dict[str, float]:
     """Compare accelerations of a fitted head with measured ones.
 
@@ -20,6 +20,7 @@ def flow_figures(
         state: The fitted state.
         surface: The fitted head.
         flow: What the fit was given, normalised, or None.
+        told: `[T, 3]` accelerations of the rotation that the fit has made out of that.
         judge: What other corners say, normalised, or None.
         focal: Focal length in pixels.
 
@@ -36,13 +37,13 @@ def flow_figures(
     if flow is not None and judge is not None:
         second = np.full((len(state.ray), 3), np.nan)
         second[1:-1] = np.diff(state.turning(), axis=0)
-        fed, held_out = (rotation_accelerations(state, surface, each.corners)[0] for each in (flow, judge))
+        held_out, _ = rotation_accelerations(state, surface, judge.corners)
         figures |= {
             "held_out_flow_error_px": focal * acceleration_error(state.ray, judge.nose),
             "held_out_flow_floor_px": focal * _rms(flow.nose - judge.nose),
             "held_out_flow_motion_px": focal * _rms(judge.nose),
             "held_out_rotation_error_deg": np.degrees(_rms(second - held_out)),
-            "held_out_rotation_floor_deg": np.degrees(_rms(fed - held_out)),
+            "held_out_rotation_floor_deg": np.degrees(_rms(told - held_out)),
             "held_out_rotation_motion_deg": np.degrees(_rms(held_out)),
         }
     return {name: float(value) for name, value in figures.items() if np.isfinite(value)}
