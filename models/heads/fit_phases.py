@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
+from scipy.ndimage import gaussian_filter1d
 
 from models.errors import UsageError
 from models.heads.fit_params import FitParams, Phase
@@ -24,6 +25,7 @@ Progress = Callable[[float, str], None]
 _WINDOW = 3000  # frames solved together: about half a gigabyte
 _FEWEST_FRAMES = 8  # in which a landmark must be seen for its correction to be judged
 _COASTING = 4.0  # frames for which a motion goes on into a gap
+_LIVELY = 12.0  # frames, a standard deviation, over which it is judged how lively a head is
 _OVERLAP = 50  # frames that a window looks at on either side of those it keeps
 
 
@@ -210,15 +212,17 @@ class ClipFitter:
         return Chain(weight * inside[:, None], target * inside[:, None], hold * (gap * joined)[:, None])
 
     def _turning(self, value: Array, deviation: Array) -> tuple[Array, Array, Array]:
-        """Return accelerations of the rotation and their weights, both `[T, 3]` and 0 where unknown, and what is usual.
+        """Return accelerations of the rotation, their weights (0 where unknown) and what is usual, each `[T, 3]`.
 
-        The same noise is much for a still head and little for a lively one. How lively this one is, about each axis,
-        is what the measured accelerations have beyond their noise.
+        The same noise is much for a still head and little for a lively one. How lively this one is at a time, about
+        each axis, is what the accelerations measured around it have beyond their noise.
         """
-        known = np.isfinite(value).all(axis=1)
+        known = np.isfinite(value).all(axis=1).astype(float)
+        value, noise = np.nan_to_num(value), np.where(known[:, None] > 0, deviation, 0.0)
+        beyond = gaussian_filter1d(value**2 - noise**2, _LIVELY, axis=0, mode="nearest")
+        beyond /= np.maximum(gaussian_filter1d(known, _LIVELY, mode="nearest"), 1e-9)[:, None]
         least = np.radians(self.params.with_flow.rotation_deg) ** 2
-        beyond = np.mean(value[known] ** 2 - deviation[known] ** 2, axis=0) if known.any() else np.zeros(3)
-        return np.nan_to_num(value), deviation**-2, np.sqrt(np.maximum(beyond, least))
+        return value, deviation**-2, np.sqrt(np.maximum(beyond, least))
 
     def _correction_sd(self, state: State, seen: Observations, corrections: Array) -> float:
         """Return how large fixed corrections are, metres: what frames agree on beyond what noise leaves in a mean.

@@ -31,9 +31,9 @@ _STEPS = 4
 _ROBUST = 2.5  # in median distances: where the loss begins to level off
 _FACING = 0.35  # cosine to the line of sight, below which a place on the head is seen too edge-on, or not at all
 _APART_M = 0.009  # between points of the surface; a corner farther from all of them does not lie on it
-# Neighbouring corners share pixels and skin, so they tell less than as many independent ones. How much less: by the
-# part of the accelerations in four recordings that fits of single frames to the landmarks do not show as well.
-_CORRELATED = 1.5
+# Neighbouring corners share pixels and skin, so they tell less than as many independent ones. How much less: by how
+# well four fitted heads went with their hair, which no fit sees.
+_CORRELATED = 2.0
 
 
 @dataclass(frozen=True)
