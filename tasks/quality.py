@@ -202,6 +202,10 @@ def _tracking(rows: Rows, landmarks: Landmarks, head: HeadTrack, refined: Refine
         bar = round(max(0.3 * head.width / 512, 2 * floor), 4)
         words = "acceleration of the nose against corners that the fit has not seen"
         rows.add("track", "held_out_flow_error", float(found["held_out_flow_error_px"]), "px", "lower", bar, words)
+    if "held_out_rotation_error_deg" in found:
+        words = "acceleration of the rotation against unseen corners, whose own noise is most of it"
+        value = float(found["held_out_rotation_error_deg"])
+        rows.add("track", "held_out_rotation_error", value, "deg", "lower", None, words)
     if "lid_closed_gap_px" in found:
         bar = round(1 + noise, 3)
         words = "gap that the fitted head leaves where an eye is closed"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 from typing import Any
 
@@ -25,7 +24,7 @@ class TrackParams(Params):
 
     focal_factor: float = Field(default=2.3, gt=0.3, lt=20)  # focal length over the larger side; it cannot be measured
     identity_frames: int = Field(default=64, ge=4)  # spread frames that the face's shape is found from
-    flow: bool = True  # measure by optical flow how the nose accelerates, instead of assuming that it does not
+    flow: bool = True  # measure by optical flow how the head accelerates, instead of assuming that it does not
     identities: int | None = Field(default=None, ge=1, le=300)  # directions of FLAME or BFM to use; None: the usual
     expressions: int | None = Field(default=None, ge=1, le=100)
 
@@ -43,8 +42,8 @@ def run(context: Context[TrackParams]) -> HeadTrack:
         InputError: no frame shows a face.
     """
     from models.heads.fit import fit_head
-    from models.heads.fit_params import UNDER_JUDDER, FitParams
-    from models.heads.flow import flow_accelerations
+    from models.heads.fit_params import FitParams
+    from models.heads.flow import measure_flow
 
     clip = context.read(Clip, "ingest")
     landmarks = context.read(Landmarks, "landmarks")
@@ -52,12 +51,11 @@ def run(context: Context[TrackParams]) -> HeadTrack:
     model = load_head_model(context.places, context.speaker().head_model, params.identities, params.expressions)
     height, width = clip.frames.shape[1:3]
     settings = FitParams(focal_factor=params.focal_factor, identity_frames=params.identity_frames)
-    if landmarks.quality.get("judder_period"):
-        settings = dataclasses.replace(settings, with_flow=UNDER_JUDDER)
-    flow = None
+    flow = judge = None
     if params.flow:
-        log.info("track %s: measuring the motion of the nose", clip.speaker)
-        flow = flow_accelerations(clip.frames, landmarks.points, landmarks.valid, tuple(landmarks.cuts))
+        log.info("track %s: measuring the motion of the head", clip.speaker)
+        # Every other corner feeds the fit; the rest judges it.
+        flow, judge = measure_flow(clip.frames, landmarks.points, landmarks.valid, tuple(landmarks.cuts))
     known = landmarks.blendshapes.shape[1] == BLENDSHAPES
     phases: dict[str, float] = {}
 
@@ -73,17 +71,15 @@ def run(context: Context[TrackParams]) -> HeadTrack:
         width,
         height,
         tuple(landmarks.cuts),
-        # Every other corner feeds the fit; the rest judges it.
-        None if flow is None else flow.half_a,
+        flow,
         landmarks.blendshapes if known else None,
         settings,
         progress,
+        judge,
     )
     intrinsics = np.array([[fit.focal, 0, width / 2], [0, fit.focal, height / 2], [0, 0, 1]], np.float32)
     quality: dict[str, Any] = {name: float(value) for name, value in fit.stats.items()}
     quality |= {"identity_rms": float(np.sqrt(np.mean(fit.identity**2))), "flow": flow is not None}
-    if flow is not None:
-        quality |= _held_out_flow(model, fit.world_to_camera, intrinsics, flow.half_a, flow.half_b)
     rest = model.landmarks(fit.identity) + fit.landmark_offsets
     result = HeadTrack(
         model=model.name,
@@ -105,26 +101,6 @@ def run(context: Context[TrackParams]) -> HeadTrack:
     )
     _preview(context, clip, landmarks, model, result)
     return result
-
-
-def _held_out_flow(
-    model: HeadModel, poses: np.ndarray, intrinsics: np.ndarray, fed: np.ndarray, held_out: np.ndarray
-) -> dict[str, float]:
-    """Compare the fitted nose's acceleration with corners that the fit has not seen, in pixels per frame squared."""
-    from models.heads.fit_phases import pivot_of
-    from models.heads.flow import acceleration_error
-
-    camera = poses[:, :3, :3] @ pivot_of(model) + poses[:, :3, 3]
-    image = camera[:, :2] / camera[:, 2:] * intrinsics[0, 0]
-    figures = {"held_out_flow_error_px": acceleration_error(image, held_out)}
-    difference = np.sum((fed - held_out) ** 2, axis=1)
-    known = np.isfinite(difference)
-    if known.any():
-        # The two halves differ by their own noise: no fit can be nearer to one than this.
-        figures["held_out_flow_floor_px"] = float(np.sqrt(difference[known].mean()))
-        true = held_out[np.isfinite(held_out).all(axis=1)]
-        figures["held_out_flow_motion_px"] = float(np.sqrt((true**2).sum(axis=1).mean()))
-    return {name: value for name, value in figures.items() if np.isfinite(value)}
 
 
 def _preview(

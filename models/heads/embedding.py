@@ -25,6 +25,7 @@ from scipy.spatial import KDTree
 
 from models.errors import InputError
 from models.heads.mediapipe_points import CURVES, JAW, MESH_POINT_COUNT, OVAL, RING_POINTS
+from models.heads.model import vertex_normals
 
 Array = np.ndarray
 
@@ -212,15 +213,6 @@ def _closest_on_triangles(points: Array, a: Array, b: Array, c: Array) -> tuple[
     return weights, weights[..., :1] * a + weights[..., 1:2] * b + weights[..., 2:] * c
 
 
-def _vertex_normals(points: Array, triangles: Array) -> Array:
-    corner = points[triangles]
-    face = np.cross(corner[:, 1] - corner[:, 0], corner[:, 2] - corner[:, 0])
-    normals = np.zeros_like(points)
-    for k in range(3):
-        np.add.at(normals, triangles[:, k], face)
-    return normals / np.linalg.norm(normals, axis=1, keepdims=True)
-
-
 class _Surface:
     """Closest-point queries on the outer skin, refusing triangles that face away from the asking surface."""
 
@@ -258,7 +250,7 @@ def _register(start: Array, triangles: Array, surface: _Surface, held: dict[int,
         hold_pull[number] = weight * (target - start[number])
     points = start
     for stiffness in _STIFFNESS:
-        triangle, _, position, distance = surface.nearest(points, _vertex_normals(points, triangles))
+        triangle, _, position, distance = surface.nearest(points, vertex_normals(points, triangles))
         weight = np.where(distance < _DISTANCE_LIMIT_M, 1 / (1 + (distance / _DISTANCE_SCALE_M) ** 2), 0.0)
         weight[list(OVAL)] *= _OVAL_WEIGHT
         weight[list(RING_POINTS)] = 0.0
@@ -316,7 +308,7 @@ def embed_mediapipe(mesh: Template, canonical: Array, canonical_triangles: Array
     surface = _Surface(neutral, skin)
     points = _register(scale * canonical @ rotation.T + shift, canonical_triangles, surface, held)
 
-    nearest, weights, position, distance = surface.nearest(points, _vertex_normals(points, canonical_triangles))
+    nearest, weights, position, distance = surface.nearest(points, vertex_normals(points, canonical_triangles))
     triangle = skin[nearest]
     for number, place in rings.items():
         triangle[number], weights[number] = _edge_embedding(place, faces, behind)

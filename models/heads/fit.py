@@ -3,8 +3,8 @@
 The energy is that of Gauss-Newton trackers such as Thies et al., "Face2Face", CVPR 2016, section 4, on landmarks
 alone, with three changes that video needs:
 
-* Smoothness says "the acceleration of the nose is the one optical flow measured", not "it is zero". A zero prior
-  calms the numbers and drags the head off its true motion.
+* Smoothness says "nose and rotation accelerate as optical flow measured", not "they do not". A zero prior calms the
+  numbers and drags the head off its true motion.
 * Lids and lips are compared by their opening, under a wide robust scale: a closed lid looks like an outlier to a
   tight one.
 * Points on the jaw line may slide along it: where it runs is seen, but nothing on it tells one place from the next.
@@ -23,6 +23,8 @@ from models.heads.fit_params import FitParams
 from models.heads.fit_phases import ClipFitter, Progress, pivot_of, shot_ranges
 from models.heads.fit_quality import fit_quality
 from models.heads.fit_state import Observations, project
+from models.heads.flow import Flow
+from models.heads.flow_quality import flow_figures
 from models.heads.lids import blink_scores, snap_lids
 from models.heads.mediapipe_points import EYE_OUTER_LEFT, EYE_OUTER_RIGHT, JAW, LANDMARK_COUNT
 from models.heads.model import HeadModel
@@ -66,10 +68,11 @@ def fit_head(
     width: int,
     height: int,
     cuts: Array | tuple[int, ...] = (),
-    flow: Array | None = None,
+    flow: Flow | None = None,
     blendshapes: Array | None = None,
     params: FitParams | None = None,
     progress: Progress | None = None,
+    judge: Flow | None = None,
 ) -> HeadFit:
     """Fit `model` to the landmarks of a clip.
 
@@ -80,11 +83,11 @@ def fit_head(
         width: Image width in pixels.
         height: Image height in pixels.
         cuts: First frames of new shots; no temporal term crosses them.
-        flow: `[T, 2]` image acceleration of the rigid nose patch in pixels per frame squared, NaN where unknown
-            (`models.heads.flow`), or None.
+        flow: What optical flow says of the head's motion (`models.heads.flow`), or None.
         blendshapes: `[T, 52]` scores of MediaPipe's landmarker, or None; only the blinks are used.
         params: Settings; the defaults suit video at 25 frames a second.
         progress: Called with the share done, 0..1, and the name of the phase.
+        judge: The same along other corners, which the fit does not use: its figures of quality then compare it to them.
 
     Returns:
         The fit, with rows for all `T` frames.
@@ -94,7 +97,7 @@ def fit_head(
         InputError: No frame shows enough landmarks.
     """
     params = params or FitParams()
-    _check(points, valid, flow, blendshapes)
+    _check(points, valid, flow, judge, blendshapes)
     shots = shot_ranges(len(points), cuts)
     focal = params.focal_factor * max(width, height)
     rows = model.landmark_index
@@ -119,8 +122,9 @@ def fit_head(
     )
     pivot = pivot_of(model)
     fitter = ClipFitter(model, pivot, observations, seen_frames, shots, params, progress)
-    state, corrections = fitter.run(None if flow is None else flow / focal)
-    basis = fitter.basis_with(corrections)
+    seen_flow, judge = (None if each is None else each.normalised(focal, width, height) for each in (flow, judge))
+    state, corrections = fitter.run(seen_flow)
+    basis, surface = fitter.basis_with(corrections), fitter.surface(corrections)
 
     scores = blink_scores(blendshapes, len(points))
     if params.snap_lids:
@@ -143,9 +147,8 @@ def fit_head(
         turns=turns,
         landmark_offsets=corrections,
         residual_px=residual,
-        stats=fit_quality(
-            model, basis, state, observations, seen_frames, scores, error, eye_distance_px, focal, flow, shots
-        ),
+        stats=fit_quality(model, basis, state, observations, seen_frames, scores, error, eye_distance_px, focal, shots)
+        | flow_figures(state, surface, seen_flow, fitter.told, judge, focal),
         energies=fitter.energies,
     )
 
@@ -159,14 +162,17 @@ def _tangents(line: Array) -> Array:
     return np.nan_to_num(along / np.where(length > 0, length, np.nan))
 
 
-def _check(points: Array, valid: Array, flow: Array | None, blendshapes: Array | None) -> None:
+def _check(points: Array, valid: Array, flow: Flow | None, judge: Flow | None, blendshapes: Array | None) -> None:
     frames = len(points)
     expected = {
         "points": (points, (frames, LANDMARK_COUNT, 2)),
         "valid": (valid, (frames,)),
-        "flow": (flow, (frames, 2)),
         "blendshapes": (blendshapes, (frames, 52)),
     }
+    for name, each in (("flow", flow), ("judge", judge)):
+        if each is not None:
+            expected[f"{name}.nose"] = (each.nose, (frames, 2))
+            expected[f"{name}.corners"] = (each.corners, (frames, *each.corners.shape[1:-2], 3, 2))
     for name, (value, shape) in expected.items():
         if value is not None and value.shape != shape:
             raise UsageError(f"fit_head: {name} has shape {value.shape}, expected {shape}")

@@ -18,6 +18,7 @@ class Phase:
         expression: Whether expressions move.
         identity: Whether the shared identity moves.
         corrections: Whether fixed landmark corrections are updated after each step.
+        turning: Whether what optical flow tells of rotations counts; for it the head must be in its place.
         robust: Scale of the robust loss in sigmas. The first steps need plain squares: while everything is far
             off, a robust loss would call every point an outlier.
     """
@@ -27,6 +28,7 @@ class Phase:
     expression: bool = True
     identity: bool = False
     corrections: bool = False
+    turning: bool = False
     robust: float = 10.0
 
 
@@ -41,7 +43,7 @@ IDENTITY_SCHEDULE: tuple[Phase, ...] = (
 
 CLIP_SCHEDULE: tuple[Phase, ...] = (
     Phase("place every frame", 2, expression=False, robust=math.inf),
-    Phase("follow every frame", 8),
+    Phase("follow every frame", 8, turning=True),
 )
 """On all frames with their temporal ties; who it is is known by then."""
 
@@ -53,11 +55,6 @@ class Smoothness:
     rotation_deg: float
     sideways_m: float
     depth_m: float
-
-
-UNDER_JUDDER = Smoothness(rotation_deg=0.15, sideways_m=3e-5, depth_m=3e-4)
-"""In place of `FitParams.with_flow` when frames are unevenly spaced in time: rotations, for which no flow is measured,
-then must be free to jump."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +76,8 @@ class FitParams:
             estimated from what the frames agree on. While the focal length is a guess no head fits exactly, and
             without corrections the identity would bend to make up for it; with a known one the smallest may be 0.
         identity_frames: How many spread frames identity is found from.
-        with_flow: Smoothness where optical flow says how the nose accelerates.
+        with_flow: Smoothness where optical flow says how the nose accelerates. Rotations are as free as it says they
+            must be, but no less than here.
         without_flow: Smoothness where it does not.
         expression_sd: Standard deviation of an expression's second difference, in its standard deviations.
         snap_lids: Whether blinks are closed exactly at the end.

@@ -7,14 +7,17 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
+from scipy.ndimage import gaussian_filter1d
 
 from models.errors import UsageError
 from models.heads.fit_params import FitParams, Phase
 from models.heads.fit_state import Basis, Chain, Observations, Priors, State, project
+from models.heads.flow import Flow
 from models.heads.gauss_newton import POSE, GaussNewton
 from models.heads.mediapipe_points import LID_PAIRS_LEFT, LID_PAIRS_RIGHT, LIP_PAIRS, RIGID_PATCH, RING_POINTS
 from models.heads.model import HeadModel
 from models.heads.pose import fill_gaps, weak_perspective
+from models.heads.rigid_motion import Surface, rotation_accelerations
 
 Array = np.ndarray
 Progress = Callable[[float, str], None]
@@ -22,6 +25,7 @@ Progress = Callable[[float, str], None]
 _WINDOW = 3000  # frames solved together: about half a gigabyte
 _FEWEST_FRAMES = 8  # in which a landmark must be seen for its correction to be judged
 _COASTING = 4.0  # frames for which a motion goes on into a gap
+_LIVELY = 12.0  # frames, a standard deviation, over which it is judged how lively a head is
 _OVERLAP = 50  # frames that a window looks at on either side of those it keeps
 
 
@@ -86,8 +90,10 @@ class ClipFitter:
         self.params, self.progress = params, progress
         self.observations, self.seen, self.shots = observations, seen, shots
         self.energies: dict[str, list[float]] = {}
+        self.told = np.full((len(seen), 3), np.nan)  # accelerations of the rotation, as flow has them
         pairs = [model.pair_rows(pairs) for pairs in (LIP_PAIRS, LID_PAIRS_RIGHT, LID_PAIRS_LEFT)]
         self.basis = Basis.of(model, pivot, np.concatenate(pairs))
+        self.model, self.pivot = model, pivot
         self.correctable = ~np.isin(model.landmark_index, RING_POINTS)
         self.steps_done = 0
         self.steps_total = sum(phase.steps for phase in params.identity_schedule)
@@ -97,7 +103,11 @@ class ClipFitter:
         """Return the basis whose resting landmarks have the fixed corrections."""
         return replace(self.basis, rest=self.basis.rest + corrections)
 
-    def run(self, flow: Array | None) -> tuple[State, Array]:
+    def surface(self, corrections: Array) -> Surface:
+        """Return what the flow's corners lie on."""
+        return Surface.of(self.model, self.pivot, self.basis_with(corrections))
+
+    def run(self, flow: Flow | None) -> tuple[State, Array]:
         """Return the state of all frames and the landmark corrections `[L, 3]`."""
         corrections = np.zeros_like(self.basis.rest)
         chosen = spread_frames(self.seen, self.params.identity_frames)
@@ -106,15 +116,15 @@ class ClipFitter:
         for phase in self.params.identity_schedule:
             some, corrections = self._phase(phase, some, seen, corrections, None)
 
-        everything = self._initial(some.identity, corrections)
-        chain = self._chain(everything, flow)
-        parts = []
-        for window, core in windows(len(self.seen)):
-            part, seen, ties = everything.of(window), self.observations.of(window), chain.of(window)
-            for phase in self.params.clip_schedule:
-                part, _ = self._phase(phase, part, seen, corrections, ties)
-            parts.append(part.of(core))
-        return self._without_faceless_shots(State.joined(parts)), corrections
+        state = self._initial(some.identity, corrections)
+        for phase in self.params.clip_schedule:
+            chain = self._chain(state, corrections, flow, phase)
+            parts = []
+            for window, core in windows(len(self.seen)):
+                part, seen, ties = state.of(window), self.observations.of(window), chain.of(window)
+                parts.append(self._phase(phase, part, seen, corrections, ties)[0].of(core))
+            state = State.joined(parts)
+        return self._without_faceless_shots(state), corrections
 
     def _without_faceless_shots(self, state: State) -> State:
         """Give a shot in which no face was seen the fitted state of the nearest face in time."""
@@ -166,8 +176,8 @@ class ClipFitter:
         if self.progress is not None:
             self.progress((self.steps_done + steps) / self.steps_total, phase.name)
 
-    def _chain(self, state: State, flow: Array | None) -> Chain:
-        """Turn the settings of smoothness into weights; nothing crosses a cut."""
+    def _chain(self, state: State, corrections: Array, flow: Flow | None, phase: Phase) -> Chain:
+        """Turn the settings of smoothness and what flow tells into weights and targets; nothing crosses a cut."""
         frames, size = len(state.ray), POSE + state.expression.shape[1]
         depth = np.exp(np.median(state.log_depth[self.seen]))
         inside = np.zeros(frames)
@@ -175,15 +185,20 @@ class ClipFitter:
         for first, end in self.shots:
             inside[first + 1 : end - 1] = 1.0
             joined[first : end - 1] = 1.0
-        measured, target = np.zeros(frames, bool), np.zeros((frames, 2))
+        measured, target = np.zeros(frames, bool), np.zeros((frames, 5))
         if flow is not None:
-            measured = np.isfinite(flow).all(axis=1)
-            target[measured] = flow[measured]
+            measured = np.isfinite(flow.nose).all(axis=1)
+            target[measured, 3:] = flow.nose[measured]
         weight = np.empty((frames, size))
         for chosen, smooth in ((measured, self.params.with_flow), (~measured, self.params.without_flow)):
             weight[chosen, :3] = np.radians(smooth.rotation_deg) ** -2
             weight[chosen, 3:5] = (smooth.sideways_m / depth) ** -2
             weight[chosen, 5] = (smooth.depth_m / depth) ** -2
+        if flow is not None and phase.turning:
+            self.told, deviation = rotation_accelerations(state, self.surface(corrections), flow.corners)
+            turn, certain, usual = self._turning(self.told, deviation)
+            weight[:, :3] = np.minimum(weight[:, :3], usual**-2) + certain
+            target[:, :3] = turn * certain / weight[:, :3]
         expression_sd = self.params.expression_sd * np.broadcast_to(self.basis.deviation, size - POSE)
         weight[:, POSE:] = expression_sd**-2
         # Second differences alone would let a long gap coast away at the speed with which it was entered.
@@ -195,6 +210,19 @@ class ClipFitter:
         # Against accelerations of deviation s, velocities of deviation k s die down within k frames.
         hold = (_COASTING * np.array(deviation)) ** -2.0
         return Chain(weight * inside[:, None], target * inside[:, None], hold * (gap * joined)[:, None])
+
+    def _turning(self, value: Array, deviation: Array) -> tuple[Array, Array, Array]:
+        """Return accelerations of the rotation, their weights (0 where unknown) and what is usual, each `[T, 3]`.
+
+        The same noise is much for a still head and little for a lively one. How lively this one is at a time, about
+        each axis, is what the accelerations measured around it have beyond their noise.
+        """
+        known = np.isfinite(value).all(axis=1).astype(float)
+        value, noise = np.nan_to_num(value), np.where(known[:, None] > 0, deviation, 0.0)
+        beyond = gaussian_filter1d(value**2 - noise**2, _LIVELY, axis=0, mode="nearest")
+        beyond /= np.maximum(gaussian_filter1d(known, _LIVELY, mode="nearest"), 1e-9)[:, None]
+        least = np.radians(self.params.with_flow.rotation_deg) ** 2
+        return value, deviation**-2, np.sqrt(np.maximum(beyond, least))
 
     def _correction_sd(self, state: State, seen: Observations, corrections: Array) -> float:
         """Return how large fixed corrections are, metres: what frames agree on beyond what noise leaves in a mean.

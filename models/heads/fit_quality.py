@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.spatial.transform import Rotation
 
 from models.heads.fit_state import Basis, Observations, State, project
-from models.heads.flow import acceleration_error
 from models.heads.lids import calibrate, lid_gap
 from models.heads.mediapipe_points import EYE_OUTER_LEFT, EYE_OUTER_RIGHT, LID_PAIRS_LEFT, LID_PAIRS_RIGHT, LIP_PAIRS
 from models.heads.model import HeadModel
@@ -26,7 +24,6 @@ def fit_quality(
     error_px: Array,
     eye_distance_px: float,
     focal: float,
-    flow: Array | None,
     shots: list[tuple[int, int]],
 ) -> dict[str, float]:
     """Measure a fit.
@@ -41,13 +38,11 @@ def fit_quality(
         error_px: `[T, L]` landmark distances in pixels, NaN where absent or on the jaw line.
         eye_distance_px: Median distance of the outer eye corners.
         focal: Focal length in pixels.
-        flow: The accelerations given to the fit in pixels, or None.
         shots: `(first, one past the last)` of each shot; differences across a cut do not count.
 
     Returns:
         In pixels: `reprojection_mean_px`, `reprojection_p95_px`, `eye_distance_px`, `lid_gap_error_px` (all frames),
-        `lid_closed_gap_px` (mean lid gap of the mesh where the eye is closed), `lip_gap_error_px`,
-        `flow_error_px` (per frame squared);
+        `lid_closed_gap_px` (mean lid gap of the mesh where the eye is closed), `lip_gap_error_px`;
         and `rms_over_eye_distance`, `expression_outside` (share of coefficients more than 2 % beyond their range),
         `rotation_acceleration_deg` and `depth_acceleration_mm` (root mean square second differences),
         `frames_without_face`. A figure that cannot be measured is left out.
@@ -64,14 +59,12 @@ def fit_quality(
     }
     inside = np.concatenate([np.arange(first + 1, end - 1) for first, end in shots])
     if len(inside):
-        turn = Rotation.from_matrix(state.rotation[1:] @ state.rotation[:-1].transpose(0, 2, 1)).as_rotvec()
+        turn = state.turning()
         turning = turn[inside] - turn[inside - 1]
         depth = np.exp(state.log_depth)
         sinking = depth[inside + 1] + depth[inside - 1] - 2 * depth[inside]
         stats["rotation_acceleration_deg"] = float(np.degrees(np.sqrt((turning**2).sum(1).mean())))
         stats["depth_acceleration_mm"] = float(1e3 * np.sqrt((sinking**2).mean()))
-    if flow is not None and np.isfinite(flow).all(1).any():
-        stats["flow_error_px"] = acceleration_error(state.ray * focal, flow)
     pairs = model.pair_rows(LIP_PAIRS)
     both = (
         (seen.weight[:, pairs] > 0).all(axis=(1, 2)) & seen_frames if len(pairs) else np.zeros(len(seen_frames), bool)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+from scipy.spatial.transform import Rotation
 
 from models.heads.model import NAMED_SHAPES, HeadModel
 from models.heads.skinning import Hinge, Range
@@ -136,6 +137,10 @@ class State:
         stacked = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
         return cls(**stacked, identity=parts[0].identity)
 
+    def turning(self) -> Array:
+        """Return how the head turns from each frame to the next, `[T - 1, 3]` rotation vectors in the camera's axes."""
+        return Rotation.from_matrix(self.rotation[1:] @ self.rotation[:-1].transpose(0, 2, 1)).as_rotvec()
+
     def translation(self) -> Array:
         """Return the pivot in the camera, `[T, 3]` metres."""
         depth = np.exp(self.log_depth)[:, None]
@@ -177,7 +182,7 @@ class Chain:
 
     Attributes:
         acceleration: `[T, P]` weight of the second difference centred on each frame.
-        target: `[T, 2]` the second difference that the ray should have (normalised coordinates).
+        target: `[T, 5]` the second differences that rotation and ray should have.
         hold: `[T, P]` weight of the difference between frames t and t + 1, which keeps gaps from running away.
     """
 

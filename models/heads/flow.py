@@ -15,14 +15,14 @@ import cv2
 import numpy as np
 from scipy.ndimage import uniform_filter1d
 
-from models.heads.mediapipe_points import EYE_OUTER_LEFT, EYE_OUTER_RIGHT, RIGID_PATCH
+from models.heads.mediapipe_points import EYE_OUTER_LEFT, EYE_OUTER_RIGHT, RIGID_PARTS, RIGID_PATCH
 
 Array = np.ndarray
 
-_CORNERS = 80
+_CORNERS = (80, 40, 16, 16, 30, 30)  # at most, in each of the rigid parts
 _FEWEST_CORNERS = 6
 _FORWARD_BACKWARD_PX = 0.3
-_REACH = 0.6  # of the eye distance: how far around the patch pixels are kept for the search
+_REACH = 0.3  # of the eye distance: how far around those parts pixels are kept for the search
 
 # A cut stands alone: real motion builds up and dies down over several frames.
 _CUT_JUMP, _CUT_JUMP_RATIO = 0.04, 3.5  # landmark displacement over eye distance; ratio to the neighbours within 2
@@ -42,20 +42,21 @@ class Frames(Protocol):
 
 
 @dataclass(frozen=True)
-class FlowAccelerations:
-    """Accelerations of the nose patch in pixels per frame squared, NaN where unknown.
+class Flow:
+    """What optical flow along a set of corners says of a head.
 
     Attributes:
-        all: `[T, 2]` from all corners.
-        half_a: `[T, 2]` from every other corner; a fit fed with this one can be judged by the other.
-        half_b: `[T, 2]` from the rest.
-        corners: `[T]` how many corners were tracked both ways.
+        nose: `[T, 2]` acceleration of the nose patch in pixels per frame squared, NaN where unknown.
+        corners: `[T, N, 3, 2]` corners on the rigid parts of the face, the nose patch among them: where each is seen in
+            the frame before, in this one and in the next, pixels; NaN for want of more.
     """
 
-    all: Array
-    half_a: Array
-    half_b: Array
+    nose: Array
     corners: Array
+
+    def normalised(self, focal: float, width: int, height: int) -> Flow:
+        """Return the same in a fit's coordinates: from the middle of the picture, over the focal length."""
+        return Flow(self.nose / focal, (self.corners - [width / 2, height / 2]) / focal)
 
 
 @dataclass(frozen=True)
@@ -92,68 +93,90 @@ def _triples(frames: Frames) -> Iterator[tuple[int, list[Array]]]:
             window.pop(0)
 
 
-def flow_accelerations(
-    frames: Frames, points: Array, valid: Array, cuts: Array | tuple[int, ...] = ()
-) -> FlowAccelerations:
-    """Measure the acceleration of the rigid nose patch in every frame.
+def measure_flow(frames: Frames, points: Array, valid: Array, cuts: Array | tuple[int, ...] = ()) -> tuple[Flow, Flow]:
+    """Follow corners on the rigid parts of the face from every frame into its two neighbours.
 
     Args:
         frames: Frames of the clip, in the pixels of `points`.
         points: `[T, 478, 2]` landmarks in pixels.
         valid: `[T]` frames with a face.
-        cuts: First frames of new shots; a frame next to a cut gets no acceleration.
+        cuts: First frames of new shots; nothing is measured in a frame next to a cut.
 
     Returns:
-        The accelerations; NaN for the first and last frame of a shot and where too few corners survive.
+        What every other corner says and what the rest says: one to fit, the other to judge that fit by. Nothing is
+        known of the first and the last frame of a shot, nor where too few corners survive.
     """
     count = len(points)
-    every, half_a, half_b = (np.full((count, 2), np.nan) for _ in range(3))
-    corners = np.zeros(count, np.int32)
+    noses = np.full((2, count, 2), np.nan)
+    corners = np.full((2, count, sum(_CORNERS) // 2 + len(_CORNERS), 3, 2), np.nan, np.float32)
     outline = points[:, list(RIGID_PATCH)]
     usable = valid & np.isfinite(outline).all((1, 2))
     measured = np.zeros(count, bool)
     measured[1:-1] = usable[:-2] & usable[1:-1] & usable[2:]
     for cut in cuts:
         measured[int(cut) - 1 : int(cut) + 1] = False
-    if not measured.any():
-        return FlowAccelerations(every, half_a, half_b, corners)
-    eye_distance = _eye_distance(points, usable)
-    for t, window in _triples(frames):
+    eye_distance = _eye_distance(points, usable) if measured.any() else 0.0
+    for t, window in _triples(frames) if measured.any() else ():
         if not measured[t]:
             continue
-        accelerations = _patch_accelerations(window, outline[t], eye_distance)
-        corners[t] = len(accelerations)
-        if len(accelerations) >= _FEWEST_CORNERS:
-            every[t] = np.median(accelerations, axis=0)
-            half_a[t] = np.median(accelerations[::2], axis=0)
-            half_b[t] = np.median(accelerations[1::2], axis=0)
-    return FlowAccelerations(every, half_a, half_b, corners)
+        found = _followed(window, points[t], eye_distance)
+        for half in range(2):
+            every = np.concatenate([part[half::2] for part in found])
+            corners[half, t, : len(every)] = every
+        nose = found[0]
+        if len(nose) >= _FEWEST_CORNERS:
+            acceleration = nose[:, 0] + nose[:, 2] - 2 * nose[:, 1]
+            noses[:, t] = np.median(acceleration[::2], axis=0), np.median(acceleration[1::2], axis=0)
+    return Flow(noses[0], corners[0]), Flow(noses[1], corners[1])
 
 
-def _patch_accelerations(window: list[Array], outline: Array, eye_distance: float) -> Array:
-    """Return the accelerations `[N, 2]` of the corners in the patch that track forward and back."""
+def _followed(window: list[Array], points: Array, eye_distance: float) -> list[Array]:
+    """Return `[N, 3, 2]` of every rigid part: its corners that track forward and back, before, now and after."""
+    outlines = [points[[p for p in part if np.isfinite(points[p]).all()]] for part in RIGID_PARTS]
+    outlines = [outline if len(outline) >= 3 else np.empty((0, 2)) for outline in outlines]
+    nothing = [np.empty((0, 3, 2)) for _ in outlines]
     height, width = window[1].shape
-    low = np.floor(np.maximum(outline.min(0) - _REACH * eye_distance, 0)).astype(int)
-    high = np.ceil(np.minimum(outline.max(0) + _REACH * eye_distance, [width, height])).astype(int)
+    every = np.concatenate(outlines)
+    low = np.floor(np.maximum(every.min(0) - _REACH * eye_distance, 0)).astype(int)
+    high = np.ceil(np.minimum(every.max(0) + _REACH * eye_distance, [width, height])).astype(int)
     if (high - low < 16).any():
-        return np.empty((0, 2))
+        return nothing
     before, now, after = (np.ascontiguousarray(image[low[1] : high[1], low[0] : high[0]]) for image in window)
-    mask = np.zeros(now.shape, np.uint8)
+    apart = max(3.0, eye_distance / 30)
     # OpenCV counts from the centre of the first pixel, landmarks from its corner.
-    hull = cv2.convexHull((outline - low - 0.5).astype(np.float32)).round().astype(np.int32)
-    cv2.fillConvexPoly(mask, hull, 255)
-    start = cv2.goodFeaturesToTrack(now, _CORNERS, 0.01, max(3.0, eye_distance / 30), mask=mask)
-    if start is None:
-        return np.empty((0, 2))
+    origin = low + 0.5
+    starts = [_corners(now, outline - origin, n, apart) for outline, n in zip(outlines, _CORNERS, strict=True)]
+    start = np.concatenate(starts)
+    if not len(start):
+        return nothing
     kept = np.ones(len(start), bool)
-    total = -2 * start.reshape(-1, 2)
-    for other in (before, after):
+    seen = [start, start, start]
+    for place, other in ((0, before), (2, after)):
         there, found = _track(now, other, start, eye_distance)
         back, returned = _track(other, now, there, eye_distance)
-        error = np.linalg.norm((back - start).reshape(-1, 2), axis=1)
-        kept &= found & returned & (error < _FORWARD_BACKWARD_PX)
-        total = total + there.reshape(-1, 2)
-    return total[kept]
+        kept &= found & returned & (np.linalg.norm((back - start)[:, 0], axis=1) < _FORWARD_BACKWARD_PX)
+        seen[place] = there
+    followed = np.concatenate(seen, 1) + origin
+    edges = np.cumsum([len(part) for part in starts])[:-1]
+    return [part[good] for part, good in zip(np.split(followed, edges), np.split(kept, edges), strict=True)]
+
+
+def _corners(image: Array, outline: Array, most: int, apart: float) -> Array:
+    """Return at most so many corners `[N, 1, 2]` float32 within the hull of an outline, the clearest first."""
+    nothing = np.empty((0, 1, 2), np.float32)
+    if not len(outline):
+        return nothing
+    size = np.array(image.shape[::-1])
+    low = np.clip(np.floor(outline.min(0)).astype(int) - 2, 0, size)
+    high = np.clip(np.ceil(outline.max(0)).astype(int) + 3, 0, size)
+    if (high - low < 5).any():
+        return nothing
+    cut = image[low[1] : high[1], low[0] : high[0]]
+    mask = np.zeros(cut.shape, np.uint8)
+    hull = cv2.convexHull((outline - low).astype(np.float32)).round().astype(np.int32)
+    cv2.fillConvexPoly(mask, hull, 255)
+    found = cv2.goodFeaturesToTrack(cut, most, 0.01, apart, mask=mask)
+    return nothing if found is None else found + low.astype(np.float32)
 
 
 def _track(source: Array, target: Array, corners: Array, eye_distance: float) -> tuple[Array, Array]:

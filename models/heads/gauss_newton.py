@@ -305,13 +305,13 @@ class GaussNewton:
         """Add the temporal terms; return the weights `[T, P]` that the solver needs for the off-diagonal blocks."""
         acceleration, hold = chain.acceleration[:, : self.size].copy(), chain.hold[:, : self.size].copy()
         turn = np.zeros((len(state.ray), 3))
-        turn[:-1] = Rotation.from_matrix(state.rotation[1:] @ state.rotation[:-1].transpose(0, 2, 1)).as_rotvec()
+        turn[:-1] = state.turning()
         rest = np.concatenate([state.ray, state.log_depth[:, None], state.expression], 1)[:, : self.size - 3]
         first = np.zeros((len(rest), self.size))
         first[:-1] = np.concatenate([turn[:-1], np.diff(rest, axis=0)], 1)
         second = np.zeros_like(first)
         second[1:-1] = first[1:-1] - first[:-2]
-        second[:, 3:5] -= chain.target
+        second[:, :5] -= chain.target
         pull, hold_pull = acceleration * second, hold * first
         normal.energy += float((pull * second).sum() + (hold_pull * first).sum())
 

@@ -61,6 +61,17 @@ LID_PAIRS_LEFT: tuple[tuple[int, int], ...] = ((385, 380), (386, 374), (387, 373
 # Outline of the nearly rigid patch between the inner brows, the inner eye corners and the nose tip.
 RIGID_PATCH: tuple[int, ...] = (9, 107, 336, 133, 362, 122, 351, 48, 278, 4, 193, 417)
 
+# Outlines of the parts of a face that move least against the skull: that patch, the forehead, and of the right and the
+# left side the temple and the cheekbone.
+RIGID_PARTS: tuple[tuple[int, ...], ...] = (
+    RIGID_PATCH,
+    (104, 69, 108, 151, 337, 299, 333, 297, 338, 10, 109, 67),
+    (68, 71, 139, 34, 143, 156),
+    (298, 301, 368, 264, 372, 383),
+    (143, 111, 117, 118, 119, 100, 101, 50, 123, 116),
+    (372, 340, 346, 347, 348, 329, 330, 280, 352, 345),
+)
+
 # Entries of the landmarker's 52 blendshape scores (0 is the neutral face).
 BLENDSHAPE_BLINK_LEFT = 9
 BLENDSHAPE_BLINK_RIGHT = 10

@@ -41,6 +41,17 @@ def triangulate(polygons: Array) -> Array:
     return triangles[(a != b) & (b != c) & (a != c)]
 
 
+def vertex_normals(vertices: Array, triangles: Array) -> Array:
+    """Return outward unit normals `[V, 3]` of a mesh; 0 at a vertex without a triangle of any area."""
+    a, b, c = (vertices[triangles[:, k]] for k in range(3))
+    across = np.cross(b - a, c - a)
+    normals = np.zeros_like(vertices)
+    for k in range(3):
+        np.add.at(normals, triangles[:, k], across)
+    length = np.linalg.norm(normals, axis=1, keepdims=True)
+    return np.divide(normals, length, out=np.zeros_like(normals), where=length > 0)
+
+
 @dataclass(frozen=True)
 class HeadModel:
     """A head model in the head frame (x subject's left, y up, z out of the face), metres.

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from head_files import FLAME_SHIFT, components, write_bfm, write_flame
 from official_heads import write_flame as write_official_flame
+from puppets import follow
 from scipy.ndimage import gaussian_filter1d
 from scipy.spatial.transform import Rotation
 
@@ -22,7 +23,15 @@ from models.heads.fit import fit_head
 from models.heads.fit_params import IDENTITY_SCHEDULE, FitParams
 from models.heads.fit_phases import pivot_of
 from models.heads.flame import JOINTS, load_flame, load_flame_mesh
-from models.heads.mediapipe_points import CURVES, LID_PAIRS_LEFT, LID_PAIRS_RIGHT, LIP_RING_OUTER, POINTS_68
+from models.heads.flow import Flow
+from models.heads.mediapipe_points import (
+    CURVES,
+    LID_PAIRS_LEFT,
+    LID_PAIRS_RIGHT,
+    LIP_RING_OUTER,
+    POINTS_68,
+    RIGID_PARTS,
+)
 from models.heads.model import HeadModel
 
 HINGE = (0.0, -0.02, 0.01)
@@ -181,8 +190,8 @@ def _wander(rng: np.random.Generator, frames: int, count: int, sigma: float) -> 
 
 def _filmed(
     model: HeadModel, rng: np.random.Generator, identity: np.ndarray, expression: np.ndarray, turns: np.ndarray | None
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Landmarks `[T, 478, 2]` of a wandering head without noise, its rotations and the flow of its nose."""
+) -> tuple[np.ndarray, np.ndarray, Flow]:
+    """Landmarks `[T, 478, 2]` of a wandering head without noise, its rotations and the flow of its rigid parts."""
     frames = len(expression)
     wander = _wander(rng, frames, 6, 10)
     angles = wander[:, :3] * [4, 8, 3]
@@ -193,9 +202,10 @@ def _filmed(
     points = np.full((frames, 478, 2), np.nan, np.float32)
     points[:, model.landmark_index] = FOCAL * camera[..., :2] / camera[..., 2:] + SIDE / 2
     nose = FOCAL * translation[:, :2] / translation[:, 2:]
-    flow = np.full((frames, 2), np.nan)
-    flow[1:-1] = np.diff(nose, 2, axis=0) + 0.1 * rng.standard_normal((frames - 2, 2))
-    return points, rotation, flow
+    acceleration = np.full((frames, 2), np.nan)
+    acceleration[1:-1] = np.diff(nose, 2, axis=0) + 0.1 * rng.standard_normal((frames - 2, 2))
+    corners = follow(points[:, [p for p in sum(RIGID_PARTS, ()) if p in model.landmark_index]], 0.1, 1)
+    return points, rotation, Flow(acceleration, corners)
 
 
 # Here the embedding is exact and people are as the prior says; nothing has to be corrected.

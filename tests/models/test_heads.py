@@ -15,7 +15,7 @@ from tiny_head import make_tiny_head
 
 from models.errors import InputError, UsageError
 from models.heads.embedding import Embedding, _closest_on_triangles, embed_mediapipe, load_canonical_face, similarity
-from models.heads.flow import acceleration_error, find_cuts, find_judder, flow_accelerations
+from models.heads.flow import acceleration_error, find_cuts, find_judder, measure_flow
 from models.heads.ict import load_ict, load_ict_mesh
 from models.heads.mediapipe_points import CURVES, EYE_OUTER_LEFT, EYE_OUTER_RIGHT, LID_PAIRS_LEFT, LIP_PAIRS
 from models.heads.model import HeadModel, triangulate
@@ -205,28 +205,34 @@ def test_flow_measures_the_acceleration_of_the_patch(colour: bool) -> None:
     frames, points = _moving_clip(track)
     trembling = points + np.random.default_rng(2).normal(0, 0.7, (14, 1, 2)).astype(np.float32)
     shown = np.repeat(frames[..., None], 3, -1) if colour else frames
-    measured = flow_accelerations(shown, trembling, np.ones(14, bool))
+    halves = measure_flow(shown, trembling, np.ones(14, bool))
     truth = np.full((14, 2), np.nan)
     truth[1:-1] = track[2:] + track[:-2] - 2 * track[1:-1]
-    assert np.isnan(measured.all[[0, -1]]).all()
-    assert measured.corners[1:-1].min() > 20
-    for part in (measured.all, measured.half_a, measured.half_b):
+    for half in halves:
+        assert np.isnan(half.nose[[0, -1]]).all()
         # The frames themselves are only good to 1/32 pixel, that is OpenCV's warping.
-        assert np.abs(part[1:-1] - truth[1:-1]).max() < 0.2
-    assert acceleration_error(track, measured.all) < 0.12
-    assert acceleration_error(trembling[:, 4], measured.all) > 0.7
+        assert np.abs(half.nose[1:-1] - truth[1:-1]).max() < 0.2
+        assert acceleration_error(track, half.nose) < 0.12
+        assert acceleration_error(trembling[:, 4], half.nose) > 0.7
+    first, second = (half.corners[5, :, 1] for half in halves)
+    first, second = (places[np.isfinite(places[:, 0])] for places in (first, second))
+    assert min(len(first), len(second)) > 12
+    apart = np.linalg.norm(first[:, None] - second, axis=2)
+    assert apart.min() > 1  # what judges a fit are other corners than those that feed it
 
 
 def test_flow_is_silent_next_to_cuts_and_missing_faces() -> None:
     frames, points = _moving_clip(_smooth_track(14))
     valid = np.ones(14, bool)
     valid[10] = False
-    measured = flow_accelerations(frames, points, valid, cuts=(5,))
-    known = np.isfinite(measured.all).all(1)
-    assert np.flatnonzero(~known).tolist() == [0, 4, 5, 9, 10, 11, 13]
-    nothing = flow_accelerations(frames, points, np.zeros(14, bool))
-    assert np.isnan(nothing.all).all()
-    assert np.isnan(acceleration_error(_smooth_track(14), nothing.all))
+    for half in measure_flow(frames, points, valid, cuts=(5,)):
+        silent = [0, 4, 5, 9, 10, 11, 13]
+        assert np.flatnonzero(~np.isfinite(half.nose).all(1)).tolist() == silent
+        assert np.flatnonzero(~np.isfinite(half.corners).any((1, 2, 3))).tolist() == silent
+    nothing, _ = measure_flow(frames, points, np.zeros(14, bool))
+    assert np.isnan(nothing.nose).all()
+    assert np.isnan(nothing.corners).all()
+    assert np.isnan(acceleration_error(_smooth_track(14), nothing.nose))
 
 
 def test_cuts_are_found_and_fast_motion_is_none() -> None:

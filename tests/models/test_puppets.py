@@ -44,6 +44,14 @@ def test_flow_steadies_what_all_landmarks_of_a_frame_share(model: HeadModel) -> 
     assert errors(puppet, fit(puppet))["pixel_jitter_px"] > 0.6
 
 
+def test_flow_tells_how_the_head_turns_between_unevenly_spaced_frames(model: HeadModel) -> None:
+    puppet = make_puppet(model, 0, FRAMES, common=1.0, every=6)
+    told, untold = errors(puppet, fit(puppet, flow=True)), errors(puppet, fit(puppet, flow=True, turning=False))
+    assert told["rotation_jitter_deg"] < 0.6 * untold["rotation_jitter_deg"]
+    assert told["pixel_jitter_px"] < 0.6 * untold["pixel_jitter_px"]
+    assert told["rotation_deg"] < untold["rotation_deg"]
+
+
 def test_landmarks_that_lie_where_the_model_has_them_are_not_corrected(puppet: Puppet, fitted: HeadFit) -> None:
     """Corrections would take from the identity; misplaced landmarks are still corrected."""
     assert np.linalg.norm(fitted.landmark_offsets, axis=1).mean() < 0.2e-3

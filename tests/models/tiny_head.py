@@ -42,7 +42,8 @@ def _landmark_places() -> dict[int, tuple[float, float]]:
     return places | dict(zip(numbers, lattice, strict=True))
 
 
-def _surface(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+def surface(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Return how far out the head reaches at a place, metres."""
     plate = 0.1 * np.sqrt(np.clip(1 - (x / 0.12) ** 2 - (y / 0.16) ** 2, 0, None))
     return plate + 0.025 * np.exp(-((x / 0.012) ** 2) - ((y + 0.02) / 0.022) ** 2)
 
@@ -54,7 +55,7 @@ def _bump(x: np.ndarray, y: np.ndarray, at: tuple[float, float], width: float) -
 def make_tiny_head() -> HeadModel:
     """Build the model; it is the same every time."""
     x, y = (grid.ravel() for grid in np.meshgrid(np.linspace(*_X, _COLUMNS), np.linspace(*_Y, _ROWS)))
-    z = _surface(x, y)
+    z = surface(x, y)
     zero = np.zeros_like(x)
     first = (np.arange(_ROWS - 1)[:, None] * _COLUMNS + np.arange(_COLUMNS - 1)).ravel()
     quads = np.stack([first, first + 1, first + _COLUMNS + 1, first + _COLUMNS], 1)
