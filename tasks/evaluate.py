@@ -22,7 +22,7 @@ from tasks.scores import Bar, Scores, definitions, device_of
 from tasks.second_judge import judge_again
 from tasks.stage import Context, Stage, main
 from tasks.synchrony import Picked, compare_speech, sound_of
-from tasks.weights import ready_metrics
+from tasks.weights import TAUGHT, check_words, ready_metrics
 
 if TYPE_CHECKING:
     from models.metrics.base import Metric
@@ -46,7 +46,7 @@ STAGE = Stage(
     name="evaluate",
     per=("speaker", "extractor"),
     params=EvaluateParams,
-    reads=("ingest", "landmarks", "parse", "track", "judge", *PHASES, "render"),
+    reads=("ingest", "landmarks", "parse", "track", "judge", *PHASES, "render", *TAUGHT),
     preview=True,
     metrics=True,
 )
@@ -82,7 +82,8 @@ def run(context: Context[EvaluateParams]) -> None:
         raise InputError("no test frame was rendered", "the clip's split has none, or render left them out")
     frames = rendering.frame_index[positions]
 
-    metrics, missing = ready_metrics(all_metrics(), context.places, STAGE.name)
+    taught = {name: context.read(Weights, name) for name in TAUGHT}
+    metrics, missing = ready_metrics(all_metrics(), context.places, STAGE.name, taught)
     keys = {"speaker": clip.speaker, "method": rendering.method, "extractor": str(context.keys.extractor)}
     scores = Scores({**keys, "split": "test", "drive": ""})
     regions = Regions(clip, landmarks, context.read(Masks, "parse"), context.params.mouth_margin_px)
@@ -121,6 +122,7 @@ def run(context: Context[EvaluateParams]) -> None:
         "preset": presets_in(weights),
         "device": device_of(rendering),
         "block_seconds": context.params.block_seconds,
+        **{name: check_words(weights, clip.speaker) for name, weights in taught.items()},
     }
     context.write_metrics(
         "metrics",
@@ -130,7 +132,7 @@ def run(context: Context[EvaluateParams]) -> None:
             "bars": bars,
             "absent": scores.absent,
             "definitions": definitions(
-                all_metrics(), {**SYSTEM_METRICS, **{f"region {k}": v for k, v in REGIONS.items()}}
+                {**all_metrics(), **metrics}, {**SYSTEM_METRICS, **{f"region {k}": v for k, v in REGIONS.items()}}
             ),
         },
     )

@@ -6,18 +6,18 @@ import numpy as np
 
 from models.errors import InputError
 from models.heads.mediapipe_points import EYE_OUTER_LEFT, EYE_OUTER_RIGHT
-from models.records import Clip, Judge, Rendering
+from models.records import Clip, Judge, Rendering, Weights
 from tasks.judging import open_judge
 from tasks.scores import VARIANTS, Scores, device_of
 from tasks.stage import Context, NoParams, Stage, main
 from tasks.synchrony import Picked, breaks_of, compare_speech, sound_of
-from tasks.weights import ready_metrics
+from tasks.weights import TAUGHT, check_words, ready_metrics
 
 STAGE = Stage(
     name="evaluate_drive",
     per=("speaker", "extractor", "drive"),
     params=NoParams,
-    reads=("ingest", "judge", "audio_drive", "render_drive"),
+    reads=("ingest", "judge", "audio_drive", "render_drive", *TAUGHT),
     metrics=True,
 )
 CLOSED, BLINK = 0.1, 0.5  # of the speaker's wide open lips, of the speaker's open eyes
@@ -75,7 +75,8 @@ def run(context: Context[NoParams]) -> None:
     lips, own_lips = lip_gap(points), lip_gap(judge.own_points)
     lids, own_lids = lid_gap(points), lid_gap(judge.own_points)
     speech = {name: metric for name, metric in all_metrics().items() if metric.compares == "speech"}
-    metrics, missing = ready_metrics(speech, context.places, STAGE.name)
+    taught = {name: context.read(Weights, name) for name in TAUGHT}
+    metrics, missing = ready_metrics(speech, context.places, STAGE.name, taught)
     for name, reason in missing.items():
         scores.add(name, float("nan"), "", "", why=reason)
     pictures, own_pictures = Picked(rendering.full, range(count)), Picked(clip.frames, judge.own)
@@ -108,10 +109,11 @@ def run(context: Context[NoParams]) -> None:
         "size": f"{clip.frames.shape[2]} x {clip.frames.shape[1]}",
         "device": device_of(rendering),
         "own_language": context.speaker().language,
+        **{name: check_words(weights, clip.speaker) for name, weights in taught.items()},
     }
     words = (
         DEFINITIONS
-        | {metric.name: metric.words for metric in all_metrics().values() if metric.compares == "speech"}
+        | {metric.name: metric.words for metric in {**speech, **metrics}.values()}
         | {f"variant {name}": VARIANTS[name] for name in ("full", "wrong_sound", "speaker")}
     )
     content = {"about": about, "rows": scores.rows, "absent": scores.absent, "definitions": words, "bars": []}

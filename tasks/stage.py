@@ -108,6 +108,7 @@ class Context(Generic[AnyParams]):
 
 SPEAKER_EXTRACTOR_STAGES = {"audio", "tg_motion", "tg_face", "tg_mouth", "tg_fuse", "render", "evaluate"}
 DRIVE_STAGES = {"render_drive", "evaluate_drive"}
+PROJECT_STAGES = {"sync_house"}
 
 
 def keys_per_stage(stage: str) -> tuple[str, ...]:
@@ -116,6 +117,8 @@ def keys_per_stage(stage: str) -> tuple[str, ...]:
         return ("extractor", "drive")
     if stage in DRIVE_STAGES:
         return ("speaker", "extractor", "drive")
+    if stage in PROJECT_STAGES:
+        return ()
     return ("speaker", "extractor") if stage in SPEAKER_EXTRACTOR_STAGES else ("speaker",)
 
 
