@@ -49,6 +49,7 @@ def run(context: Context[SyncHouseParams]) -> Weights:
     """
     import torch
 
+    from models.sync.house import tensors_of
     from models.sync.house_learning import Found, Lessons, find_planted, learn
 
     torch.set_num_threads(1)  # small pictures: a second thread costs more than it gives
@@ -73,8 +74,7 @@ def run(context: Context[SyncHouseParams]) -> Weights:
     quality |= {"steps": steps, "seconds": round(time.monotonic() - started, 2)}
     kept = np.unique(np.linspace(0, steps - 1, min(SHOWN, steps)).round().astype(int))
     curves = {"step": [float(k) for k in kept], "loss": [losses[k] for k in kept]}
-    tensors = {name: tensor.numpy().copy() for name, tensor in network.state_dict().items()}
-    return Weights("sync_house", "trained", {}, tensors, curves, quality)
+    return Weights("sync_house", "trained", {}, tensors_of(network), curves, quality)
 
 
 def footage_of(context: Context[SyncHouseParams]) -> dict[str, Footage]:

@@ -65,6 +65,11 @@ class HouseNet(nn.Module):
         return functional.normalize(self.hearing(levels.transpose(1, 2)).transpose(1, 2), dim=-1)
 
 
+def tensors_of(network: HouseNet) -> dict[str, np.ndarray]:
+    """Return the parameters of a network by name, as a record keeps them: without the counters of batches."""
+    return {name: value.numpy().copy() for name, value in network.state_dict().items() if value.ndim}
+
+
 def network_of(tensors: Mapping[str, np.ndarray]) -> HouseNet:
     """Return the network with parameters by name, ready to use.
 
@@ -72,7 +77,9 @@ def network_of(tensors: Mapping[str, np.ndarray]) -> HouseNet:
         InputError: one is missing, unknown or of another shape.
     """
     network = HouseNet()
-    load_strictly(network, {name: torch.from_numpy(value) for name, value in tensors.items()}, "the record")
+    counters = {name: value for name, value in network.state_dict().items() if not value.ndim}
+    given = {name: torch.from_numpy(value) for name, value in tensors.items()}
+    load_strictly(network, {**counters, **given}, "the record of sync_house")
     return network.eval().requires_grad_(False)
 
 
