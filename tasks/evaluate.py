@@ -23,6 +23,7 @@ from tasks.second_judge import judge_again
 from tasks.stage import Context, Stage, main
 from tasks.synchrony import Picked, compare_speech, sound_of
 from tasks.weights import TAUGHT, check_words, ready_metrics
+from tasks.windows import write_windows
 
 if TYPE_CHECKING:
     from models.metrics.base import Metric
@@ -67,7 +68,7 @@ CURVE_POINTS = 200  # of a training curve
 
 
 def run(context: Context[EvaluateParams]) -> None:
-    """Write metrics.json, per_frame.parquet, curves.json and pictures of the worst frames."""
+    """Write metrics.json, per_frame.parquet, windows.safetensors, curves.json and pictures of the worst frames."""
     from models.metrics import all_metrics
     from tasks.kernels import watch
 
@@ -122,6 +123,8 @@ def run(context: Context[EvaluateParams]) -> None:
         "preset": presets_in(weights),
         "device": device_of(rendering),
         "block_seconds": context.params.block_seconds,
+        "own_language": context.speaker().language,
+        "own_gender": context.speaker().gender,
         **{name: check_words(weights, clip.speaker) for name, weights in taught.items()},
     }
     context.write_metrics(
@@ -138,6 +141,8 @@ def run(context: Context[EvaluateParams]) -> None:
     )
     context.write_metrics("curves", {"training": training_curves(weights), "gaps": gap_curves(points, frames)})
     write_per_frame(context.metrics / "per_frame.parquet", scores, frames)
+    kept = [name for name, metric in metrics.items() if metric.compares == "speech"]
+    write_windows(context.metrics, scores, [*kept, "jitter"], ("full", "wrong_audio", "truth"))
     save_worst(context, metrics, scores, clip, landmarks, rendering.full, positions, frames)
 
 

@@ -12,6 +12,7 @@ from tasks.scores import VARIANTS, Scores, device_of
 from tasks.stage import Context, NoParams, Stage, main
 from tasks.synchrony import Picked, breaks_of, compare_speech, sound_of
 from tasks.weights import TAUGHT, check_words, ready_metrics
+from tasks.windows import write_windows
 
 STAGE = Stage(
     name="evaluate_drive",
@@ -38,11 +39,13 @@ DEFINITIONS = {
     "found_share": "frames in which the judge finds the face",
     "length_error": "frames at 25 a second against the length of the sound",
     "render_time": "mean time to render one frame",
+    "jitter": "rms second difference over frames of the corners of the eyes and the nose, over that of the speaker's own "
+    "footage; 1: it trembles as that does",
 }
 
 
 def run(context: Context[NoParams]) -> None:
-    """Write metrics.json of one drive."""
+    """Write metrics.json, windows.safetensors and curves.json of one drive."""
     from models.metrics import all_metrics
     from models.metrics.eyes import lid_gap
     from models.metrics.lips import lip_gap
@@ -86,6 +89,8 @@ def run(context: Context[NoParams]) -> None:
         ("speaker", own_pictures, judge.own_points, sound_of(clip, judge.own), breaks_of(clip, judge.own)),
     ):
         compare_speech(scores, metrics.values(), variant, shown, where, heard, breaks)
+    steadiness = all_metrics()["jitter"]
+    scores.add_columns(steadiness, "face", "full", trembling(points, judge.own_points), "the judge finds no face")
     wide, open_eye, spread = np.nanpercentile(own_lips, 95), np.nanmedian(own_lids), np.nanstd(own_lips)
     for variant, gap, lid, where in (("full", lips, lids, points), ("speaker", own_lips, own_lids, judge.own_points)):
         seen = ~np.isnan(gap)
@@ -108,20 +113,36 @@ def run(context: Context[NoParams]) -> None:
         "judge": judge.source,
         "size": f"{clip.frames.shape[2]} x {clip.frames.shape[1]}",
         "device": device_of(rendering),
+        "kind": drive.kind,
+        "source": drive.note,
+        "name": drive.name,
         "own_language": context.speaker().language,
+        "own_gender": context.speaker().gender,
         **{name: check_words(weights, clip.speaker) for name, weights in taught.items()},
     }
     words = (
-        DEFINITIONS
-        | {metric.name: metric.words for metric in {**speech, **metrics}.values()}
+        {metric.name: metric.words for metric in {**speech, **metrics}.values()}
+        | DEFINITIONS
         | {f"variant {name}": VARIANTS[name] for name in ("full", "wrong_sound", "speaker")}
     )
     content = {"about": about, "rows": scores.rows, "absent": scores.absent, "definitions": words, "bars": []}
     context.write_metrics("metrics", content)
+    write_windows(context.metrics, scores, [*metrics, "jitter"], ("full", "wrong_sound", "speaker"))
     gap_curve = [None if np.isnan(v) else round(float(v), 5) for v in lips]
     context.write_metrics(
         "curves", {"gaps": {"lips": gap_curve, "loudness": [round(float(v), 2) for v in loudness(sound, count)]}}
     )
+
+
+def trembling(points: np.ndarray, own_points: np.ndarray) -> np.ndarray:
+    """Return `[n, 2]`: how the head trembles in each frame, and in the mean of the speaker's own frames."""
+    from models.metrics.temporal import jitter
+
+    own = jitter(own_points, own_points, None)[:, 0]
+    own = own[~np.isnan(own)]
+    columns = jitter(points, points, None)
+    columns[:, 1] = np.sqrt((own**2).mean()) if len(own) else np.nan
+    return columns
 
 
 def blinks(lids: np.ndarray, threshold: float) -> int:

@@ -28,7 +28,8 @@ def check_name(name: str, what: str = "speaker") -> str:
         close = re.sub("[^a-z0-9_]", "_", plain).strip("_")[:47] or "alice"
         raise UsageError(
             f"{shown!r} cannot name a {what}",
-            "names are 1 to 48 of a-z, 0-9 and _, start with a letter or digit, and are not 'drives', 'speakers' or 'project'",
+            "names are 1 to 48 of a-z, 0-9 and _, start with a letter or digit, and are not 'drives', 'speakers' or "
+            "'project'",
             f"choose another name, for example {close + '1' if close in RESERVED else close!r}",
         )
     return name

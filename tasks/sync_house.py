@@ -36,9 +36,7 @@ class SyncHouseParams(Params):
     seed: int = 0
 
 
-STAGE = Stage(
-    name="sync_house", per=(), params=SyncHouseParams, reads=("mouths",), gives=Weights, lists=("speakers",)
-)
+STAGE = Stage(name="sync_house", per=(), params=SyncHouseParams, reads=("mouths",), gives=Weights, lists=("speakers",))
 
 
 def run(context: Context[SyncHouseParams]) -> Weights:

@@ -57,7 +57,9 @@ _HOUSE = (
     "mouths at 48x48, less their mean) and 0.2 s of sound (40 bands), distances of their 64 numbers of length 1 over "
     "lags of -15 to 15 frames, mean over the windows; only to be compared within one project"
 )
-_HOUSE_SOURCE = "Chung and Zisserman, Out of time, ACCV workshops 2016, for the definitions; the network is the project's"
+_HOUSE_SOURCE = (
+    "Chung and Zisserman, Out of time, ACCV workshops 2016, for the definitions; the network is the project's"
+)
 
 
 def _three(suffix: str, **more: Any) -> tuple[Metric, ...]:
@@ -69,9 +71,7 @@ def _three(suffix: str, **more: Any) -> tuple[Metric, ...]:
         ("sync_lag", "frames", "", "the best lag; positive: the lips are late", "-15 to 15", lags.lag),
     )
     return tuple(
-        Metric(
-            f"{name}{suffix}", unit, better, f"{words}: {how}", "speech", not_ready, summary, range=values, **more
-        )
+        Metric(f"{name}{suffix}", unit, better, f"{words}: {how}", "speech", not_ready, summary, range=values, **more)
         for name, unit, better, words, values, summary in told
     )
 

@@ -28,6 +28,7 @@ SIZE = 64  # numbers that a window becomes
 SAMPLES_A_FRAME = 640
 DULLEST = 0.5  # levels of 255: pictures that change less than this show nothing
 DROP = 0.2
+SHORTEST = 50  # frames that are compared: the network is checked on so many (2 s), and not trusted on fewer
 
 
 def _pictures(inputs: int, outputs: int, kernel: int) -> list[nn.Module]:
@@ -125,15 +126,18 @@ def compare(
     runs = runs_of(seen, cuts)
     if not runs:
         return Synchrony(windows, f"the face is not seen for {FRAMES} frames at a stretch")
-    if max(run.stop - run.start for run in runs) < FRAMES + REACH:
-        return Synchrony(windows, f"lags of {REACH} frames cannot be tried on fewer than {FRAMES + REACH} frames")
+    length = sum(run.stop - run.start for run in runs)
+    if length < SHORTEST or max(run.stop - run.start for run in runs) < FRAMES + REACH:
+        return Synchrony(
+            windows, f"the face is seen for {length} frames, and {SHORTEST} are needed, some without a cut"
+        )
     steady = steadied(pictures, seen)
     if steady is None:
         return Synchrony(windows, "the mouth does not change")
     heard = min(count, len(sound) // SAMPLES_A_FRAME)
     levels = levels_of(sound, max(heard, FRAMES))
     if heard < FRAMES + REACH or np.ptp(levels) < 1e-3:
-        return Synchrony(windows, "nothing is heard")
+        return Synchrony(windows, "the sound is silent or over before the face is seen")
     with torch.inference_mode():
         sounds = network.sound(torch.from_numpy(levels)[None])[0].numpy()
         for run in runs:
