@@ -39,8 +39,8 @@ DEFINITIONS = {
     "found_share": "frames in which the judge finds the face",
     "length_error": "frames at 25 a second against the length of the sound",
     "render_time": "mean time to render one frame",
-    "jitter": "rms second difference over frames of the corners of the eyes and the nose, over that of the speaker's own "
-    "footage; 1: it trembles as that does",
+    "jitter": "rms second difference over frames of the corners of the eyes and the nose, over that of the speaker's "
+    "own footage; 1: it trembles as that does",
 }
 
 

@@ -6,7 +6,6 @@ import numpy as np
 
 from models.records import Clip, Landmarks, Mouths
 from tasks.stage import Context, NoParams, Stage, main
-from tasks.synchrony import Picked
 
 STAGE = Stage(name="mouths", per=("speaker",), params=NoParams, reads=("ingest", "landmarks"), gives=Mouths)
 
@@ -17,7 +16,7 @@ def run(context: Context[NoParams]) -> Mouths:
 
     clip, landmarks = context.read(Clip, "ingest"), context.read(Landmarks, "landmarks")
     points = np.where(landmarks.valid[:, None, None], landmarks.points, np.nan)
-    pictures, seen = mouths(Picked(clip.frames, range(len(clip))), points, landmarks.cuts)
+    pictures, seen = mouths(clip.frames, points, landmarks.cuts)
     cuts = np.array(sorted({*landmarks.cuts, *clip.cuts.tolist()}), np.int32)
     return Mouths(clip.speaker, pictures, seen & clip.intact, clip.split, clip.sound, cuts)
 

@@ -19,7 +19,7 @@ from models.audio.logmel import BANDS as FINE_BANDS
 from models.audio.logmel import LIMIT, log_mel, scale_of_levels
 from models.checkpoints import load_strictly
 from models.sync.lags import REACH, Synchrony, distances
-from models.sync.mouths import SIDE, mouths
+from models.sync.mouths import SIDE, Pictures, mouths
 
 FRAMES = 5  # in a window
 ENTRIES, A_FRAME = 10, 2  # of the sound's levels: in a window, and in a frame
@@ -150,7 +150,7 @@ def compare(
 
 
 def measure(
-    network: HouseNet, frames: Sequence[np.ndarray], points: np.ndarray, sound: np.ndarray, cuts: Sequence[int] = ()
+    network: HouseNet, frames: Pictures, points: np.ndarray, sound: np.ndarray, cuts: Sequence[int] = ()
 ) -> Synchrony:
     """Hold lips against sound wherever a face is seen; arguments as of `models.sync.syncnet.measure`."""
     return compare(network, *mouths(frames, points, cuts), sound, cuts)

@@ -194,7 +194,9 @@ def find_planted(network: HouseNet, clip: Footage, unseen: np.ndarray) -> Found:
 
     def whole(first: int, frames: np.ndarray) -> bool:
         own = slice(first, first + length)
-        return 0 <= first <= len(frames) - length and frames[own].all() and shot[own.start] == shot[own.stop - 1]
+        if not 0 <= first <= len(frames) - length:
+            return False
+        return bool(frames[own].all()) and shot[own.start] == shot[own.stop - 1]
 
     starts = [start for start in range(0, len(shot), EVERY) if whole(start, unseen & clip.seen)]
     for k in np.unique(np.linspace(0, len(starts) - 1, min(MOST, len(starts))).round().astype(int)):

@@ -7,6 +7,7 @@ they move on the face; the way of the placing over time is smoothed as that of a
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import cv2
 import numpy as np
@@ -23,7 +24,13 @@ SHAPES = 200  # frames that the mean face is found from
 FEWEST_POINTS = 4
 
 
-def mouths(frames: Sequence[np.ndarray], points: np.ndarray, cuts: Sequence[int] = ()) -> tuple[np.ndarray, np.ndarray]:
+class Pictures(Protocol):
+    """Frames that are read one at a time."""
+
+    def __getitem__(self, k: int, /) -> np.ndarray: ...
+
+
+def mouths(frames: Pictures, points: np.ndarray, cuts: Sequence[int] = ()) -> tuple[np.ndarray, np.ndarray]:
     """Cut the mouth out of every frame.
 
     Args:
@@ -36,7 +43,7 @@ def mouths(frames: Sequence[np.ndarray], points: np.ndarray, cuts: Sequence[int]
     """
     pictures = np.zeros((len(points), SIDE, SIDE), np.uint8)
     places = placings(points, cuts)
-    seen = ~np.isnan(places).any((1, 2))
+    seen = np.array([bool(np.isfinite(place).all()) for place in places], bool)
     for t in np.flatnonzero(seen):
         pictures[t] = cut(cv2.cvtColor(frames[int(t)], cv2.COLOR_RGB2GRAY), places[t], (SIDE, SIDE))
     return pictures, seen
