@@ -354,9 +354,10 @@ def matrix(json: Json = False) -> None:
         console.show_json(content)
         return
     for table in tables_of(content):
-        rows = [[cell.text for cell in row] for row in table.rows]
+        shown = [k for k in range(len(table.columns)) if not all(row[k].text in ("n/a", "") for row in table.rows)]
         console.say(table.title)
-        console.show_rows(rows, [column.heading for column in table.columns])
+        heads = [table.columns[k].heading for k in shown]
+        console.show_rows([[row[k].text for k in shown] for row in table.rows], heads)
         console.say("\n".join(["", *table.notes, ""]))
 
 

@@ -29,13 +29,13 @@ METRICS = (
     *("r_sound", "sound_lag", "jitter"),
 )
 OWN = "own sound"
-AGAINST = {
-    OWN: "",
-    "same language": OWN,
-    "cross-language": "same language",
-    "same gender": "",
-    "cross-gender": "same gender",
-    "singing": "same language",
+AGAINST: dict[str, tuple[str, ...]] = {  # the first of them that was measured
+    OWN: (),
+    "same language": (OWN,),
+    "cross-language": ("same language", OWN),
+    "same gender": (OWN,),
+    "cross-gender": ("same gender", OWN),
+    "singing": ("same language", OWN),
 }
 HEAD = ("speaker", "method", "extractor")
 # Variants: the head itself, the same frames against the sound of another moment, and the speaker's real footage.
@@ -180,7 +180,7 @@ def values_of(
             "high": high,
             "wrong": _value(measured, name, wrong),
             "own": _value(measured, name, own),
-            "noise": overlap((low, high), interval(other)) if value is not None else None,
+            "noise": overlap((low, high), interval(other)) if metric.better in ("higher", "lower") else None,
             "why": "" if value is not None else measured.cell(name, REGION, full).why,
         }
         if value is not None and len(one):
@@ -251,10 +251,11 @@ def compare_groups(
                 if own:
                     means[group] = group_mean(own, draws)
             for group, mean in means.items():
-                other = means.get(AGAINST[group], {"value": None, "low": None, "high": None})
+                against = next((name for name in AGAINST[group] if name in means), "")
+                other = means.get(against, {"value": None, "low": None, "high": None})
                 results.append(
                     {
-                        **{"group": group, "against": AGAINST[group] if AGAINST[group] in means else ""},
+                        **{"group": group, "against": against},
                         **{"metric": metric, "method": method, "extractor": extractor, **mean},
                         **{"other": other["value"], "other_low": other["low"], "other_high": other["high"]},
                         "noise": overlap((mean["low"], mean["high"]), (other["low"], other["high"])),

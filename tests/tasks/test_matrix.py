@@ -83,7 +83,8 @@ def test_heads_and_drives_are_held_against_wrong_sound(places: Places) -> None:
     by_hand = np.mean([np.mean([good["value"], bad["value"]]), cells["robert", "de_f"]["value"]])
     assert both["value"] == pytest.approx(by_hand, abs=1e-5)
     assert both["low"] <= both["value"] <= both["high"]
-    assert both["against"] == ""  # nothing of the same gender was measured
+    assert both["against"] == "own sound"  # nothing of the same gender was measured
+    assert both["other"] == cells["ann", ""]["value"]
     assert "one speaker" in groups["own sound"]["why"]
 
 
