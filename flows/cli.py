@@ -56,7 +56,14 @@ class BasisName(StrEnum):
 
 Replace = Annotated[bool, typer.Option("--replace", help="Put the files in the place of those of this name.")]
 Language = Annotated[str, typer.Option(help="Language that is spoken, as in ISO 639-1: en, de, zh.")]
-GenderOption = Annotated[Gender, typer.Option(help="Of the voice; the tables group by it.")]
+GenderOption = Annotated[
+    Gender,
+    typer.Option(
+        help="Of the voice, f and m for short; the tables group by it.",
+        parser=lambda text: Gender({"f": "female", "m": "male"}.get(text, text)),
+        metavar="female|male|unstated",
+    ),
+]
 
 
 @app.callback()
@@ -95,9 +102,12 @@ def add_drive(
     name: Annotated[str, typer.Argument(help="What the recording is called here: a-z, 0-9 and _.")],
     audio: Annotated[Path, typer.Argument(help="A recording of one voice that every head is made to say.")],
     language: Language,
-    basis: Annotated[BasisName, typer.Option(help="On what basis the voice is used.")],
+    basis: Annotated[
+        BasisName, typer.Option(help="On what basis the voice is used; research marks everything made of it.")
+    ] = BasisName.research,
     gender: GenderOption = Gender.unstated,
     note: Annotated[str, typer.Option(help="Where the recording comes from.")] = "",
+    singing: Annotated[bool, typer.Option("--singing", help="It is sung; the matrix keeps it apart.")] = False,
     replace: Replace = False,
     json: Json = False,
 ) -> None:
@@ -105,7 +115,8 @@ def add_drive(
     from tasks.registry import add_drive as add
 
     places = project()
-    written = add(places, name, audio, language, basis.value, gender.value, note, replace)
+    kind = "singing" if singing else "speech"
+    written = add(places, name, audio, language, basis.value, gender.value, note, replace, kind)
     _tell_written(places, written, json, "next: gausstalk run   (or dvc repro)")
 
 
@@ -334,6 +345,24 @@ def metrics(
     console.show_rows([[console.short(row[head]) for head in ROW_KEYS] for row in rows], ROW_KEYS)
     if not rows:
         console.complain("nothing has been measured yet: gausstalk run   (or dvc repro)")
+
+
+@app.command()
+def matrix(json: Json = False) -> None:
+    """Show how well every head says every drive: same language, other language, other gender, singing."""
+    from flows import console
+    from tasks.matrix import read_matrix, tables_of
+
+    content = read_matrix(project())
+    if json:
+        console.show_json(content)
+        return
+    for table in tables_of(content):
+        shown = [k for k in range(len(table.columns)) if not all(row[k].text in ("n/a", "") for row in table.rows)]
+        console.say(table.title)
+        heads = [table.columns[k].heading for k in shown]
+        console.show_rows([[row[k].text for k in shown] for row in table.rows], heads)
+        console.say("\n".join(["", *table.notes, ""]))
 
 
 @app.command()

@@ -27,16 +27,12 @@ class Item:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run of some speakers has to do, in three parts, each in an order in which it could be done."""
+    """What a run of some speakers has to do, whole and in three parts, each in an order in which it could be done."""
 
-    shared: tuple[Item, ...]  # of no speaker, and speakers need it
+    items: tuple[Item, ...]
+    shared: tuple[Item, ...]  # of no speaker, and speakers need it; it may itself need something of speakers
     of_speakers: dict[str, tuple[Item, ...]]
     closing: tuple[Item, ...]  # of no speaker, after them: tables, report
-
-    @property
-    def items(self) -> tuple[Item, ...]:
-        """All items, dependencies first."""
-        return (*self.shared, *(item for items in self.of_speakers.values() for item in items), *self.closing)
 
 
 def read_plan(root: Path, speakers: Sequence[str] = (), extractors: Sequence[str] = ()) -> Plan:
@@ -155,6 +151,7 @@ def _parts(items: dict[str, Item]) -> Plan:
         of_speakers[str(item.keys.speaker)] = (*of_speakers.get(str(item.keys.speaker), ()), item)
     others = [item for item in items.values() if not item.keys.speaker]
     return Plan(
+        items=tuple(items.values()),
         shared=tuple(item for item in others if item.name in needed),
         of_speakers=of_speakers,
         closing=tuple(item for item in others if item.name not in needed),

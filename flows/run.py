@@ -156,7 +156,7 @@ class Conductor:
         with ThreadPoolExecutor(max_workers=max(1, len(speakers)), thread_name_prefix="speaker") as pool:
             try:
                 runs = [self._in_thread(pool, self._speaker_flow, speaker) for speaker in speakers]
-                self._dispatch(self.plan.shared)
+                self._dispatch(self.plan.shared, in_spite=True)
                 for speaker_run in runs:
                     speaker_run.result()
             except BaseException:
@@ -197,7 +197,8 @@ class Conductor:
         """Submit `items` as they become possible, and wait until all have ended.
 
         An item whose needs have failed is submitted too, so that Prefect shows it as not ready. With `in_spite` only
-        failures among `items` count.
+        failures among `items` count, unless nothing that an item needs is there: what gathers something of all speakers
+        does without those that failed.
         """
         counted = {item.name for item in items} if in_spite else set(self._priority)
         waiting = sorted(items, key=lambda item: -self._priority[item.name])
@@ -211,7 +212,8 @@ class Conductor:
                     item = self._next(waiting)
                 self._free -= 1
             waiting.remove(item)
-            self._submit(item, [self._futures[need] for need in item.needs if need in counted])
+            nothing = not any(self._good[need] for need in item.needs)
+            self._submit(item, [self._futures[need] for need in item.needs if need in counted or nothing])
         for item in items:
             self._futures[item.name].wait()
         with self._changed:

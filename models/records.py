@@ -284,6 +284,18 @@ class Rendering(Record):
 
 
 @dataclass(frozen=True, eq=False)
+class Mouths(Record):
+    """Small pictures of a speaker's mouth and the sound with them, from which the house's own SyncNet learns."""
+
+    speaker: str
+    pictures: np.ndarray = array("T", 48, 48, dtype="uint8")  # grey; black where none is seen
+    seen: np.ndarray = array("T", dtype="bool")
+    split: np.ndarray = array("T", dtype="int8")  # TRAIN, VALIDATION or TEST
+    sound: np.ndarray = array("S", dtype="int16")  # 16 kHz
+    cuts: np.ndarray = array("C", dtype="int32")  # first frame of each new shot
+
+
+@dataclass(frozen=True, eq=False)
 class Judge(Record):
     """Who reads landmarks of a speaker's true and rendered frames alike."""
 

@@ -24,7 +24,7 @@ CURVE_POINTS = 200  # of a training curve
 
 
 def run(context: Context[EvaluateParams]) -> None:
-    """Write metrics.json, per_frame.parquet, curves.json and pictures of the worst frames."""
+    """Write metrics.json, per_frame.parquet, windows.safetensors, curves.json and pictures of the worst frames."""
     rendering = context.read(Rendering, "render")
     weights = {phase: context.read(Weights, phase) for phase in PHASES}
     measure(

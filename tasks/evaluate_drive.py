@@ -6,19 +6,20 @@ import numpy as np
 
 from models.errors import InputError
 from models.heads.mediapipe_points import EYE_OUTER_LEFT, EYE_OUTER_RIGHT
-from models.records import Clip, Judge, Rendering
+from models.records import Clip, Judge, Rendering, Weights
 from tasks.judging import open_judge
 from tasks.per_frame import write_per_frame
 from tasks.scores import VARIANTS, Scores, device_of
 from tasks.stage import Context, NoParams, Stage, main
 from tasks.synchrony import Picked, breaks_of, compare_speech, sound_of
-from tasks.weights import ready_metrics
+from tasks.weights import TAUGHT, check_words, ready_metrics
+from tasks.windows import write_windows
 
 STAGE = Stage(
     name="evaluate_drive",
     per=("speaker", "extractor", "drive"),
     params=NoParams,
-    reads=("ingest", "judge", "audio_drive", "render_drive"),
+    reads=("ingest", "judge", "audio_drive", "render_drive", *TAUGHT),
     metrics=True,
 )
 CLOSED, BLINK = 0.1, 0.5  # of the speaker's wide open lips, of the speaker's open eyes
@@ -39,11 +40,13 @@ DEFINITIONS = {
     "found_share": "frames in which the judge finds the face",
     "length_error": "frames at 25 a second against the length of the sound",
     "render_time": "mean time to render one frame",
+    "jitter": "rms second difference over frames of the corners of the eyes and the nose, over that of the speaker's "
+    "own footage; 1: it trembles as that does",
 }
 
 
 def run(context: Context[NoParams]) -> None:
-    """Write metrics.json and per_frame.parquet of one drive."""
+    """Write metrics.json, per_frame.parquet and windows.safetensors of one drive."""
     from models.metrics import all_metrics
     from models.metrics.base import mean_of
     from models.metrics.eyes import lid_gap
@@ -76,7 +79,8 @@ def run(context: Context[NoParams]) -> None:
     lips, own_lips = lip_gap(points), lip_gap(judge.own_points)
     lids, own_lids = lid_gap(points), lid_gap(judge.own_points)
     speech = {name: metric for name, metric in all_metrics().items() if metric.compares == "speech"}
-    metrics, missing = ready_metrics(speech, context.places, STAGE.name)
+    taught = {name: context.read(Weights, name) for name in TAUGHT}
+    metrics, missing = ready_metrics(speech, context.places, STAGE.name, taught)
     for name, reason in missing.items():
         scores.add(name, float("nan"), "", "", why=reason)
     pictures, own_pictures = Picked(rendering.full, range(count)), Picked(clip.frames, judge.own)
@@ -86,6 +90,8 @@ def run(context: Context[NoParams]) -> None:
         ("speaker", own_pictures, judge.own_points, sound_of(clip, judge.own), breaks_of(clip, judge.own)),
     ):
         compare_speech(scores, metrics.values(), variant, shown, where, heard, breaks)
+    steadiness = all_metrics()["jitter"]
+    scores.add_columns(steadiness, "face", "full", trembling(points, judge.own_points), "the judge finds no face")
     wide, open_eye, spread = np.nanpercentile(own_lips, 95), np.nanmedian(own_lids), np.nanstd(own_lips)
     for variant, gap, lid, where in (("full", lips, lids, points), ("speaker", own_lips, own_lids, judge.own_points)):
         seen = ~np.isnan(gap)
@@ -116,16 +122,33 @@ def run(context: Context[NoParams]) -> None:
         "judge": judge.source,
         "size": f"{clip.frames.shape[2]} x {clip.frames.shape[1]}",
         "device": device_of(rendering),
+        "kind": drive.kind,
+        "source": drive.note,
+        "name": drive.name,
         "own_language": context.speaker().language,
+        "own_gender": context.speaker().gender,
+        **{name: check_words(weights, clip.speaker) for name, weights in taught.items()},
     }
     words = (
-        DEFINITIONS
-        | {metric.name: metric.words for metric in all_metrics().values() if metric.compares == "speech"}
+        {metric.name: metric.words for metric in {**speech, **metrics}.values()}
+        | DEFINITIONS
         | {f"variant {name}": VARIANTS[name] for name in ("full", "wrong_sound", "speaker")}
     )
     content = {"about": about, "rows": scores.rows, "absent": scores.absent, "definitions": words, "bars": []}
     context.write_metrics("metrics", content)
     write_per_frame(context.metrics, scores, np.arange(count), clip.fps, {"speaker": judge.own})
+    write_windows(context.metrics, scores, [*metrics, "jitter"], ("full", "wrong_sound", "speaker"))
+
+
+def trembling(points: np.ndarray, own_points: np.ndarray) -> np.ndarray:
+    """Return `[n, 2]`: how the head trembles in each frame, and in the mean of the speaker's own frames."""
+    from models.metrics.temporal import jitter
+
+    own = jitter(own_points, own_points, None)[:, 0]
+    own = own[~np.isnan(own)]
+    columns = jitter(points, points, None)
+    columns[:, 1] = np.sqrt((own**2).mean()) if len(own) else np.nan
+    return columns
 
 
 def blinks(lids: np.ndarray, threshold: float) -> int:

@@ -20,7 +20,7 @@ COSTS = ("render_time", "fps", "model_size", "peak_memory", "training_time", "ga
 
 
 def run(context: Context[EvaluateParams]) -> None:
-    """Write metrics.json, per_frame.parquet, curves.json and pictures of the worst frames."""
+    """Write metrics.json, per_frame.parquet, windows.safetensors, curves.json and pictures of the worst frames."""
     rendering = context.read(Rendering, "predictions")
     imported = rendering.quality["imported"]
     told = {"preset": "of another system", "device": "of another system", "imported": imported}

@@ -20,6 +20,7 @@ MAIN = (
     *(("LMD", "face"), ("LMD_iod", "face"), ("r_open", "face"), ("amplitude", "face"), ("r_eye", "face")),
     *(("LMD_second", "face"), ("r_open_second", "face"), ("amplitude_second", "face")),
     *(("r_sound", "face"), ("Sync-C", "face"), ("Sync-E", "face"), ("sync_lag", "face")),
+    *(("Sync-C_house", "face"), ("Sync-E_house", "face"), ("sync_lag_house", "face")),
     *(("missed_frames", "face"), ("training_time", "all"), ("fps", "all"), ("gaussians", "all"), ("model_size", "all")),
     ("peak_memory", "all"),
 )
@@ -27,11 +28,12 @@ CONTROLS = (
     *(("PSNR", "head"), ("PSNR", "mouth"), ("SSIM", "mouth"), ("LMD", "face"), ("r_open", "face")),
     *(("amplitude", "face"), ("r_eye", "face"), ("LMD_second", "face"), ("r_open_second", "face")),
     *(("amplitude_second", "face"), ("r_sound", "face"), ("Sync-C", "face"), ("Sync-E", "face")),
+    *(("Sync-C_house", "face"), ("Sync-E_house", "face"), ("sync_lag_house", "face")),
     ("missed_frames", "face"),
 )
 DRIVES = (
-    *("r_sound", "sound_lag", "opening", "closed_share", "blink_rate", "head_motion", "found_share"),
-    *("Sync-C", "Sync-E", "sync_lag", "length_error", "render_time"),
+    *("r_sound", "sound_lag", "opening", "closed_share", "blink_rate", "head_motion", "jitter", "found_share"),
+    *("Sync-C", "Sync-E", "sync_lag", "Sync-C_house", "Sync-E_house", "sync_lag_house", "length_error", "render_time"),
 )
 
 
@@ -80,6 +82,7 @@ class Measured:
             f"device {about.get('device') or 'cpu'}",
             f"landmarks judged by {about.get('judge', '?')}",
             imported_words(about),
+            f"sync_house: {about['sync_house']}" if about.get("sync_house") else "",
         ]
         return ", ".join(part for part in parts if part)
 

@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import Field
 
 from models.errors import InputError
-from models.records import TEST, TRAIN, Clip, HeadTrack, Judge, Landmarks, Masks, Rendering
+from models.records import TEST, TRAIN, Clip, HeadTrack, Judge, Landmarks, Masks, Rendering, Weights
 from tasks import galleries
 from tasks.comparing import Pairs, compare_images, compare_points
 from tasks.constant_lips import constant_lips
@@ -25,7 +25,8 @@ from tasks.scores import Bar, Scores, definitions
 from tasks.second_judge import judge_again
 from tasks.stage import Context
 from tasks.synchrony import Picked, compare_speech, sound_of
-from tasks.weights import ready_metrics
+from tasks.weights import TAUGHT, check_words, ready_metrics
+from tasks.windows import write_windows
 
 if TYPE_CHECKING:
     from models.storage import FrameStore
@@ -42,7 +43,7 @@ class EvaluateParams(Params):
     bars: tuple[Bar, ...] = ()  # what a trained head must reach
 
 
-READS = ("ingest", "landmarks", "parse", "track", "judge")
+READS = ("ingest", "landmarks", "parse", "track", "judge", *TAUGHT)
 """Stages that whoever measures has to read."""
 KINDS = ("frames", "landmarks", "second", "units", "openface", "speech", "identity")
 SYSTEM_METRICS = {
@@ -66,7 +67,7 @@ def measure(
     told: dict[str, Any],
     training: list[dict[str, Any]],
 ) -> None:
-    """Write metrics.json, per_frame.parquet, curves.json (of training) and galleries of the worst frames.
+    """Write metrics.json, per_frame.parquet, windows.safetensors, curves.json (of training) and galleries.
 
     Args:
         context: of a stage that reads `READS`.
@@ -91,7 +92,8 @@ def measure(
         raise InputError("no test frame was rendered", "the clip's split has none, or render left them out")
     frames = rendering.frame_index[positions]
 
-    metrics, missing = ready_metrics(all_metrics(), context.places, context.stage.name)
+    taught = {name: context.read(Weights, name) for name in TAUGHT}
+    metrics, missing = ready_metrics(all_metrics(), context.places, context.stage.name, taught)
     keys = {"speaker": clip.speaker, "method": rendering.method, "extractor": extractor}
     scores = Scores({**keys, "split": "test", "drive": ""})
     regions = Regions(clip, landmarks, context.read(Masks, "parse"), context.params.mouth_margin_px)
@@ -132,6 +134,9 @@ def measure(
         "judge": judge.source,
         "basis": clip.basis,
         "block_seconds": context.params.block_seconds,
+        "own_language": context.speaker().language,
+        "own_gender": context.speaker().gender,
+        **{name: check_words(weights, clip.speaker) for name, weights in taught.items()},
         **told,
     }
     context.write_metrics(
@@ -142,12 +147,14 @@ def measure(
             "bars": bars,
             "absent": scores.absent,
             "definitions": definitions(
-                all_metrics(), {**SYSTEM_METRICS, **{f"region {k}": v for k, v in REGIONS.items()}}
+                {**all_metrics(), **metrics}, {**SYSTEM_METRICS, **{f"region {k}": v for k, v in REGIONS.items()}}
             ),
         },
     )
     context.write_metrics("curves", {"training": training})
     write_per_frame(context.metrics, scores, frames, clip.fps)
+    kept = [name for name, metric in metrics.items() if metric.compares == "speech"]
+    write_windows(context.metrics, scores, [*kept, "jitter"], ("full", "wrong_audio", "truth"))
     beside = galleries.Pairs(clip, landmarks, rendering.full, positions, frames)
     mark = mark_of(context.speaker().basis)
     galleries.save_galleries(context.preview, scores, metrics, beside, context.params.worst, mark)

@@ -76,6 +76,7 @@ class Drive(Params):
     basis: Basis
     language: str
     gender: Literal["female", "male", "unstated"] = "unstated"
+    kind: Literal["speech", "singing"] = "speech"
     source: str  # the file in data/raw/drives/<id>/
     note: str = ""
 

@@ -13,7 +13,8 @@ from models.errors import UsageError
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_]{0,47}")
 VARIANTS = "variants"
-RESERVED = {"drives", "speakers"}
+RESERVED = {"drives", "speakers", "project"}
+GATHERED = ("mouths",)  # stages whose records of all speakers lie side by side, for a stage that reads all of them
 
 
 def check_name(name: str, what: str = "speaker") -> str:
@@ -28,7 +29,8 @@ def check_name(name: str, what: str = "speaker") -> str:
         close = re.sub("[^a-z0-9_]", "_", plain).strip("_")[:47] or "alice"
         raise UsageError(
             f"{shown!r} cannot name a {what}",
-            "names are 1 to 48 of a-z, 0-9 and _, start with a letter or digit, and are not 'drives' or 'speakers'",
+            "names are 1 to 48 of a-z, 0-9 and _, start with a letter or digit, and are not 'drives', 'speakers' or "
+            "'project'",
             f"choose another name, for example {close + '1' if close in RESERVED else close!r}",
         )
     return name
@@ -74,12 +76,18 @@ class Places:
         return self.root / "params.yaml"
 
     def _item(self, base: str, stage: str, keys: Keys) -> Path:
+        if stage in GATHERED:
+            return self.root / "data" / base / "project" / stage / str(keys.speaker)
         owner = self.root / "data" / base / (keys.speaker or (f"drives/{keys.drive}" if keys.drive else "project"))
         tail = [key for key in (keys.extractor, keys.drive if keys.speaker else None, keys.method) if key]
         return owner.joinpath(stage, *tail)
 
     def record(self, stage: str, keys: Keys) -> Path:
-        """Folder of the record that a stage gives: data/work/<speaker>/<stage>[/<extractor>][/<drive>]."""
+        """Folder of the record that a stage gives: data/work/<speaker>/<stage>[/<extractor>][/<drive>].
+
+        Without a speaker: data/work/drives/<drive>/<stage> or data/work/project/<stage>; of the stages `GATHERED`:
+        data/work/project/<stage>/<speaker>.
+        """
         return self._item("work", stage, keys)
 
     def preview(self, stage: str, keys: Keys) -> Path:

@@ -152,6 +152,7 @@ def add_drive(
     gender: Gender = "unstated",
     note: str = "",
     replace: bool = False,
+    kind: Literal["speech", "singing"] = "speech",
 ) -> list[Path]:
     """Copy a recording into the project, write data/drives/<name>.yaml, add the name to params.yaml.
 
@@ -178,6 +179,7 @@ def add_drive(
         "basis": basis,
         "language": language,
         "gender": gender,
+        "kind": kind,
         "source": file,
         "note": note,
     }

@@ -9,7 +9,7 @@ from models.errors import UsageError
 from tasks.importing import unlist
 from tasks.imports import listed_imports
 from tasks.params import read_yaml
-from tasks.places import Places, check_name
+from tasks.places import GATHERED, Keys, Places, check_name
 from tasks.registry import made_by_stage, remove, without_name
 
 
@@ -26,6 +26,7 @@ def belongings(places: Places, name: str) -> list[Path]:
     data = places.root / "data"
     found = [places.speaker_record(name), places.raw_speaker(name)]
     found += [data / kind / name for kind in ("work", "preview", "metrics", "predictions", "raw/predictions")]
+    found += [places.record(stage, Keys(speaker=name)) for stage in GATHERED]
     # Checkpoints lie in .work/<stage>/<speaker>[-<extractor>[-<drive>]]; names have no hyphen.
     scratch = (places.root / ".work").glob("*/*")
     found += sorted(path for path in scratch if path.name.partition("-")[0].partition(".")[0] == name)

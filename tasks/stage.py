@@ -109,6 +109,7 @@ class Context(Generic[AnyParams]):
 SPEAKER_EXTRACTOR_STAGES = {"audio", "tg_motion", "tg_face", "tg_mouth", "tg_fuse", "render", "evaluate"}
 DRIVE_STAGES = {"render_drive", "evaluate_drive"}
 METHOD_STAGES = {"predictions", "evaluate_predictions"}
+PROJECT_STAGES = {"sync_house"}
 
 
 def keys_per_stage(stage: str) -> tuple[str, ...]:
@@ -119,6 +120,8 @@ def keys_per_stage(stage: str) -> tuple[str, ...]:
         return ("speaker", "extractor", "drive")
     if stage in METHOD_STAGES:
         return ("speaker", "method")
+    if stage in PROJECT_STAGES:
+        return ()
     return ("speaker", "extractor") if stage in SPEAKER_EXTRACTOR_STAGES else ("speaker",)
 
 

@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
 
 from models.errors import MissingAssetError
 from models.metrics.base import Metric
+from models.records import Weights
 from tasks.assets import find_asset
 from tasks.places import Places
 
+TAUGHT = ("sync_house",)  # stages that give the weights of metrics
+
 
 def ready_metrics(
-    metrics: Mapping[str, Metric], places: Places, stage: str
+    metrics: Mapping[str, Metric], places: Places, stage: str, taught: Mapping[str, Weights] | None = None
 ) -> tuple[dict[str, Metric], dict[str, str]]:
     """Return the metrics that can be measured, their weights opened, and of the others why `stage` cannot.
+
+    Args:
+        metrics: by name.
+        places: of the project.
+        stage: that measures.
+        taught: what the stages `TAUGHT` gave, by their names.
 
     Raises:
         InputError: weights that are here are damaged.
@@ -21,6 +32,14 @@ def ready_metrics(
     ready: dict[str, Metric] = {}
     absent: dict[str, str] = {}
     for name, metric in metrics.items():
+        if metric.taught:
+            weights = (taught or {}).get(metric.taught)
+            if weights is not None and weights.tensors:
+                words = f"{metric.definition}; its check: {check_words(weights)}"
+                ready[name] = replace(metric.ready([weights]), definition=words)
+            else:
+                absent[name] = check_words(weights)
+            continue
         files, missing = [], []
         for need in metric.needs:
             try:
@@ -33,3 +52,31 @@ def ready_metrics(
         else:
             ready[name] = metric.ready(files)
     return ready, absent
+
+
+def check_words(weights: Weights | None, speaker: str = "") -> str:
+    """Return how well the house's own network finds planted lags, or why there is none."""
+    if weights is None:
+        return "the stage sync_house has not been run"
+    if not weights.tensors:
+        return str(weights.quality.get("why", "nothing was learnt"))
+    check: dict[str, Any] = weights.quality["check"]
+    wanted = f"{100 * check['wanted']:g} % wanted"
+    verdict = {
+        True: "reached",
+        False: "MISSED: do not trust it",
+        None: "too few excerpts to judge",
+    }[check["reached"]]
+    words = f"{_found(check)} of unseen frames, {wanted}: {verdict}"
+    own = check["speakers"].get(speaker)
+    if own and len(check["speakers"]) > 1:
+        words += f"; of {speaker} {_found(own)}"
+    for name, found in check["left_out"].items():
+        words += f"; of {name}, not learnt from, {_found(found)}"
+    return words
+
+
+def _found(found: Mapping[str, Any]) -> str:
+    if found["share"] is None:
+        return "nothing could be tried"
+    return f"{100 * found['share']:.0f} % of planted lags found in {found['excerpts']} excerpts of 2 s"

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from models.errors import UsageError
+from models.records import Weights
 
 Compute = Callable[[np.ndarray, np.ndarray, np.ndarray | None], np.ndarray]
 SpeechCompute = Callable[..., Any]
@@ -54,8 +55,9 @@ class Metric:
 
     `range` says which values there are and `source` where the definition comes from; `regions` are those in which a
     metric of frames is told, and `reach` is how many frames before and after a frame its row needs. A metric that
-    `needs` assets of data/assets.toml cannot compute before `ready` has handed their files to `opens`. `series` says
-    what rows of more than two numbers tell of each frame; without it that is the metric's value on the row alone.
+    `needs` assets of data/assets.toml cannot compute before `ready` has handed their files to `opens`; one that is
+    `taught` by a stage of the project, not before it has handed over what that stage gave. `series` says what rows of
+    more than two numbers tell of each frame; without it that is the metric's value on the row alone.
     """
 
     name: str
@@ -72,6 +74,7 @@ class Metric:
     needs: tuple[str, ...] = ()
     opens: Callable[..., Compute | SpeechCompute] | None = None
     series: Callable[[np.ndarray], np.ndarray] | None = None
+    taught: str = ""
 
     @property
     def words(self) -> str:
@@ -79,8 +82,8 @@ class Metric:
         more = {"range": self.range, "source": self.source, "needs": ", ".join(self.needs)}
         return self.definition + "".join(f"; {name}: {text}" for name, text in more.items() if text)
 
-    def ready(self, files: Sequence[Path]) -> Metric:
-        """Return the metric with the files of what it needs, in the order of `needs`, opened."""
+    def ready(self, files: Sequence[Path | Weights]) -> Metric:
+        """Return the metric with the files of what it needs, in the order of `needs`, or what it is taught, opened."""
         return replace(self, compute=self.opens(*files)) if self.opens else self
 
     def per_frame(self, predicted: np.ndarray, true: np.ndarray, region: np.ndarray | None = None) -> np.ndarray:

@@ -22,28 +22,30 @@ class Synchrony:
     why: str = ""
 
 
-def distances(lips: np.ndarray, sound: np.ndarray, reach: int = REACH) -> np.ndarray:
+def distances(lips: np.ndarray, sound: np.ndarray, reach: int = REACH, beyond: float = 0.0) -> np.ndarray:
     """Return the distance of every window of lips to the sound so many frames from it.
 
     Args:
         lips: `[n, D]` of windows of frames, one a frame.
         sound: `[n, D]` of the sound of the same windows.
         reach: the largest shift, frames.
+        beyond: what all numbers of the sound are beyond its ends; NaN leaves those distances out.
 
     Returns:
-        `[n, 2 reach + 1]` float64; column k is of the sound k - reach frames later. Beyond the ends all numbers of the
-        sound are 0.
+        `[n, 2 reach + 1]` float64; column k is of the sound k - reach frames later.
     """
-    padded = np.pad(sound.astype(np.float64), ((reach, reach), (0, 0)))
+    padded = np.pad(sound.astype(np.float64), ((reach, reach), (0, 0)), constant_values=beyond)
     lips = lips.astype(np.float64)
     shifted = (padded[k : k + len(lips)] for k in range(2 * reach + 1))
     return np.stack([np.linalg.norm(lips - other + SMALL, axis=1) for other in shifted], 1)
 
 
 def mean_distances(windows: np.ndarray) -> np.ndarray:
-    """Return the mean of `distances` over the windows that have any, `[2 reach + 1]`; NaN if none has."""
-    known = windows[~np.isnan(windows).any(1)]
-    return known.mean(0) if len(known) else np.full(windows.shape[1], np.nan)
+    """Return the mean of `distances` at every lag over the windows that have one, `[2 reach + 1]`; NaN if none has."""
+    known = ~np.isnan(windows)
+    counts = known.sum(0)
+    sums = np.where(known, windows, 0).sum(0)
+    return np.divide(sums, counts, out=np.full(windows.shape[1], np.nan), where=counts > 0)
 
 
 def confidence(windows: np.ndarray) -> float:

@@ -69,6 +69,39 @@ def test_a_failed_stage_is_named_with_its_words_and_the_other_speaker_goes_on(to
     assert "bob" in (toy.root / "data" / "tables.txt").read_text()
 
 
+GATHERING = """
+  cut:
+    foreach: ${{speakers}}
+    do:
+      cmd: >-
+        {python} toy.py cut --speaker ${{item}} --out data/cut/${{item}}.txt --reads data/work/${{item}}/ingest.txt
+      deps: ["data/work/${{item}}/ingest.txt"]
+      outs: ["data/cut/${{item}}.txt"]
+  gather:
+    cmd: {python} toy.py gather --out data/gathered.txt --reads data/cut
+    deps: [data/cut]
+    outs: [data/gathered.txt]
+"""
+
+
+def test_what_gathers_of_all_speakers_does_without_those_that_failed(toy: Toy) -> None:
+    text = (toy.root / "dvc.yaml").read_text()
+    needed = '      deps: ["data/work/${item.speaker}/audio/${item.extractor}.txt"'
+    assert needed[2:] in text
+    text = text.replace(needed[2:], needed[2:] + ", data/gathered.txt")
+    (toy.root / "dvc.yaml").write_text(text + GATHERING.format(python=sys.executable))
+    plan = read_plan(toy.root)
+    assert [item.name for item in plan.shared] == ["demo", "gather"]
+    names = [item.name for item in plan.items]
+    assert all(names.index(need) < names.index(item.name) for item in plan.items for need in item.needs)
+    toy.control("cut-bob", "fail 3")
+    outcome = conduct(toy)
+    assert [error.name for error in outcome.errors] == ["cut@bob"]
+    assert outcome.states["gather"] == "done"
+    assert outcome.states["evaluate@ann-logmel"] == "done"
+    assert (toy.root / "data/gathered.txt").read_text().count("cut-") == 1
+
+
 def test_what_comes_after_a_failure_is_called_skipped(toy: Toy) -> None:
     lines: list[tuple[str, str]] = []
     handler = logging.Handler()

@@ -65,6 +65,8 @@ def make(root: Path) -> Places:
         quality = {"seconds": 2.0, "peak_memory_gb": 0.5, "face_gaussians": 400, "mouth_gaussians": 100}
         weights = Weights("drawn", phase, {}, {"x": np.zeros(1, np.float32)}, curves, quality)
         weights.save(_made(places.record(phase, Keys("ada", "logmel"))))
+    untaught = Weights("sync_house", "none", {}, {}, {}, {"why": "too little material"})
+    untaught.save(_made(places.record("sync_house", Keys())))
     index = np.arange(TEST_FROM, count, dtype=np.int32)
     still = drawn_face.clip(mouth=np.full(count, 2.0))[0][index]
     wrong = drawn_face.clip(mouth=np.roll(mouth, LATE))[0][index]

@@ -121,7 +121,7 @@ def test_dvc_yaml_and_the_stage_say_the_same(name: str) -> None:
     """What a stage reads, is set by and gives; a dependency that is missing in dvc.yaml would be a stale result."""
     body, stage = STAGES[name], importlib.import_module(f"tasks.{name}").STAGE
     assert stage.name == name
-    found = (re.match(r"data/work/(?:drives/)?\$\{[^}]*\}/([a-z_]+)", path) for path in body["deps"])
+    found = (re.match(r"data/work/(?:project|(?:drives/)?\$\{[^}]*\})/([a-z_]+)", path) for path in body["deps"])
     assert {match.group(1) for match in found if match} == set(stage.reads)
     section = [stage.section or name] if stage.params.model_fields else []
     chosen = ["preset", "scale"] if stage.presets else []

@@ -13,6 +13,7 @@ import recogniser
 import torch
 
 from models.errors import InputError, MissingAssetError, UsageError
+from models.metrics import all_metrics
 from models.perceptual.networks import NETWORKS, write
 from models.records import Clip, DemoTruth, Judge, Landmarks, Rendering, store_path
 from models.storage import FrameStore
@@ -27,6 +28,7 @@ from tasks.per_frame import read_per_frame
 from tasks.places import Keys, Places
 from tasks.scores import Bar, Scores
 from tasks.stage import execute
+from tasks.windows import read_windows
 
 KEYS = Keys("ada", "logmel")
 BARS = (
@@ -284,8 +286,11 @@ def test_a_drive_is_held_against_its_sound(places: Places) -> None:
     assert value(content, "found_share", "face", "full") == 100
     assert value(content, "length_error", "face", "full") == 0
     assert content["about"]["language"] == "de"
-    assert [entry["metric"] for entry in content["absent"]] == ["Sync-C", "Sync-E", "sync_lag", "render_time"]
-    assert "gausstalk fetch syncnet" in content["absent"][0]["why"]
+    absent = {entry["metric"]: entry["why"] for entry in content["absent"]}
+    names = ("Sync-C", "Sync-E", "sync_lag")
+    assert set(absent) == {*names, *(f"{name}_house" for name in names), "render_time"}
+    assert "gausstalk fetch syncnet" in absent["Sync-C"]
+    assert absent["Sync-C_house"] == "too little material"
     assert "SyncNet" in content["definitions"]["Sync-C"]
     table = read_per_frame(places.metrics("evaluate_drive", keys) / per_frame.FILE)
     assert set(table.drive) == {"de_f"}
@@ -298,6 +303,12 @@ def test_a_drive_is_held_against_its_sound(places: Places) -> None:
     heard = table[(table.metric == "r_sound") & (table.variant == "full")]
     assert list(heard.frame) == list(range(60))
     assert heard.against.max() > heard.against.min() + 10  # decibels
+    assert 0.1 < value(content, "jitter", "face", "full") < 10
+    kept = read_windows(places.metrics("evaluate_drive", keys))
+    assert kept["r_sound", "full"].shape == (60, 12)
+    assert all_metrics()["r_sound"].summary(kept["r_sound", "full"]) == pytest.approx(
+        value(content, "r_sound", "face", "full"), abs=1e-5
+    )
 
 
 def test_blinks_are_counted_right() -> None:
