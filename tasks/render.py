@@ -10,7 +10,7 @@ import numpy as np
 from models.errors import InputError
 from models.records import TEST, TRAIN, AudioFeatures, Clip, Rendering, store_path
 from models.storage import FrameStore
-from tasks.rendering import RenderParams, write_preview
+from tasks.rendering import RenderParams, earlier, preview_pictures
 from tasks.stage import Context, Stage, main
 
 VARIANTS = ("full", "motion_off", "mean_motion", "wrong_audio")
@@ -70,7 +70,7 @@ def run(context: Context[RenderParams]) -> Rendering:
         path = store_path(context.output, variant)
         stores[variant] = FrameStore.create(path, pictures(variant), clip.frames.shape[1:])
     milliseconds = 1000 * (time.monotonic() - started) / (len(VARIANTS) * len(frames))
-    _preview(context, clip, frames, stores["full"])
+    preview_pictures(context, clip, frames, stores["full"])
     return Rendering(
         method="talking_gaussian",
         variants=list(VARIANTS),
@@ -82,35 +82,6 @@ def run(context: Context[RenderParams]) -> Rendering:
         },
         **stores,
     )
-
-
-def earlier(frame: int, shift: int, count: int) -> int:
-    """Return the frame `shift` before, or after where there is none before."""
-    return frame - shift if frame >= shift else min(frame + shift, count - 1)
-
-
-def _preview(context: Context[RenderParams], clip: Clip, frames: np.ndarray, full: FrameStore) -> None:
-    samples = clip.sample_rate / clip.fps
-    sound = np.concatenate([clip.sound[round(t * samples) : round((t + 1) * samples)] for t in frames.tolist()])
-
-    def beside() -> Iterator[np.ndarray]:
-        for frame, result in zip(frames.tolist(), full, strict=True):
-            truth = clip.frames[frame]
-            difference = np.abs(truth.astype(np.float32) - result) * context.params.difference_gain
-            yield np.concatenate([truth, result, difference.clip(0, 255).astype(np.uint8)], 1)
-
-    names = (str(context.keys.speaker), str(context.keys.speaker))
-    for file, pictures in (("result.mp4", full), ("side_by_side.mp4", beside())):
-        write_preview(
-            context.preview / file,
-            pictures,
-            clip.fps,
-            sound,
-            clip.sample_rate,
-            names,
-            [context.speaker()],
-            crf=context.params.crf,
-        )
 
 
 if __name__ == "__main__":

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 from pydantic import Field
 
+from models.records import Clip
+from models.storage import FrameStore
 from tasks.params import Params
 from tasks.people import Basis, Drive, Speaker, mark_of
+from tasks.stage import Context
 
 
 class RenderParams(Params):
@@ -54,3 +57,33 @@ def write_preview(
         "made_with": "gausstalk",
     }
     write_video(path, frames, fps, sound, sample_rate, mark_of(*bases), metadata, crf, lossless)
+
+
+def earlier(frame: int, shift: int, count: int) -> int:
+    """Return the frame `shift` before, or after where there is none before."""
+    return frame - shift if frame >= shift else min(frame + shift, count - 1)
+
+
+def preview_pictures(context: Context[RenderParams], clip: Clip, frames: np.ndarray, full: FrameStore) -> None:
+    """Write two videos of rendered test frames with their sound: alone, and beside the truth and the difference."""
+    samples = clip.sample_rate / clip.fps
+    sound = np.concatenate([clip.sound[round(t * samples) : round((t + 1) * samples)] for t in frames.tolist()])
+
+    def beside() -> Iterator[np.ndarray]:
+        for frame, result in zip(frames.tolist(), full, strict=True):
+            truth = clip.frames[frame]
+            difference = np.abs(truth.astype(np.float32) - result) * context.params.difference_gain
+            yield np.concatenate([truth, result, difference.clip(0, 255).astype(np.uint8)], 1)
+
+    names = (str(context.keys.speaker), str(context.keys.speaker))
+    for file, pictures in (("result.mp4", full), ("side_by_side.mp4", beside())):
+        write_preview(
+            context.preview / file,
+            pictures,
+            clip.fps,
+            sound,
+            clip.sample_rate,
+            names,
+            [context.speaker()],
+            crf=context.params.crf,
+        )
