@@ -12,8 +12,8 @@ import numpy as np
 from scipy.spatial import cKDTree
 from torch import Tensor
 
+from models.gaussians.camera import Camera
 from models.heads.motion import jaw_pixels, transfer
-from models.methods.talking_gaussian import Camera
 from tasks.scene import Scene, Shot, back_and_forth
 
 log = logging.getLogger("gausstalk")

@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 
 from models.errors import InputError
+from models.gaussians.camera import Camera
 from models.gaussians.placing import face_points, head_center, mouth_points, pick_colors
 from models.heads.mediapipe_points import EYE_RINGS, LIP_PAIRS, LIP_POINTS, OVAL
 from models.methods.audio_encoder import NEIGHBOURS
-from models.methods.talking_gaussian import Camera, LandmarkBatch
+from models.methods.talking_gaussian import LandmarkBatch
 from models.methods.talking_gaussian_config import GAZE, Config
 from models.methods.talking_gaussian_phases import Placing, Unit
 from models.parsing import labels
@@ -141,12 +142,16 @@ class Footage:
         assert self.masks is not None
         return self._images.where(self.masks.labels, index, box.rows, box.columns, group)
 
+    def torso(self, index: int, box: Box) -> Tensor:
+        """Return the crop `[h, w, 4]` of neck and cloth in 0..1, straight alpha."""
+        assert self.layers is not None
+        return self._images.part(self.layers.torso, index, box.rows, box.columns).float() / 255
+
     def behind(self, index: int, box: Box) -> Tensor:
         """Return the crop `[h, w, 3]` of torso over background in 0..1."""
         assert self.layers is not None
         plate = self._plates[int(self.layers.plate_of[index])][box.rows, box.columns]
-        torso = self._images.part(self.layers.torso, index, box.rows, box.columns)
-        return over_plate(torso.float() / 255, plate)
+        return over_plate(self.torso(index, box), plate)
 
     @cached_property
     def _plates(self) -> Tensor:

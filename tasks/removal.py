@@ -47,13 +47,14 @@ def remove_speaker(places: Places, name: str) -> list[Path]:
         UsageError: see `belongings`.
     """
     found = belongings(places, name)
-    text = without_name(places.params, "speakers", name)
     changed: list[Path] = []
-    if text != places.params.read_text(encoding="utf-8"):
-        draft = places.params.with_name(f".{places.params.name}.new-{os.getpid()}")
-        draft.write_text(text, encoding="utf-8")
-        os.replace(draft, places.params)
-        changed.append(places.params)
+    for key in ("gaussian_talkers", "speakers"):
+        text = without_name(places.params, key, name)
+        if text != places.params.read_text(encoding="utf-8"):
+            draft = places.params.with_name(f".{places.params.name}.new-{os.getpid()}")
+            draft.write_text(text, encoding="utf-8")
+            os.replace(draft, places.params)
+            changed = [places.params]
     imported = [entry for entry in listed_imports(places).values() if entry.speaker == name]
     changed = unlist(places, imported) or changed
     for path in found:

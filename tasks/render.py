@@ -10,7 +10,7 @@ import numpy as np
 from models.errors import InputError
 from models.records import TEST, TRAIN, AudioFeatures, Clip, Rendering, store_path
 from models.storage import FrameStore
-from tasks.rendering import RenderParams, write_previews
+from tasks.rendering import RenderParams, earlier, write_previews
 from tasks.stage import Context, Stage, main
 
 VARIANTS = ("full", "motion_off", "mean_motion", "wrong_audio")
@@ -82,11 +82,6 @@ def run(context: Context[RenderParams]) -> Rendering:
         },
         **stores,
     )
-
-
-def earlier(frame: int, shift: int, count: int) -> int:
-    """Return the frame `shift` before, or after where there is none before."""
-    return frame - shift if frame >= shift else min(frame + shift, count - 1)
 
 
 if __name__ == "__main__":

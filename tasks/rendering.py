@@ -58,6 +58,11 @@ def write_preview(
     write_video(path, frames, fps, sound, sample_rate, mark_of(*bases), metadata, crf, lossless)
 
 
+def earlier(frame: int, shift: int, count: int) -> int:
+    """Return the frame `shift` before, or after where there is none before."""
+    return frame - shift if frame >= shift else min(frame + shift, count - 1)
+
+
 def write_previews(
     folder: Path, clip: Clip, frames: np.ndarray, full: FrameStore, person: Speaker, params: RenderParams
 ) -> None:

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from models.errors import InputError, UsageError
+from models.gaussians.camera import Camera
 from models.heads.motion import jaw_pixels, mean_pose
-from models.methods.talking_gaussian import Camera, Config
+from models.methods.talking_gaussian import Config
 from models.methods.talking_gaussian_config import BLINK
 from models.records import ActionUnits, Clip, HeadTrack, Layers, RefinedPoses
 from models.storage import RECORD_FILE

@@ -57,6 +57,7 @@ class Stage(Generic[AnyParams]):
     raw: tuple[str, ...] = ()  # folders below data/raw that it makes
     folder: str = ""  # of the project, for plain files instead of a record: "data/tables"
     presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # what each sets in its section
+    method: str = "talking_gaussian"  # whose curves its training gives
 
 
 @dataclass
@@ -106,7 +107,10 @@ class Context(Generic[AnyParams]):
         (self.metrics / f"{name}.json").write_text(text + "\n", encoding="utf-8")
 
 
-SPEAKER_EXTRACTOR_STAGES = {"audio", "tg_motion", "tg_face", "tg_mouth", "tg_fuse", "render", "evaluate"}
+SPEAKER_EXTRACTOR_STAGES = {
+    *("audio", "tg_motion", "tg_face", "tg_mouth", "tg_fuse", "render", "evaluate"),
+    *("gt_motion", "gt_render"),
+}
 DRIVE_STAGES = {"render_drive", "evaluate_drive"}
 METHOD_STAGES = {"predictions", "evaluate_predictions"}
 PROJECT_STAGES = {"sync_house"}

@@ -37,7 +37,6 @@ from tasks.tracking import live_curves
 log = logging.getLogger("gausstalk")
 CHECKPOINT_EVERY_S = 30.0
 CURVE_POINTS = 100
-APPEARANCE = ("quats", "raw_scales", "raw_opacities", "colors", "harmonics")
 
 
 class Stateful(Protocol):
@@ -46,6 +45,14 @@ class Stateful(Protocol):
     def state_dict(self) -> dict[str, Any]: ...  # noqa: D102
 
     def load_state_dict(self, state: dict[str, Any]) -> None: ...  # noqa: D102
+
+
+class FieldRates(Protocol):
+    """Learning rates of a Gaussian field's parameters."""
+
+    def of_field(self, progress: float, unit_m: float = 1.0) -> dict[str, float]:
+        """Return them by name at `progress` 0..1."""
+        ...
 
 
 class MotionLearner:
@@ -95,7 +102,7 @@ class FieldLearner:
     def __init__(
         self,
         gaussians: GaussianField,
-        rates: Rates,
+        rates: FieldRates,
         density: Density | None,
         seed: int,
         unit_m: float = 1.0,
@@ -119,13 +126,10 @@ class FieldLearner:
         """
         if self.control and raster is not None:
             self.control.observe(raster)
-        rates, progress = self.rates, step / steps
-        factor = factor_at(rates.appearance_curve, progress)
-        current = {name: getattr(rates, name) * factor for name in APPEARANCE}
-        current["means"] = self.unit_m * rates.means * factor_at(rates.means_curve, progress)
-        if self.gaussians.embeddings is not None and "motion" not in frozen:
-            current["embeddings"] = rates.grid * factor_at(rates.networks_curve, progress)  # they stand for the grid
-        self.adam.step(self.gaussians.tensors(), {name: current[name] for name in current if name not in frozen})
+        progress = step / steps
+        current = self.rates.of_field(progress, self.unit_m)
+        held = {*frozen, "embeddings"} if "motion" in frozen else frozen
+        self.adam.step(self.gaussians.tensors(), {name: current[name] for name in current if name not in held})
         if self.control and self.control.plan.due(step, steps):
             self.control.refine(self.gaussians, self.adam, progress)
 
@@ -265,7 +269,7 @@ def train(
         log.info("%s: resumed after %d of %d steps", label, done, steps)
     started = saved = time.monotonic()
     progress = Progress(f"{context.stage.name} {context.keys}", steps - done, "steps")
-    with live_curves(context.keys, "talking_gaussian", context.stage.name, context.places) as live:
+    with live_curves(context.keys, context.stage.method, context.stage.name, context.places) as live:
         for number in range(done + 1, steps + 1):
             values = step(number)
             total = sum(values.values())

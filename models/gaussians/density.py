@@ -91,6 +91,7 @@ class DensityControl:
         if int(alive.sum()) < plan.least:
             visible = field.opacities * (self.seen > 0)
             alive[visible.topk(min(plan.least, len(field))).indices] = True
+        alive = field.spared(alive)
         grows = self._chosen(alive) if grown else torch.zeros_like(alive)
         split_above = plan.split_above * self.unit_m
         splits, clones = grows & (largest > split_above), grows & (largest <= split_above)

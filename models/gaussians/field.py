@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 import torch
@@ -78,11 +79,16 @@ class GaussianField:
     def replace(self, tensors: dict[str, Tensor]) -> None:
         """Put other parameters (of another N, perhaps) in place of all present ones."""
         for name in self.tensors():
-            setattr(self, name, tensors[name].detach().to(self.means.device, copy=True).requires_grad_())
+            tensor = tensors[name].detach().to(self.means.device, copy=True)
+            setattr(self, name, tensor.requires_grad_(tensor.is_floating_point()))
 
-    def to(self, device: str | torch.device) -> GaussianField:
+    def spared(self, alive: Tensor) -> Tensor:
+        """Return which Gaussians stay `[N]` bool when all but those `alive` are to be removed."""
+        return alive
+
+    def to(self, device: str | torch.device) -> Self:
         """Return a copy on `device`."""
-        return GaussianField(**{name: tensor.detach().to(device) for name, tensor in self.tensors().items()})
+        return type(self)(**{name: tensor.detach().to(device) for name, tensor in self.tensors().items()})
 
 
 def create_field(

@@ -54,7 +54,7 @@ def face_points(
     covered = cKDTree(rest[:, :2]).query(shell[:, :2])[0] < 0.006
     shell = shell[~(covered & (shell[:, 2] > center[2]))]
     for mask, world_to_camera, intrinsics in views:
-        shell = shell[_inside(shell, mask, world_to_camera, intrinsics)]
+        shell = shell[inside(shell, mask, world_to_camera, intrinsics)]
     return np.concatenate([on_face, shell[: count - len(on_face)]])
 
 
@@ -107,6 +107,7 @@ def _pixels(
     return places[:, 1].clip(0, size[0] - 1), places[:, 0].clip(0, size[1] - 1)
 
 
-def _inside(points: np.ndarray, mask: np.ndarray, world_to_camera: np.ndarray, intrinsics: np.ndarray) -> np.ndarray:
+def inside(points: np.ndarray, mask: np.ndarray, world_to_camera: np.ndarray, intrinsics: np.ndarray) -> np.ndarray:
+    """Return which points `[N, 3]` fall into a mask `[H, W]` bool."""
     rows, columns = _pixels(points, mask.shape, world_to_camera, intrinsics)
     return mask[rows, columns]

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from models import losses
 from models.errors import InputError
+from models.gaussians.camera import Camera
 from models.gaussians.compositing import over
 from models.gaussians.field import GaussianField
 from models.gaussians.neighbours import neighbour_difference
@@ -47,27 +48,6 @@ TURN_M = 0.1
 
 
 # ---------------------------------------------------------------------------------------------------- drawing
-
-
-class Camera(NamedTuple):
-    """A pinhole camera; a crop of its image is a camera, too."""
-
-    world_to_camera: Tensor  # [4, 4]
-    intrinsics: Tensor  # [3, 3]
-    width: int
-    height: int
-
-    def crop(self, left: int, top: int, width: int, height: int) -> Camera:
-        """Return the camera of a part of the image, in pixels."""
-        shifted = self.intrinsics.clone()
-        shifted[0, 2] -= left
-        shifted[1, 2] -= top
-        return Camera(self.world_to_camera, shifted, width, height)
-
-    @property
-    def center(self) -> Tensor:
-        """Where it stands `[3]`, head frame."""
-        return -self.world_to_camera[:3, :3].T @ self.world_to_camera[:3, 3]
 
 
 def draw(

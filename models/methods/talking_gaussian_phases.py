@@ -11,7 +11,7 @@ from typing import ClassVar, Literal
 
 from models.curriculum import Sampling, Window
 from models.gaussians.plan import Density, Harmonics
-from models.schedule import OFF, Backdrop, Curve, Decay, Frozen, Row, Term, curve_rows
+from models.schedule import OFF, Backdrop, Curve, Decay, Frozen, Row, Term, curve_rows, factor_at
 
 Unit = Literal["metres", "extent"]
 """Of learning rates of positions and of density control's lengths; the extent is 1.1 times how far the camera's places
@@ -26,6 +26,7 @@ BOTH = (Backdrop((GREEN, MAGENTA)),)
 one colour alone, a pixel that is the head's in some frames only is learnt as a veil of the complement."""
 GEOMETRY = ("means", "quats", "raw_scales", "raw_opacities")
 COLORS = ("colors", "harmonics")
+APPEARANCE = (*GEOMETRY[1:], *COLORS)
 
 
 @dataclass(frozen=True)
@@ -52,10 +53,19 @@ class Rates:
     grid_decay: float = 1e-2
     poses: float = 0.0  # of a small correction (se(3)) of every training frame's pose; 0: poses stay
 
+    def of_field(self, progress: float, unit_m: float = 1.0) -> dict[str, float]:
+        """Return the rates of a field's parameters at `progress` 0..1; `unit_m` is what a length of 1 means, metres."""
+        appearance = factor_at(self.appearance_curve, progress)
+        return {
+            "means": unit_m * self.means * factor_at(self.means_curve, progress),
+            **{name: getattr(self, name) * appearance for name in APPEARANCE},
+            "embeddings": self.grid * factor_at(self.networks_curve, progress),  # they stand for the grid
+        }
+
     def rows(self, name: str, steps: int) -> list[Row]:
         """Describe them."""
         rows = curve_rows(f"{name}: means", self.means_curve, self.means, steps)
-        for part in ("quats", "raw_scales", "raw_opacities", "colors", "harmonics"):
+        for part in APPEARANCE:
             rows += curve_rows(f"{name}: {part}", self.appearance_curve, getattr(self, part), steps)
         for part in ("networks", "audio", "audio_attention", "grid"):
             rows += curve_rows(f"{name}: {part}", self.networks_curve, getattr(self, part), steps)

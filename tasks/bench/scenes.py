@@ -8,9 +8,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from models.gaussians.camera import Camera
 from models.gaussians.rasterize.constants import ALPHA_MIN, BLUR
 from models.gaussians.rasterize.reference import rotation_matrices
-from models.methods.talking_gaussian import Camera
 
 COVER = 40.0
 """Gaussians that reach an alpha of one 8-bit step at a pixel of the head, on average."""

@@ -5,8 +5,9 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from models.gaussians.camera import Camera
 from models.gaussians.field import create_field
-from models.methods.talking_gaussian import Camera, Config, FaceMotion, MouthMotion
+from models.methods.talking_gaussian import Config, FaceMotion, MouthMotion
 
 CONFIG = Config(audio_size=6)
 

@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 import torch
 
+from models.gaussians.camera import Camera
 from models.gaussians.field import GaussianField, inverse_softplus
 from models.gaussians.ply import ply_bytes
 from models.gaussians.rasterize import rasterize
 from models.gaussians.spherical_harmonics import evaluate_sh
-from models.methods.talking_gaussian import Camera, draw
+from models.methods.talking_gaussian import draw
 
 HALF_TURN = torch.diag(torch.tensor([1.0, -1.0, -1.0, 1.0]))
 

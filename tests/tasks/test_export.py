@@ -14,8 +14,9 @@ from safetensors.numpy import load_file, save_file
 from speaking_egg import make_speaking_egg, write_person
 
 from models.errors import ConsentError, InputError, UsageError
+from models.gaussians.camera import Camera
 from models.gaussians.ply import AXES
-from models.methods.talking_gaussian import Camera, compose, draw
+from models.methods.talking_gaussian import compose, draw
 from models.methods.talking_gaussian_networks import Deformation
 from models.records import AudioFeatures
 from models.storage import read_header

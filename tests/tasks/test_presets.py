@@ -14,6 +14,7 @@ import torch
 from tiny_speaker import FRAMES, KEYS, make_speaker
 
 from models.errors import InputError, MissingAssetError
+from models.methods import gaussian_talker_presets
 from models.methods.talking_gaussian_phases import RELEASED_FROZEN, FusePhase, FuseRates, MotionPhase
 from models.methods.talking_gaussian_presets import PRESETS
 from models.parsing import labels
@@ -321,7 +322,9 @@ def test_only_stages_that_a_preset_changes_run_again_with_another():
     found = {name: getattr(module, "STAGE", None) for name, module in declared.items()}
     stages = {name: stage for name, stage in found.items() if isinstance(stage, Stage)}
     asking = {name for name, stage in stages.items() if stage.presets}
-    assert asking == {section for sections in PRESETS.values() for section in sections} == set(MODULES)
+    both = (*PRESETS.values(), *gaussian_talker_presets.PRESETS.values())
+    assert asking == {section for sections in both for section in sections}
+    assert asking == {*MODULES, "gt_motion", "gt_renderer"}
 
 
 def test_what_a_run_checks_beforehand_knows_presets(tmp_path: Path) -> None:

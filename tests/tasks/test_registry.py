@@ -289,8 +289,11 @@ def test_a_removed_speaker_leaves_nothing_and_others_stay(places: Places, video:
         (places.root / ".work" / scratch).parent.mkdir(parents=True)
         (places.root / ".work" / scratch).write_text("half done")
     assert places.raw_speaker("ann") in belongings(places, "ann")
+    text = places.params.read_text()
+    places.params.write_text(text.replace("gaussian_talkers: []", "gaussian_talkers: [ann]"))
     removed = remove_speaker(places, "ann")
     assert places.params in removed
+    assert read_yaml(places.params)["gaussian_talkers"] == []
     left = everything(places)
     assert not [path for path in left if "/ann/" in path or "/ann-" in path or path.endswith("/ann.yaml")]
     assert stays <= set(left)

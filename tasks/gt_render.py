@@ -1,0 +1,100 @@
+"""GaussianTalker: test frames with the motion of their own sound, and the controls that show what the sound is worth.
+
+Hair, neck and everything else are those of the frame; no network paints over the seam.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import numpy as np
+
+from models.errors import InputError
+from models.methods.gaussian_talker_config import DRAWN
+from models.records import TEST, AudioFeatures, Clip, Rendering, Weights, store_path
+from models.storage import FrameStore
+from tasks.rendering import RenderParams, earlier, write_previews
+from tasks.stage import Context, Stage, main
+
+VARIANTS = ("full", "mean_motion", "wrong_audio")
+
+STAGE = Stage(
+    name="gt_render",
+    per=("speaker", "extractor"),
+    params=RenderParams,
+    section="render",
+    reads=(
+        *("ingest", "landmarks", "parse", "layers", "track", "pose_refine", "audio"),
+        *("gt_motion", "gt_renderer"),
+    ),
+    gives=Rendering,
+    preview=True,
+    method="gaussian_talker",
+)
+
+
+def run(context: Context[RenderParams]) -> Rendering:
+    """Render the test part: as its sound says, with a still mouth, and with wrong sound.
+
+    Raises:
+        InputError: the clip has no test part, or the modules were trained for another head.
+    """
+    import torch
+
+    from models.methods.gaussian_talker import compose
+    from tasks.gt_head import SpeakersFace, load_renderer, load_translator
+    from tasks.material import Footage
+    from tasks.training import computed_on, prepare
+
+    device = prepare(context)
+    footage = Footage.of(context, device)
+    clip, speaker = context.read(Clip, "ingest"), str(context.keys.speaker)
+    frames = clip.indices(TEST)
+    if not len(frames):
+        raise InputError(
+            f"{speaker}: the clip has no test frames", "", "give ingest a longer clip or a larger test_share"
+        )
+    face = SpeakersFace.of(context.places, context.speaker(), footage.track, device)
+    renderer, table = load_renderer(context.read(Weights, "gt_renderer"), face)
+    translator = load_translator(context.read(Weights, "gt_motion"), face, device)
+    values = torch.from_numpy(context.read(AudioFeatures, "audio").values)
+    who = translator.config.speaker(speaker)
+    spoken = translator.speak(values, who)
+    shift = round(context.params.wrong_audio_s * clip.fps)
+    mouthing = face.mouthing()
+
+    def pictures(variant: str) -> Iterator[np.ndarray]:
+        for frame in frames.tolist():
+            heard = frame if variant == "full" else earlier(frame, shift, len(spoken))
+            numbers = translator.rest[who] if variant == "mean_motion" else spoken[heard]
+            expression, jaw = mouthing.coefficients(numbers[None], torch.tensor([frame], device=device))
+            told = table.at(frame)._replace(expression=expression[0], jaw=jaw[0])
+            whole = footage.whole
+            with torch.no_grad():
+                raster = renderer.draw(footage.camera(frame, whole), told)
+                own = footage.mask(frame, whole, DRAWN)
+                image = compose(raster, footage.frame(frame, whole), footage.torso(frame, whole), own)
+            yield (image.clamp(0, 1) * 255 + 0.5).to(torch.uint8).cpu().numpy()
+
+    stores, started = {}, time.monotonic()
+    for variant in VARIANTS:
+        path = store_path(context.output, variant)
+        stores[variant] = FrameStore.create(path, pictures(variant), clip.frames.shape[1:])
+    milliseconds = 1000 * (time.monotonic() - started) / (len(VARIANTS) * len(frames))
+    write_previews(context.preview, clip, frames, stores["full"], context.speaker(), context.params)
+    return Rendering(
+        method="gaussian_talker",
+        variants=list(VARIANTS),
+        frame_index=frames.astype(np.int32),
+        quality={
+            "milliseconds_a_frame": round(milliseconds, 2),
+            "threads": context.threads,
+            **computed_on(device),
+        },
+        **stores,
+    )
+
+
+if __name__ == "__main__":
+    main(STAGE, run)

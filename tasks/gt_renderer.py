@@ -1,0 +1,196 @@
+"""GaussianTalker: Gaussians on the mesh of the tracked head, and what they do beyond it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from pydantic import Field
+
+from models.curriculum import FrameSampler
+from models.methods.gaussian_talker_config import DRAWN, Latent, RendererConfig, Shape
+from models.methods.gaussian_talker_phases import BASES, RendererPhase
+from models.methods.gaussian_talker_presets import presets_of
+from models.records import TEST, Weights
+from models.schedule import color_at, frozen_at, weights_at
+from tasks.params import Params
+from tasks.stage import Context, Stage, main
+
+if TYPE_CHECKING:
+    from models.methods.gaussian_talker import Renderer
+    from models.methods.gaussian_talker_networks import HeadTable
+    from tasks.gt_head import SpeakersFace
+    from tasks.material import Footage
+
+VIEWS, RIM_PX = 24, 2  # frames that tell which triangles can be seen; what is so near to the face counts, at 256 pixels
+CHECKED_FRAMES = 24  # of the test part, evenly spread
+DIFFERENCE_GAIN = 4
+
+
+class RendererParams(Params):
+    """How the renderer is trained."""
+
+    seed: int = 0
+    gaussians: int = Field(9000, ge=0)  # to begin with; 0: one on each triangle; the paper: 10522
+    sh_degree: int = Field(1, ge=0, le=3)  # the paper: 3, which a clip with one camera hardly tells
+    color_bands: int = Field(1, ge=1, le=16)  # how many of the spherical harmonics change with the motion
+    latent: Latent = "components"
+    shape: Shape = "fixed"
+    phase: RendererPhase = RendererPhase()
+
+
+STAGE = Stage(
+    name="gt_renderer",
+    per=("speaker",),
+    params=RendererParams,
+    presets=presets_of("gt_renderer"),
+    reads=("ingest", "landmarks", "parse", "layers", "track", "pose_refine"),
+    gives=Weights,
+    preview=True,
+    method="gaussian_talker",
+)
+
+
+def run(context: Context[RendererParams]) -> Weights:
+    """Train the Gaussians, their bases and the head parameters on the training frames."""
+    import torch
+
+    from models.methods import gaussian_talker as method
+    from models.methods.gaussian_talker_networks import HeadTable
+    from tasks.gt_head import SpeakersFace
+    from tasks.material import Footage
+    from tasks.perceptual import perceptual_distance
+    from tasks.training import FieldLearner, prepare, total_of, train
+
+    device = prepare(context)
+    params, phase, seed = context.params, context.params.phase, context.params.seed
+    footage = Footage.of(context, device)
+    face = SpeakersFace.of(context.places, context.speaker(), footage.track, device)
+    config = RendererConfig(
+        sh_degree=params.sh_degree, color_bands=params.color_bands, latent=params.latent, shape=params.shape
+    )
+    torch.manual_seed(seed)
+    shown = _shown(footage, face)
+    first = method.first_gaussians(face.mesh, shown, face.neutral, params.gaussians, phase, config, seed)
+    renderer = face.renderer(config, first)
+    frames = footage.train_frames
+    renderer.blend.learn(face.motion[frames], face.lengths, config, face.jaw.shape[1])
+    table = HeadTable(footage.track.identity, footage.track.expression, face.jaw, frames, config).to(device)
+    quiet = footage.quiet_frame
+    view = footage.camera(quiet, footage.whole)
+    method.color_first(renderer, face.mesh.inside, table.at(quiet), footage.clip.frames[quiet], view)
+    distance = perceptual_distance(context, phase, device)
+
+    learner = FieldLearner(renderer.gaussians, phase.rates, phase.density, seed, 1.0, footage.scale)
+    head = HeadLearner(table, renderer, phase)
+    sampler = FrameSampler(footage.train_frames, {}, (), seed)
+
+    def step(number: int) -> dict[str, float]:
+        progress, on = number / phase.steps, weights_at(phase, number)
+        frozen = frozen_at(phase.frozen, progress)
+        behind = torch.tensor(color_at(phase.backdrops, number, phase.steps), device=device)
+        frame = sampler.draw(number, progress)
+        crop = footage.whole if phase.whole_frames else footage.face_crop(frame)
+        shown = footage.mask(frame, crop, DRAWN)
+        target = torch.where(shown[..., None], footage.frame(frame, crop), behind)
+        degree = phase.harmonics.degree(progress, config.sh_degree)
+        raster = renderer.draw(footage.camera(frame, crop), table.at(frame), behind, degree)
+        lips = footage.mouth_crop(frame).within(crop)
+        terms = method.renderer_losses(raster, target, shown, lips, renderer.gaussians, phase, on, distance)
+        total, values = total_of(terms)
+        total.backward()
+        learner.step(number, phase.steps, raster, BASES if "blend_shapes" in frozen else ())
+        head.step(frozen)
+        return values
+
+    outcome = train(context, "renderer", phase.steps, step, {"field": learner, "head": head, "sampler": sampler})
+    quality = outcome.quality(gaussians=len(renderer.gaussians), triangles=len(renderer.triangles))
+    quality |= _check(context, footage, renderer, table)
+    named = {f"gaussians/{name}": tensor for name, tensor in renderer.gaussians.tensors().items()}
+    named |= {f"blend/{name}": tensor for name, tensor in renderer.blend.state_dict().items()}
+    named |= {f"head/{name}": tensor for name, tensor in table.state_dict().items()}
+    tensors = {name: tensor.detach().cpu().numpy().copy() for name, tensor in named.items()}
+    return Weights("gaussian_talker", "renderer", config.as_record(), tensors, outcome.curves, quality)
+
+
+class HeadLearner:
+    """Trains the head parameters of the clip and the perceptron of the blend weights with Adam."""
+
+    def __init__(self, table: HeadTable, renderer: Renderer, phase: RendererPhase) -> None:
+        import torch
+
+        rates = phase.rates
+        self.table, self.blend = table, renderer.blend
+        groups = [{"params": [parameter], "lr": getattr(rates, name)} for name, parameter in table.named_parameters()]
+        self.head = torch.optim.Adam(groups, fused=True)
+        self.weights = torch.optim.Adam(renderer.blend.parameters(), lr=rates.weights, fused=True)
+
+    def step(self, frozen: frozenset[str]) -> None:
+        """Use up the gradients."""
+        for name, optimizer in (("head", self.head), ("blend_shapes", self.weights)):
+            if name not in frozen:
+                optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything that a resumed run needs."""
+        return {name: part.state_dict() for name, part in self._parts().items()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from what `state_dict` gave."""
+        for name, part in self._parts().items():
+            part.load_state_dict(state[name])
+
+    def _parts(self) -> dict[str, Any]:
+        return {"table": self.table, "blend": self.blend, "head": self.head, "weights": self.weights}
+
+
+def _shown(footage: Footage, face: SpeakersFace) -> np.ndarray:
+    """Return which triangles lie where the face is in some training frame `[F]` bool; no frame tells of the others."""
+    from models.gaussians.placing import inside
+    from models.morphology import grow
+
+    centres = face.neutral[face.mesh.triangles].mean(1)
+    shown = np.zeros(len(centres), bool)
+    frames = footage.train_frames
+    for frame in frames[np.unique(np.linspace(0, len(frames) - 1, VIEWS).astype(int))].tolist():
+        mask = grow(footage.mask(frame, footage.whole, DRAWN).float(), round(RIM_PX * footage.scale)).cpu().numpy() > 0
+        shown |= inside(centres, mask, footage.poses[frame], footage.track.intrinsics)
+    return shown
+
+
+def _check(
+    context: Context[RendererParams], footage: Footage, renderer: Renderer, table: HeadTable
+) -> dict[str, float]:
+    """Draw test frames with their tracked motion, beside the truth; return how near they are."""
+    import torch
+
+    from models.methods.gaussian_talker import compose
+    from tasks.pictures import mark_of_clip, save_strip, telling_frames
+
+    def drawn(frame: int) -> tuple[np.ndarray, np.ndarray]:
+        hole, whole = footage.mask(frame, footage.whole, DRAWN), footage.whole
+        with torch.no_grad():
+            raster = renderer.draw(footage.camera(frame, whole), table.at(frame))
+            image = compose(raster, footage.frame(frame, whole), footage.torso(frame, whole), hole)
+        return (image.clamp(0, 1) * 255 + 0.5).byte().cpu().numpy(), hole.cpu().numpy()
+
+    frames = np.flatnonzero((footage.clip.split == TEST) & footage.valid)
+    errors = []
+    for frame in frames[np.unique(np.linspace(0, len(frames) - 1, min(CHECKED_FRAMES, len(frames))).astype(int))]:
+        image, hole = drawn(int(frame))
+        truth = footage.clip.frames[int(frame)]
+        errors.append(np.mean((image[hole].astype(float) - truth[hole]) ** 2))
+    tiles, captions = [], []
+    for frame, caption in telling_frames(footage.points, footage.valid, 4):
+        truth, image = footage.clip.frames[frame], drawn(frame)[0]
+        difference = np.abs(image.astype(float) - truth) * DIFFERENCE_GAIN
+        tiles += [truth, image, difference.clip(0, 255).astype(np.uint8)]
+        captions += [f"{caption}", "tracked motion", f"difference x{DIFFERENCE_GAIN}"]
+    save_strip(context.preview / "strip.jpg", tiles, mark_of_clip(footage.clip), captions, columns=3)
+    psnr = [10 * np.log10(255**2 / max(error, 1e-9)) for error in errors]
+    return {"test_face_psnr": round(float(np.mean(psnr)), 3)} if psnr else {}
+
+
+if __name__ == "__main__":
+    main(STAGE, run)

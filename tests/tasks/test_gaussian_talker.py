@@ -1,0 +1,231 @@
+"""GaussianTalker's stages on a very small speaker: resumed, given wrong inputs, and a head that follows its sound."""
+
+import dataclasses
+import shutil
+from contextlib import nullcontext
+from types import SimpleNamespace
+
+import numba
+import numpy as np
+import pytest
+import torch
+from tiny_speaker import FRAMES, KEYS, SIZE, make_speaker
+
+from models.demo.head_model import build
+from models.errors import InputError
+from models.gaussians.plan import Harmonics
+from models.methods.gaussian_talker_phases import BoundDensity, MotionRates, RendererPhase, TranslatorPhase
+from models.methods.gaussian_talker_presets import PRESETS
+from models.records import AudioFeatures, Clip, HeadTrack, Rendering, Weights
+from models.schedule import Frozen
+from tasks import gt_motion, gt_render, gt_renderer, training
+from tasks.explain import explain
+from tasks.media import probe
+from tasks.params import resolve_params
+from tasks.pose_refine import STAGE as POSE_REFINE
+from tasks.pose_refine import PoseRefineParams
+from tasks.pose_refine import run as refine
+from tasks.rendering import RenderParams
+from tasks.speech_features import AudioParams, extract
+from tasks.stage import execute
+
+MODULES = {module.STAGE.name: module for module in (gt_motion, gt_renderer, gt_render)}
+SMALL = {"width": 32, "inner": 48, "heads": 2, "encoder_layers": 1}
+SPEAK = TranslatorPhase(
+    steps=120, windows=2, frames=16, voices=1, audio_noise=0.05, rates=MotionRates(encoder=4e-3, own=4e-3)
+)
+DRAW = RendererPhase(
+    steps=60,
+    harmonics=Harmonics(),
+    frozen=(Frozen(("blend_shapes",), end=0.2),),
+    density=BoundDensity(start=0.2, every=0.2, capacity=700),
+)
+PARAMS = {
+    "gt_motion": gt_motion.TranslatorParams(**SMALL, phase=SPEAK),
+    "gt_renderer": gt_renderer.RendererParams(gaussians=500, phase=DRAW),
+    "gt_render": RenderParams(wrong_audio_s=0.4),
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _quiet():
+    """No MLflow; one thread, since such small work is slower on two."""
+    before = numba.get_num_threads(), torch.get_num_threads()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "live_curves", lambda *_: nullcontext(SimpleNamespace(log=lambda *_, **__: None)))
+        patch.setenv("GAUSSTALK_THREADS", "1")
+        yield
+    numba.set_num_threads(before[0])
+    torch.set_num_threads(before[1])
+
+
+def run(stage, places, params=None):
+    module = MODULES[stage]
+    keys = KEYS if "extractor" in module.STAGE.per else dataclasses.replace(KEYS, extractor=None)
+    return execute(module.STAGE, module.run, keys, places, params or PARAMS[stage])
+
+
+def save(record, folder):
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    record.save(folder)
+
+
+@pytest.fixture(scope="module")
+def talker(tmp_path_factory):
+    """The egg, tracked with the demo's head model: its jaw goes as the egg's lower lip does."""
+    places = make_speaker(tmp_path_factory.mktemp("egg"))
+    keys, model = dataclasses.replace(KEYS, extractor=None), build()
+    clip, track = Clip.load(places.record("ingest", keys)), HeadTrack.load(places.record("track", keys))
+    values = AudioFeatures.load(places.record("audio", KEYS)).values
+    expression = np.zeros((FRAMES, len(model.expression_names)), np.float32)
+    expression[:, list(model.expression_names).index("jaw")] = values.mean((1, 2)) * 0.6
+    expression[:, list(model.expression_names).index("blink_left")] = np.linspace(0, 0.3, FRAMES)
+    identity = np.zeros(len(model.identity), np.float32)
+    save(
+        dataclasses.replace(
+            track,
+            model="synthetic",
+            identity=identity,
+            expression=expression,
+            expression_names=list(model.expression_names),
+            landmark_index=model.landmark_index,
+            rest_landmarks=model.landmarks(identity).astype(np.float32),
+        ),
+        places.record("track", keys),
+    )
+    save(extract(clip.sound, 16000, FRAMES, "logmel", AudioParams(), places), places.record("audio", KEYS))
+    record = places.speaker_record("egg")
+    record.write_text(record.read_text() + "head_model: synthetic\n")
+    execute(POSE_REFINE, refine, keys, places, PoseRefineParams(rounds=0))
+    return places
+
+
+@pytest.fixture(scope="module")
+def trained(talker):
+    return {stage: Weights.load(run(stage, talker)) for stage in ("gt_motion", "gt_renderer")}
+
+
+def test_lips_that_were_never_seen_open_with_their_sound(trained):
+    quality = trained["gt_motion"].quality
+    assert quality["test_opening_r"] > 0.6
+    assert quality["test_lips_mm"] < 0.8 * quality["test_still_lips_mm"]
+
+
+def test_the_renderer_learns_the_face_and_keeps_to_its_mesh(trained):
+    weights = trained["gt_renderer"]
+    curve = weights.curves["image"]
+    assert np.mean(curve[-10:]) < 0.6 * np.mean(curve[:5])
+    assert weights.quality["gaussians"] > 500
+    assert weights.quality["test_face_psnr"] > 15
+    faces = weights.tensors["gaussians/faces"]
+    assert faces.dtype == np.int64
+    assert len(faces) == len(weights.tensors["gaussians/means"]) == weights.quality["gaussians"]
+    assert np.abs(weights.tensors["gaussians/position_basis"]).max() > 0
+    moved = np.abs(weights.tensors["head/expression"]).max(1) > 0
+    assert moved[:32].any()
+    assert not moved[32:].any()  # validation and test frames
+
+
+def test_a_head_speaks_and_hears_wrong_sound(talker, trained):
+    rendering = Rendering.load(run("gt_render", talker))
+    assert rendering.method == "gaussian_talker"
+    assert rendering.variants == ["full", "mean_motion", "wrong_audio"]
+    assert rendering.frame_index.tolist() == list(range(34, 44))
+    stores = {name: np.stack(list(getattr(rendering, name))).astype(int) for name in rendering.variants}
+    clip = Clip.load(talker.record("ingest", dataclasses.replace(KEYS, extractor=None)))
+    for pictures in stores.values():
+        assert pictures.shape == (10, SIZE, SIZE, 3)
+        corner = [clip.frames[t][:2, :2] for t in range(34, 44)]  # where there is no face
+        assert np.array_equal(pictures[:, :2, :2], np.stack(corner))
+    assert np.abs(stores["full"] - stores["mean_motion"]).max() > 10
+    assert np.abs(stores["full"] - stores["wrong_audio"]).max() > 10
+    assert probe(talker.preview("gt_render", KEYS) / "side_by_side.mp4").width == 3 * SIZE
+
+
+class Killed(BaseException):
+    """Nothing in the project catches this."""
+
+
+@pytest.mark.parametrize("stage", ["gt_motion", "gt_renderer"])
+def test_a_stage_goes_on_as_if_nothing_had_happened(talker, trained, stage, monkeypatch):
+    monkeypatch.setattr(training, "CHECKPOINT_EVERY_S", 0.0)
+    original, wanted = training.Progress, trained[stage]
+
+    class Deadly(original):
+        def update(self, count=1, note=""):
+            super().update(count, note)
+            if self.done == 31:
+                raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "Progress", Deadly)
+        with pytest.raises(Killed):
+            run(stage, talker)
+    resumed = Weights.load(run(stage, talker))
+    assert resumed.quality["resumed"] == 1
+    for name, tensor in wanted.tensors.items():
+        assert np.array_equal(tensor, resumed.tensors[name]), name
+    assert resumed.curves == wanted.curves
+
+
+def test_another_head_model_than_the_tracked_one_is_refused(talker, trained):
+    keys = dataclasses.replace(KEYS, extractor=None)
+    track = HeadTrack.load(talker.record("track", keys))
+    names = ["other", *track.expression_names[1:]]
+    save(dataclasses.replace(track, expression_names=names), talker.record("track", keys))
+    try:
+        for stage in MODULES:
+            with pytest.raises(InputError, match="tracked with the head model"):
+                run(stage, talker)
+    finally:
+        save(track, talker.record("track", keys))
+    weights = Weights.load(talker.record("gt_motion", KEYS))
+    try:
+        config = {**weights.config, "outputs": 7}
+        save(dataclasses.replace(weights, config=config), talker.record("gt_motion", KEYS))
+        with pytest.raises(InputError, match="7 numbers a frame"):
+            run("gt_render", talker)
+        config = {**weights.config, "speakers": ["other"]}
+        save(dataclasses.replace(weights, config=config), talker.record("gt_motion", KEYS))
+        with pytest.raises(InputError, match="no embedding for 'egg'"):
+            run("gt_render", talker)
+    finally:
+        save(weights, talker.record("gt_motion", KEYS))
+
+
+def test_frames_without_a_face_teach_nothing_and_too_few_are_refused(talker):
+    keys = dataclasses.replace(KEYS, extractor=None)
+    track = HeadTrack.load(talker.record("track", keys))
+    gap, few = track.valid.copy(), track.valid.copy()
+    gap[5:9], few[10:] = False, False
+    expression = track.expression.copy()
+    expression[5:9] = 1e3  # nonsense where there was no face
+    params = gt_motion.TranslatorParams(**SMALL, phase=dataclasses.replace(SPEAK, steps=3))
+    try:
+        save(dataclasses.replace(track, valid=gap, expression=expression), talker.record("track", keys))
+        weights = Weights.load(run("gt_motion", talker, params))
+        assert max(weights.curves["loss"]) < 10
+        assert np.abs(weights.tensors["rest"]).max() < 2
+        save(dataclasses.replace(track, valid=few), talker.record("track", keys))
+        with pytest.raises(InputError, match="10 frames to learn speech from"):
+            run("gt_motion", talker, params)
+    finally:
+        save(track, talker.record("track", keys))
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("stage", ["gt_motion", "gt_renderer"])
+def test_presets_are_valid_and_explained(preset, stage, tmp_path):
+    places = SimpleNamespace(params=tmp_path / "params.yaml")
+    places.params.write_text(f"preset: {preset}\nscale: 0.5\n{stage}: {{}}\n")
+    declared = MODULES[stage].STAGE
+    params, words = resolve_params(places.params, stage, declared.params, declared.presets)
+    told = explain(places, stage)
+    assert told["steps"] == params.phase.steps
+    assert told["rows"]
+    assert all(1 <= row["first"] <= row["last"] <= told["steps"] for row in told["rows"])
+    assert words == f"{preset}, steps x 0.5"
+    if preset == "paper":
+        expected = {"gt_motion": ("width", 512), "gt_renderer": ("gaussians", 10_522)}[stage]
+        assert getattr(params, expected[0]) == expected[1]
