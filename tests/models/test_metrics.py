@@ -27,6 +27,7 @@ IDEAL = {
     **{"jitter": 1.0, "flicker": 1.0, "specks": 1.0},
     **{"AUE-L": 0.0, "AUE-U": 0.0, "AUE-L_own": 0.0, "AUE-U_own": 0.0},
     **{"r_sound": 1.0, "sound_lag": 0.0, "Sync-C": 0.0, "Sync-E": 0.0, "sync_lag": 0.0},
+    **{"Sync-C_house": 0.0, "Sync-E_house": 0.0, "sync_lag_house": 0.0},
     **{"identity": 1.0},
     **{"lpips_alex": 0.0, "lpips_vgg": 0.0, "lpips_squeeze": 0.0, "perceptual_squeeze": 0.0},
 }
