@@ -5,16 +5,14 @@ Hair, neck and everything else are those of the frame; no network paints over th
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 
 import numpy as np
 
 from models.errors import InputError
 from models.methods.gaussian_talker_config import DRAWN
-from models.records import TEST, AudioFeatures, Clip, Rendering, Weights, store_path
-from models.storage import FrameStore
-from tasks.rendering import RenderParams, earlier, write_previews
+from models.records import TEST, AudioFeatures, Clip, Rendering, Weights
+from tasks.rendering import RenderParams, earlier, render_variants
 from tasks.stage import Context, Stage, main
 
 VARIANTS = ("full", "mean_motion", "wrong_audio")
@@ -77,23 +75,7 @@ def run(context: Context[RenderParams]) -> Rendering:
                 image = compose(raster, footage.frame(frame, whole), footage.torso(frame, whole), own)
             yield (image.clamp(0, 1) * 255 + 0.5).to(torch.uint8).cpu().numpy()
 
-    stores, started = {}, time.monotonic()
-    for variant in VARIANTS:
-        path = store_path(context.output, variant)
-        stores[variant] = FrameStore.create(path, pictures(variant), clip.frames.shape[1:])
-    milliseconds = 1000 * (time.monotonic() - started) / (len(VARIANTS) * len(frames))
-    write_previews(context.preview, clip, frames, stores["full"], context.speaker(), context.params)
-    return Rendering(
-        method="gaussian_talker",
-        variants=list(VARIANTS),
-        frame_index=frames.astype(np.int32),
-        quality={
-            "milliseconds_a_frame": round(milliseconds, 2),
-            "threads": context.threads,
-            **computed_on(device),
-        },
-        **stores,
-    )
+    return render_variants(context, "gaussian_talker", clip, frames, VARIANTS, pictures, computed_on(device))
 
 
 if __name__ == "__main__":

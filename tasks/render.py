@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 
 import numpy as np
 
 from models.errors import InputError
-from models.records import TEST, TRAIN, AudioFeatures, Clip, Rendering, store_path
-from models.storage import FrameStore
-from tasks.rendering import RenderParams, earlier, write_previews
+from models.records import TEST, TRAIN, AudioFeatures, Clip, Rendering
+from tasks.rendering import RenderParams, earlier, render_variants
 from tasks.stage import Context, Stage, main
 
 VARIANTS = ("full", "motion_off", "mean_motion", "wrong_audio")
@@ -65,23 +63,7 @@ def run(context: Context[RenderParams]) -> Rendering:
                 motion = head.move(windows[heard], scene.expression[frame])
             yield head.draw(scene.camera(frame), motion, scene.layers.behind(frame))
 
-    stores, started = {}, time.monotonic()
-    for variant in VARIANTS:
-        path = store_path(context.output, variant)
-        stores[variant] = FrameStore.create(path, pictures(variant), clip.frames.shape[1:])
-    milliseconds = 1000 * (time.monotonic() - started) / (len(VARIANTS) * len(frames))
-    write_previews(context.preview, clip, frames, stores["full"], context.speaker(), context.params)
-    return Rendering(
-        method="talking_gaussian",
-        variants=list(VARIANTS),
-        frame_index=frames.astype(np.int32),
-        quality={
-            "milliseconds_a_frame": round(milliseconds, 2),
-            "threads": context.threads,
-            **computed_on(device),
-        },
-        **stores,
-    )
+    return render_variants(context, "talking_gaussian", clip, frames, VARIANTS, pictures, computed_on(device))
 
 
 if __name__ == "__main__":

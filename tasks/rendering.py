@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from pydantic import Field
 
-from models.records import Clip
+from models.records import Clip, Rendering, store_path
 from models.storage import FrameStore
 from tasks.params import Params
 from tasks.people import Basis, Drive, Speaker, mark_of
+from tasks.stage import Context
 
 
 class RenderParams(Params):
@@ -61,6 +63,41 @@ def write_preview(
 def earlier(frame: int, shift: int, count: int) -> int:
     """Return the frame `shift` before, or after where there is none before."""
     return frame - shift if frame >= shift else min(frame + shift, count - 1)
+
+
+def render_variants(
+    context: Context[RenderParams],
+    method: str,
+    clip: Clip,
+    frames: np.ndarray,
+    variants: Sequence[str],
+    pictures: Callable[[str], Iterator[np.ndarray]],
+    computed_on: Mapping[str, str],
+) -> Rendering:
+    """Draw frames of a clip in every variant, "full" first, with videos for a person.
+
+    Args:
+        context: of the stage.
+        method: whose head it is.
+        clip: of the true frames.
+        frames: `[n]` indices of them.
+        variants: the head and its controls.
+        pictures: gives the `n` pictures of a variant.
+        computed_on: device and rasteriser.
+    """
+    stores, started = {}, time.monotonic()
+    for variant in variants:
+        path = store_path(context.output, variant)
+        stores[variant] = FrameStore.create(path, pictures(variant), clip.frames.shape[1:])
+    milliseconds = 1000 * (time.monotonic() - started) / (len(variants) * len(frames))
+    write_previews(context.preview, clip, frames, stores["full"], context.speaker(), context.params)
+    return Rendering(
+        method=method,
+        variants=list(variants),
+        frame_index=frames.astype(np.int32),
+        quality={"milliseconds_a_frame": round(milliseconds, 2), "threads": context.threads, **computed_on},
+        **stores,
+    )
 
 
 def write_previews(

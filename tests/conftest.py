@@ -2,7 +2,10 @@
 
 import os
 import signal
+from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -29,3 +32,20 @@ def assets() -> Path:
     if not folder or not Path(folder).is_dir():
         pytest.skip("GAUSSTALK_ASSETS names no folder")
     return Path(folder)
+
+
+@pytest.fixture(scope="module")
+def quiet_training() -> Iterator[None]:
+    """No MLflow; one thread, since such small work is slower on two."""
+    import numba
+    import torch
+
+    from tasks import training
+
+    before = numba.get_num_threads(), torch.get_num_threads()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "live_curves", lambda *_: nullcontext(SimpleNamespace(log=lambda *_, **__: None)))
+        patch.setenv("GAUSSTALK_THREADS", "1")
+        yield
+    numba.set_num_threads(before[0])
+    torch.set_num_threads(before[1])

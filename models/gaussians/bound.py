@@ -8,7 +8,6 @@ al., "GaussianTalker", ACM MM 2024).
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -17,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.gaussians.field import GaussianField, inverse_softplus
+from models.gaussians.field import GaussianField, round_gaussians
 from models.gaussians.rotation import multiply, quat_of
 from models.gaussians.spherical_harmonics import COLOR_OFFSET, Y0
 
@@ -175,15 +174,9 @@ def bind(
     places = np.einsum("nk,nkc->nc", mix, vertices[triangles[faces]].astype(np.float64))
     local = np.einsum("nji,nj->ni", rotation, places - origin) / unit[:, None]
     scales = torch.tensor(SPREAD * np.sqrt(areas) / unit, dtype=torch.float32).clamp(*SCALES)
-    quats = torch.zeros(count, 4)
-    quats[:, 0] = 1
+    means = torch.tensor(local, dtype=torch.float32)
     return BoundField(
-        means=torch.tensor(local, dtype=torch.float32),
-        quats=quats,
-        raw_scales=inverse_softplus(scales)[:, None].repeat(1, 3),
-        raw_opacities=torch.full((count,), math.log(opacity / (1 - opacity))),
-        colors=torch.zeros(count, 1, 3),
-        harmonics=torch.zeros(count, (sh_degree + 1) ** 2 - 1, 3),
+        **round_gaussians(means, scales, torch.zeros(count, 3), sh_degree, opacity),
         faces=torch.from_numpy(faces.astype(np.int64)),
         position_basis=torch.zeros(count, shapes, 3),
         rotation_basis=torch.zeros(count, shapes, 4),

@@ -117,14 +117,28 @@ def create_field(
         raise ValueError(f"a field starts from at least four coloured points, not {len(points)} and {len(colors)}")
     distance = cKDTree(points).query(points, 4)[0][:, 1:].mean(1)
     scales = torch.tensor(0.7 * distance, dtype=torch.float32).clamp(*scale_range_m)
-    count, bands = len(points), (sh_degree + 1) ** 2
+    base = (torch.tensor(colors, dtype=torch.float32) - COLOR_OFFSET) / Y0
+    return GaussianField(**round_gaussians(torch.tensor(points, dtype=torch.float32), scales, base, sh_degree, opacity))
+
+
+def round_gaussians(means: Tensor, scales: Tensor, base: Tensor, sh_degree: int, opacity: float) -> dict[str, Tensor]:
+    """Return the parameters by name of round Gaussians that look the same from everywhere.
+
+    Args:
+        means: `[N, 3]` centres.
+        scales: `[N]` standard deviations, in the same unit.
+        base: `[N, 3]` spherical harmonics of degree 0.
+        sh_degree: of the colour.
+        opacity: of every one.
+    """
+    count = len(means)
     quats = torch.zeros(count, 4)
     quats[:, 0] = 1
-    return GaussianField(
-        means=torch.tensor(points, dtype=torch.float32),
-        quats=quats,
-        raw_scales=inverse_softplus(scales)[:, None].repeat(1, 3),
-        raw_opacities=torch.full((count,), math.log(opacity / (1 - opacity))),
-        colors=((torch.tensor(colors, dtype=torch.float32) - COLOR_OFFSET) / Y0)[:, None],
-        harmonics=torch.zeros(count, bands - 1, 3),
-    )
+    return {
+        "means": means,
+        "quats": quats,
+        "raw_scales": inverse_softplus(scales)[:, None].repeat(1, 3),
+        "raw_opacities": torch.full((count,), math.log(opacity / (1 - opacity))),
+        "colors": base[:, None],
+        "harmonics": torch.zeros(count, (sh_degree + 1) ** 2 - 1, 3),
+    }

@@ -2,13 +2,10 @@
 
 import dataclasses
 import shutil
-from contextlib import nullcontext
 from types import SimpleNamespace
 
-import numba
 import numpy as np
 import pytest
-import torch
 from tiny_speaker import FRAMES, KEYS, SIZE, make_speaker
 
 from models.demo.head_model import build
@@ -29,6 +26,8 @@ from tasks.rendering import RenderParams
 from tasks.speech_features import AudioParams, extract
 from tasks.stage import execute
 
+pytestmark = pytest.mark.usefixtures("quiet_training")
+
 MODULES = {module.STAGE.name: module for module in (gt_motion, gt_renderer, gt_render)}
 SMALL = {"width": 32, "inner": 48, "heads": 2, "encoder_layers": 1}
 SPEAK = TranslatorPhase(
@@ -45,18 +44,6 @@ PARAMS = {
     "gt_renderer": gt_renderer.RendererParams(gaussians=500, phase=DRAW),
     "gt_render": RenderParams(wrong_audio_s=0.4),
 }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _quiet():
-    """No MLflow; one thread, since such small work is slower on two."""
-    before = numba.get_num_threads(), torch.get_num_threads()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training, "live_curves", lambda *_: nullcontext(SimpleNamespace(log=lambda *_, **__: None)))
-        patch.setenv("GAUSSTALK_THREADS", "1")
-        yield
-    numba.set_num_threads(before[0])
-    torch.set_num_threads(before[1])
 
 
 def run(stage, places, params=None):

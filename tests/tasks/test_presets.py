@@ -3,11 +3,9 @@
 import dataclasses
 import importlib
 import shutil
-from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
-import numba
 import numpy as np
 import pytest
 import torch
@@ -21,7 +19,7 @@ from models.parsing import labels
 from models.perceptual.networks import official_shapes, write
 from models.records import Landmarks, RefinedPoses, Weights
 from models.schedule import Term
-from tasks import explain, pose_refine, tables, tg_face, tg_fuse, tg_motion, tg_mouth, training
+from tasks import explain, pose_refine, tables, tg_face, tg_fuse, tg_motion, tg_mouth
 from tasks.doctor import wrong_params
 from tasks.material import Box, Footage
 from tasks.params import resolve_params
@@ -31,22 +29,12 @@ from tasks.scene import Scene
 from tasks.stage import Stage, execute
 from tasks.talking_head import TalkingHead
 
+pytestmark = pytest.mark.usefixtures("quiet_training")
+
 ROOT = Path(__file__).resolve().parents[2]
 MODULES = {module.STAGE.name: module for module in (pose_refine, tg_motion, tg_face, tg_mouth, tg_fuse)}
 OFFICIAL = ("released", "paper")
 SCALES = {"cpu": 0.004, "demo": 0.004, "released": 0.0004, "paper": 0.0004}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _quiet():
-    """No MLflow; one thread, since such small work is slower on two."""
-    before = numba.get_num_threads(), torch.get_num_threads()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training, "live_curves", lambda *_: nullcontext(SimpleNamespace(log=lambda *_, **__: None)))
-        patch.setenv("GAUSSTALK_THREADS", "1")
-        yield
-    numba.set_num_threads(before[0])
-    torch.set_num_threads(before[1])
 
 
 @pytest.fixture(scope="module")

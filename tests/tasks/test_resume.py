@@ -9,15 +9,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import nullcontext
 from pathlib import Path
-from types import SimpleNamespace
 
-import numba
 import numpy as np
 import pytest
-import torch
 import yaml
 from tiny_speaker import KEYS, make_speaker
 
@@ -27,6 +22,8 @@ from models.records import Weights
 from tasks import pose_refine, tg_face, tg_fuse, tg_motion, tg_mouth, training
 from tasks.places import Places
 from tasks.stage import execute
+
+pytestmark = pytest.mark.usefixtures("quiet_training")
 
 ROOT = Path(__file__).resolve().parents[2]
 DENSITY = {"start": 0.06, "every": 0.06, "capacity": 400, "growth": 0.3}
@@ -53,18 +50,6 @@ def run(stage: str, places: Places) -> Weights | None:
     keys = KEYS if "extractor" in module.STAGE.per else dataclasses.replace(KEYS, extractor=None)
     path = execute(module.STAGE, module.run, keys, places, PARAMS[stage])
     return None if stage == "pose_refine" else Weights.load(path)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _quiet() -> Iterator[None]:
-    """No MLflow; one thread, since such small work is slower on two."""
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.setattr(training, "live_curves", lambda *_: nullcontext(SimpleNamespace(log=lambda *_, **__: None)))
-        monkeypatch.setenv("GAUSSTALK_THREADS", "1")
-        before = numba.get_num_threads(), torch.get_num_threads()
-        yield
-        numba.set_num_threads(before[0])
-        torch.set_num_threads(before[1])
 
 
 @pytest.fixture(scope="module")

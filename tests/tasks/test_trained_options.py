@@ -1,9 +1,5 @@
 """Every option of the heads trains, says in the record that it is on, and draws the same after it was stored."""
 
-from contextlib import nullcontext
-from types import SimpleNamespace
-
-import numba
 import numpy as np
 import pytest
 import torch
@@ -24,17 +20,7 @@ from tasks.pose_refine import PoseRefineParams
 from tasks.scene import Scene
 from tasks.talking_head import TalkingHead, audio_windows
 
-
-@pytest.fixture(scope="module", autouse=True)
-def _quiet():
-    """No MLflow; one thread, since such small work is slower on two."""
-    before = numba.get_num_threads(), torch.get_num_threads()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training, "live_curves", lambda *_: nullcontext(SimpleNamespace(log=lambda *_, **__: None)))
-        patch.setenv("GAUSSTALK_THREADS", "1")
-        yield
-    numba.set_num_threads(before[0])
-    torch.set_num_threads(before[1])
+pytestmark = pytest.mark.usefixtures("quiet_training")
 
 
 @pytest.fixture(scope="module")
