@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydantic import Field
 
+from models.audio.align import FPS
 from models.errors import UsageError
 from tasks.measured import Measured, read_json, read_measured
 from tasks.params import Params
 from tasks.people import listed_speakers
 from tasks.places import Places
-from tasks.scores import LEAST_BLOCKS
 from tasks.stage import Context, Stage, main
-from tasks.tabular import Cell, Column, Table, number
+from tasks.tabular import Cell, Column, Footnotes, Table, number
 from tasks.windows import REGION, read_windows
 
 if TYPE_CHECKING:
@@ -194,30 +194,22 @@ def _value(measured: Measured, metric: str, variant: str) -> float | None:
 
 
 def drawn_values(metric: Metric, columns: np.ndarray | None, params: MatrixParams) -> np.ndarray:
-    """Return the value of a metric `[draws]` with whole blocks of windows drawn anew; empty with too few blocks.
-
-    Source: as `models.metrics.base.block_bootstrap`.
-    """
-    from models.metrics.base import blocks_of
+    """Return the value of a metric `[draws]` with whole blocks of windows drawn anew; empty with too few blocks."""
+    from models.metrics.base import block_draws, blocks_of
 
     if columns is None:
         return np.zeros(0)
     known = np.flatnonzero(~np.isnan(columns).all(1))
-    blocks = [known[block] for block in blocks_of(known, max(1, round(params.block_seconds * 25)))]
-    if len(blocks) < LEAST_BLOCKS:
-        return np.zeros(0)
-    random = np.random.default_rng(0)
-    choices = random.integers(0, len(blocks), (params.draws, len(blocks)))
-    return np.array([metric.summary(columns[np.concatenate([blocks[k] for k in choice])]) for choice in choices])
+    blocks = [known[block] for block in blocks_of(known, max(1, round(params.block_seconds * FPS)))]
+    return block_draws(lambda positions: metric.summary(columns[positions]), blocks, params.draws)
 
 
 def interval(draws: np.ndarray) -> tuple[float | None, float | None]:
     """Return the 95 % interval of draws, rounded; None where there are none."""
-    known = draws[~np.isnan(draws)]
-    if not len(known):
-        return None, None
-    low, high = np.percentile(known, [2.5, 97.5])
-    return round(float(low), 6), round(float(high), 6)
+    from models.metrics.base import interval_of
+
+    low, high = (round(end, 6) for end in interval_of(draws))
+    return (None, None) if np.isnan(low) else (low, high)
 
 
 def overlap(one: Sequence[float | None], other: Sequence[float | None]) -> bool | None:
@@ -286,7 +278,7 @@ def group_mean(cells: Sequence[tuple[str, float, np.ndarray | None]], draws: int
 
 def tables_of(content: dict[str, Any]) -> list[Table]:
     """Return the matrix, a row for every head and drive, and the groups."""
-    metrics = content["metrics"]
+    metrics, reasons = content["metrics"], Footnotes()
     columns = [Column(name, told["unit"], told["better"], told["words"], name) for name, told in metrics.items()]
     told = {drive["drive"]: drive for drive in content["drives"]}
     keys = ("speaker", "method", "extractor", "drive", "language", "gender", "source", "group")
@@ -295,7 +287,7 @@ def tables_of(content: dict[str, Any]) -> list[Table]:
         drive = told[cell["drive"]]
         names = [*(cell[key] for key in HEAD), drive["drive"] or OWN]
         names += [drive["language"], drive["gender"], drive["source"], ", ".join(cell["groups"])]
-        values = [value_cell(cell["values"][name], one["unit"]) for name, one in metrics.items()]
+        values = [value_cell(cell["values"][name], one["unit"], reasons) for name, one in metrics.items()]
         matrix.rows.append([*map(Cell, names), *values])
     about = content["about"]
     drawn = f"{about['draws']} draws of blocks of {about['block_seconds']:g} s of neighbouring frames"
@@ -304,6 +296,7 @@ def tables_of(content: dict[str, Any]) -> list[Table]:
     ]
     if about["sync_house"]:
         matrix.notes.append(f"sync_house: {about['sync_house']}.")
+    matrix.notes += reasons.notes()
     groups = Table("groups", "Same language, other language, other gender, singing", [])
     groups.columns = [
         Column(name)
@@ -311,11 +304,14 @@ def tables_of(content: dict[str, Any]) -> list[Table]:
     ]
     for group in content["groups"]:
         unit = metrics[group["metric"]]["unit"]
-        other = {"value": group["other"], "low": group["other_low"], "high": group["other_high"], "noise": None}
-        against = f"{group['against']}: {value_cell({**other, 'why': ''}, unit).text}" if group["against"] else ""
+        other = {"value": group["other"], "low": group["other_low"], "high": group["other_high"]}
+        other |= {"noise": None, "why": ""}
+        against = (
+            f"{group['against']}: {value_cell({**other, 'why': ''}, unit, reasons).text}" if group["against"] else ""
+        )
         note = "; ".join(filter(None, (NOISE if group["noise"] else "", group["why"])))
         names = (*(group[key] for key in ("group", "metric", "method", "extractor", "speakers", "cells")),)
-        value = value_cell({**group, "noise": None}, unit)
+        value = value_cell({**group, "noise": None}, unit, reasons)
         groups.rows.append([*(Cell(str(name)) for name in names), value, Cell(against), Cell(note)])
     groups.notes = [
         f"Means over speakers of their drives; intervals: {drawn}, and of speakers; {NOISE}: both intervals overlap. "
@@ -324,10 +320,10 @@ def tables_of(content: dict[str, Any]) -> list[Table]:
     return [matrix, groups]
 
 
-def value_cell(value: dict[str, Any], unit: str) -> Cell:
-    """Return a value with its interval and its note, or n/a and why."""
+def value_cell(value: dict[str, Any], unit: str, reasons: Footnotes) -> Cell:
+    """Return a value with its interval and its note, or a pointer to the reason why there is none."""
     if value["value"] is None:
-        return Cell("n/a", value["why"])
+        return reasons.cell(value["why"])
     text = number(value["value"], unit)
     if value["low"] is not None:
         text += f" [{number(value['low'], unit)}, {number(value['high'], unit)}]"

@@ -6,7 +6,7 @@ What is printed lies in tasks/papers.yaml; what was measured comes from the file
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from models.metrics import all_metrics
 from tasks.comparable import why_not_comparable
 from tasks.measured import Measured, conditions_of, imported_words
 from tasks.params import Params, read_yaml, validate
-from tasks.tabular import Cell, Column, Table, number
+from tasks.tabular import Cell, Column, Footnotes, Table, number
 from tasks.variants import Kept
 
 PUBLISHED = Path(__file__).with_name("papers.yaml")
@@ -82,23 +82,6 @@ class Line:
     def about(self) -> dict[str, Any]:
         """The conditions, of the first where there are several."""
         return self.measured[0].about if self.measured else {}
-
-
-@dataclass
-class Footnotes:
-    """Reasons for cells without a number, each told once."""
-
-    reasons: list[str] = field(default_factory=list)
-
-    def cell(self, why: str) -> Cell:
-        """Return an empty cell that points to its reason."""
-        if why not in self.reasons:
-            self.reasons.append(why)
-        return Cell(f"n/a [{self.reasons.index(why) + 1}]", why)
-
-    def notes(self) -> list[str]:
-        """Return the reasons by their numbers."""
-        return [f"[{position}] {why}" for position, why in enumerate(self.reasons, 1)]
 
 
 def read_papers() -> dict[str, PaperTable]:

@@ -15,7 +15,7 @@ import numpy as np
 from pydantic import model_validator
 
 from models.errors import UsageError
-from models.metrics.base import Metric, block_bootstrap
+from models.metrics.base import LEAST_BLOCKS, Metric, block_bootstrap
 from models.records import Rendering
 from tasks.params import Params
 
@@ -24,7 +24,6 @@ OTHER_MOMENT = "other_moment"
 UNHEARING = ("motion_off", "mean_motion", "constant_lips")
 """Variants that do not hear the sound; the strongest of them, metric by metric, is the control called static."""
 
-LEAST_BLOCKS = 3  # of frames; with fewer nobody can say what is chance
 TOO_SHORT = "too short to judge"
 
 VARIANTS = {

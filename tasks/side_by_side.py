@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from models.audio.align import FPS
 from models.errors import InputError, UsageError
 from models.metrics import all_metrics
 from models.metrics.base import Metric, block_bootstrap, blocks_of
@@ -28,7 +29,6 @@ from tasks.tabular import Cell, Column, Table, number
 from tasks.tracking import KEY, STATE, open_store
 
 DRAWS = 1000
-FPS = 25
 LARGEST_VIDEO = 60_000_000  # bytes in the page; a longer one is named instead
 VIDEOS = ("side_by_side.mp4", "result.mp4")  # the first that both have
 CURVES = (("r_open", "face", "How far the lips are open"), ("PSNR", "mouth", "PSNR mouth"), ("LMD", "face", "LMD"))

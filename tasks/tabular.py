@@ -50,6 +50,23 @@ class Cell:
 
 
 @dataclass
+class Footnotes:
+    """Reasons for cells without a number, each told once."""
+
+    reasons: list[str] = field(default_factory=list)
+
+    def cell(self, why: str) -> Cell:
+        """Return an empty cell that points to its reason."""
+        if why not in self.reasons:
+            self.reasons.append(why)
+        return Cell(f"n/a [{self.reasons.index(why) + 1}]", why)
+
+    def notes(self) -> list[str]:
+        """Return the reasons by their numbers."""
+        return [f"[{position}] {why}" for position, why in enumerate(self.reasons, 1)]
+
+
+@dataclass
 class Table:
     """Rows of cells under columns; the notes say what the numbers were measured on."""
 

@@ -18,6 +18,9 @@ Better = Literal["higher", "lower", "1", ""]
 """The direction of a metric; "1" means the nearer to one the better, "" that it is only told."""
 
 
+LEAST_BLOCKS = 3  # of frames; with fewer nobody can say what is chance
+
+
 def mean_of(columns: np.ndarray) -> float:
     """Return the mean of the first column over the frames that have it, NaN if none has."""
     values = columns[:, 0][~np.isnan(columns[:, 0])]
@@ -137,24 +140,33 @@ def blocks_of(frame_index: np.ndarray, length: int) -> list[np.ndarray]:
     return [run[start : start + length] for run in runs for start in range(0, len(run), length)]
 
 
+def block_draws(
+    statistic: Callable[[np.ndarray], float], blocks: list[np.ndarray], draws: int, seed: int = 0
+) -> np.ndarray:
+    """Return `statistic(positions)` `[draws]` with whole blocks of neighbouring frames drawn anew each time.
+
+    Neighbouring frames are nearly copies of each other, so drawing single frames would give far too narrow intervals.
+    Nothing is drawn from fewer than three blocks. Source: Kuensch, The jackknife and the bootstrap for general
+    stationary observations, 1989 (here with blocks that do not overlap).
+    """
+    if len(blocks) < LEAST_BLOCKS:
+        return np.zeros(0)
+    random = np.random.default_rng(seed)
+    chosen = (random.integers(0, len(blocks), len(blocks)) for _ in range(draws))
+    return np.array([statistic(np.concatenate([blocks[k] for k in choice])) for choice in chosen])
+
+
+def interval_of(drawn: np.ndarray) -> tuple[float, float]:
+    """Return the 95 % interval of drawn values, NaN ones left out; NaN where there are none."""
+    known = drawn[~np.isnan(drawn)]
+    if not len(known):
+        return float("nan"), float("nan")
+    low, high = np.percentile(known, [2.5, 97.5])
+    return float(low), float(high)
+
+
 def block_bootstrap(
     statistic: Callable[[np.ndarray], float], blocks: list[np.ndarray], draws: int, seed: int = 0
 ) -> tuple[float, float]:
-    """Return the 95 % interval of `statistic(positions)` when whole blocks of neighbouring frames are drawn anew.
-
-    Neighbouring frames are nearly copies of each other, so drawing single frames would give far too narrow intervals.
-    Both values are NaN with fewer than three blocks. Source: Kuensch, The jackknife and the bootstrap for general
-    stationary observations, 1989 (here with blocks that do not overlap).
-    """
-    if len(blocks) < 3:
-        return float("nan"), float("nan")
-    random = np.random.default_rng(seed)
-    drawn = [
-        statistic(np.concatenate([blocks[k] for k in random.integers(0, len(blocks), len(blocks))]))
-        for _ in range(draws)
-    ]
-    values = np.array([value for value in drawn if not np.isnan(value)])
-    if not len(values):
-        return float("nan"), float("nan")
-    low, high = np.percentile(values, [2.5, 97.5])
-    return float(low), float(high)
+    """Return the 95 % interval of `block_draws`; both values are NaN with fewer than three blocks."""
+    return interval_of(block_draws(statistic, blocks, draws, seed))

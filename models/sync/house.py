@@ -109,10 +109,14 @@ def steadied(pictures: np.ndarray, seen: np.ndarray) -> np.ndarray | None:
     return result
 
 
+def shots_of(count: int, cuts: Sequence[int]) -> np.ndarray:
+    """Return the number of each frame's shot, `[count]`."""
+    return np.searchsorted(np.sort(np.asarray(cuts, int)), np.arange(count), "right")
+
+
 def runs_of(seen: np.ndarray, cuts: Sequence[int] = ()) -> list[slice]:
     """Return the stretches of neighbouring frames of one shot that are seen, those that hold a window."""
-    shot = np.searchsorted(np.sort(np.asarray(cuts, int)), np.arange(len(seen)), "right")
-    frames = np.flatnonzero(seen)
+    shot, frames = shots_of(len(seen), cuts), np.flatnonzero(seen)
     parts = np.split(frames, np.flatnonzero((np.diff(frames) > 1) | (np.diff(shot[frames]) > 0)) + 1)
     return [slice(int(part[0]), int(part[-1]) + 1) for part in parts if len(part) >= FRAMES]
 

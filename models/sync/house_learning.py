@@ -16,7 +16,17 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from models.sync import lags
-from models.sync.house import A_FRAME, ENTRIES, FRAMES, SAMPLES_A_FRAME, HouseNet, compare, levels_of, steadied
+from models.sync.house import (
+    A_FRAME,
+    ENTRIES,
+    FRAMES,
+    SAMPLES_A_FRAME,
+    HouseNet,
+    compare,
+    levels_of,
+    shots_of,
+    steadied,
+)
 from models.sync.lags import REACH
 
 WINDOWS = 24  # neighbours that are learnt from together
@@ -124,17 +134,12 @@ class Lessons:
         return pictures + 0.05 * normal(*pictures.shape)
 
 
-def shots_of(clip: Footage) -> np.ndarray:
-    """Return the number of each frame's shot, `[n]`."""
-    return np.searchsorted(np.sort(np.asarray(clip.cuts, int)), np.arange(len(clip.seen)), "right")
-
-
 def _starts(clip: Footage) -> Iterator[int]:
     """Yield every frame at which a stretch of `FRAMES_NEEDED` frames of one shot that are learnt from begins.
 
     A face must be seen in those whose lips are looked at; the others are only heard.
     """
-    shot = shots_of(clip)
+    shot = shots_of(len(clip.seen), clip.cuts)
     for start in range(len(clip.seen) - FRAMES_NEEDED + 1):
         heard = slice(start, start + FRAMES_NEEDED)
         looked_at = slice(start + REACH, start + FRAMES_NEEDED - REACH)
@@ -190,7 +195,7 @@ def find_planted(network: HouseNet, clip: Footage, unseen: np.ndarray) -> Found:
         unseen: bool `[n]`, the frames that excerpts may be of.
     """
     length, result = round(TRIED_S * 25), Found()
-    shot = shots_of(clip)
+    shot = shots_of(len(clip.seen), clip.cuts)
 
     def whole(first: int, frames: np.ndarray) -> bool:
         own = slice(first, first + length)
