@@ -99,8 +99,9 @@ def spot_of(cell: dict[str, Any] | None, metric: str, about: dict[str, Any], kno
     found, unit = cell["values"].get(metric, {}), about.get("unit", "")
     if found.get("value") is None:
         return Spot("n/a", words=found.get("why") or "it was not measured")
-    low, high = min(known), max(known)
-    heat = (heat_of(found["value"], about.get("better", "")) - low) / (high - low) if high > low else 0.5
+    better = about.get("better", "")
+    low, high = min(known) if better else 0.0, max(known)  # what is only told has a scale that begins at 0
+    heat = (heat_of(found["value"], better) - low) / (high - low) if high > low else 0.5 * bool(better)
     interval = f"{number(found['low'], unit)} to {number(found['high'], unit)}" if found.get("low") is not None else ""
     words = [f"95 % interval {interval}" if interval else "too few blocks for an interval"]
     words += [f"{label} {number(found[key], unit)}" for key, label in COMPARED if found.get(key) is not None]

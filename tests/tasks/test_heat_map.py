@@ -57,6 +57,12 @@ def test_what_is_better_is_stronger(tmp_path: Path, better: str, numbers: list[f
     assert shown.rated == bool(better)
 
 
+@pytest.mark.parametrize(("lags", "heats"), [([0.0, 0.0], [0, 0]), ([2.0, -4.0], [0.5, 1])])
+def test_the_scale_of_a_lag_begins_at_none(tmp_path: Path, lags: list[float], heats: list[float]) -> None:
+    (shown,) = matrix(tmp_path, "m", "", [value(lag) for lag in lags]).maps
+    assert [spot.heat for spot in shown.rows[0][2]] == heats
+
+
 def test_a_cell_tells_interval_noise_and_what_it_is_compared_with(tmp_path: Path) -> None:
     found = [value(0.25, low=0.2, high=0.31, noise=True), value(0.4)]
     first, second = matrix(tmp_path, "m", "higher", found).maps[0].rows[0][2]
