@@ -113,26 +113,6 @@ def _pictures(images: Tensor) -> Tensor:
     return interpolate(pictures, size, mode="bilinear", align_corners=False)
 
 
-def spread_difference(points: Tensor, targets: Tensor, weights: Tensor, pairs: Tensor) -> Tensor:
-    """Compare how much the distances between pairs of points vary over a batch.
-
-    Distances that follow the sound but vary too little, as means over what is uncertain do, cost more than those that
-    vary as they should: the squared logarithm of the ratio of standard deviations.
-
-    Args:
-        points: `[B, L, 2]` pixels.
-        targets: `[B, L, 2]` pixels.
-        weights: `[B, L]`, 0 where a target is absent; then the frame does not count for any pair.
-        pairs: `[P, 2]` which points belong together.
-    """
-    there = (weights[:, pairs.flatten()] > 0).all(1)
-    if there.sum() < 2 or not len(pairs):
-        return points.sum() * 0
-    ends = (chosen[there][:, pairs] for chosen in (points, targets))
-    gaps, wanted = ((pair[:, :, 0] - pair[:, :, 1]).square().sum(-1).add(1e-6).sqrt().mean(1) for pair in ends)
-    return ((gaps.std() + 1e-3) / (wanted.std() + 1e-3)).log().square()
-
-
 def robust_distance(points: Tensor, targets: Tensor, weights: Tensor, softening: float = 0.1) -> Tensor:
     """Weighted mean distance of 2D points, smooth at zero (Charbonnier).
 

@@ -299,24 +299,12 @@ class Footage:
         """Landmarks of the neutral face `[L, 3]`, metres."""
         return torch.tensor(self.track.rest_landmarks, dtype=torch.float32, device=self.device)
 
-    @property
-    def lips(self) -> Tensor:
-        """Those of the lips `[l, 3]`."""
-        return self.rest[self._is_lip_or_lid[0]]
-
     @cached_property
     def _is_lip_or_lid(self) -> tuple[Tensor, Tensor]:
         """Which of them belong to the lips and which to the lids, `[L]` each."""
         groups = (np.isin(self.track.landmark_index, group) for group in (LIP_POINTS, LID_POINTS))
         lip, lid = (torch.from_numpy(group).to(self.device) for group in groups)
         return lip, lid
-
-    @cached_property
-    def lip_pairs(self) -> Tensor:
-        """Which of them lie opposite each other on the inner lips, `[P, 2]`."""
-        places = {int(number): place for place, number in enumerate(self.track.landmark_index)}
-        pairs = [[places[end] for end in pair] for pair in LIP_PAIRS if all(end in places for end in pair)]
-        return torch.tensor(pairs, dtype=torch.long, device=self.device).reshape(-1, 2)
 
     def landmark_batch(self, frames: list[int]) -> LandmarkBatch:
         """Return what is known of `frames`, with the poses that landmarks gave (not the refined ones)."""

@@ -37,7 +37,6 @@ class TalkingHead:
             Branch.from_tensors(kind, Config.from_record(weights.config[name]), weights.tensors, name).to(device)
             for name, kind in (("face", FaceMotion), ("mouth", MouthMotion))
         )
-        self.mouth.motion.follow(self.face.motion)
         with torch.no_grad():
             # Where a Gaussian rests never changes any more, so neither does what the grids say there.
             self._points = [branch.look_up() for branch in (self.face, self.mouth)]

@@ -24,7 +24,6 @@ class FaceParams(Params):
     """How the face is trained."""
 
     seed: int = 0
-    exposure: bool = False  # whether each training frame has a gain and an offset of its colours, here and in tg_fuse
     phase: FacePhase = FacePhase()
 
 
@@ -45,7 +44,6 @@ def run(context: Context[FaceParams]) -> Weights:
     from models.gaussians.field import create_field
     from models.methods import talking_gaussian as method
     from models.morphology import close
-    from tasks.exposure import Exposure
     from tasks.frame_poses import PoseLearner
     from tasks.material import Footage
     from tasks.perceptual import patch_side, perceptual_distance
@@ -70,12 +68,10 @@ def run(context: Context[FaceParams]) -> Weights:
     motion_learner = MotionLearner(motion, phase.rates)
     sampler = FrameSampler(footage.train_frames, footage.curriculum, phase.windows, seed, phase.sampling)
     parts = {"field": field_learner, "motion": motion_learner, "sampler": sampler}
-    poses = exposure = None
+    poses = None
     if phase.rates.poses:
         center = footage.head_center.to(device)
         parts["poses"] = poses = PoseLearner(footage.train_frames, len(footage.valid), phase.rates.poses, center)
-    if context.params.exposure:
-        parts["exposure"] = exposure = Exposure(len(footage.valid), device)
 
     def step(number: int) -> dict[str, float]:
         progress, on = number / phase.steps, weights_at(phase, number)
@@ -102,14 +98,12 @@ def run(context: Context[FaceParams]) -> Weights:
                 moved = motion(points, batch.audio, batch.expression).frame(0)
         placed = poses.moved(frame, face.gaussians, moved) if poses else moved
         degree = phase.harmonics.degree(progress, config.sh_degree)
-        raster = method.draw(face.gaussians, camera, placed, behind, exposure.of(frame) if exposure else None, degree)
+        raster = method.draw(face.gaussians, camera, placed, behind, degree)
         seen = raster
         if hidden is not None:
             seen = raster._replace(image=torch.where(hidden[..., None], behind, raster.image))
         mouth = footage.mouth_crop(frame).within(crop)
         terms = method.face_losses(seen, target, head.float(), mouth, on, rim)
-        if exposure:
-            terms["exposure"] = exposure.hold(frame)
         if distance:
             side = patch_side(phase, footage.scale, seed, number)
             terms |= method.perceptual_losses(seen.image, target, behind, on, distance, side, lips, phase.small_crops)
@@ -135,15 +129,11 @@ def run(context: Context[FaceParams]) -> Weights:
             motion_learner.step(progress)
         if poses:
             poses.step("poses" in frozen)
-        if exposure:
-            exposure.step()
         return values
 
     outcome = train(context, "face", phase.steps, step, parts)
-    options = {"placing": phase.placing, "exposure": exposure is not None}
-    quality = {**outcome.quality(gaussians=len(face.gaussians)), **options}
+    quality = {**outcome.quality(gaussians=len(face.gaussians)), "placing": phase.placing}
     tensors = face.tensors("face") | ({"poses": poses.corrections()} if poses else {})
-    tensors |= {"exposure": exposure.learnt()} if exposure else {}
     return Weights("talking_gaussian", "face", config.as_record(), tensors, outcome.curves, quality)
 
 

@@ -45,7 +45,6 @@ def run(context: Context[FuseParams]) -> Weights:
     from models import losses
     from models.methods import talking_gaussian as method
     from models.methods.talking_gaussian import Branch, Config, FaceMotion, MouthMotion
-    from tasks.exposure import Exposure
     from tasks.frame_poses import PoseLearner
     from tasks.material import Footage
     from tasks.perceptual import patch_side, perceptual_distance
@@ -60,7 +59,6 @@ def run(context: Context[FuseParams]) -> Weights:
         name: Branch.from_tensors(kind, Config.from_record(configs[name]), weights[name].tensors, name).to(device)
         for name, kind in (("face", FaceMotion), ("mouth", MouthMotion))
     }
-    branches["mouth"].motion.follow(branches["face"].motion)
     rates, distance = phase.rates, perceptual_distance(context, phase, device)
     if phase.kept_opacity_rate:
         rates = replace(rates, raw_opacities=RELEASED_OPACITY_RATE, appearance_curve=())
@@ -71,13 +69,10 @@ def run(context: Context[FuseParams]) -> Weights:
     motions = {name: MotionLearner(branch.motion, rates) for name, branch in branches.items()}
     sampler = FrameSampler(footage.train_frames, footage.curriculum, (), seed)
     parts = {**fields, **{f"{name}_motion": motion for name, motion in motions.items()}, "sampler": sampler}
-    known, learnt = (weights["face"].tensors.get(name) for name in ("poses", "exposure"))
-    poses = exposure = None
+    known, poses = weights["face"].tensors.get("poses"), None
     if known is not None or rates.poses:
         center = footage.head_center.to(device)
         parts["poses"] = poses = PoseLearner(footage.train_frames, len(footage.valid), rates.poses, center, known)
-    if learnt is not None:
-        parts["exposure"] = exposure = Exposure(len(learnt), device, learnt)
 
     def step(number: int) -> dict[str, float]:
         progress, on = number / phase.steps, weights_at(phase, number)
@@ -86,12 +81,12 @@ def run(context: Context[FuseParams]) -> Weights:
         crop = footage.whole if phase.whole_frames else footage.face_crop(frame)
         camera, target = footage.camera(frame, crop), footage.frame(frame, crop)
         windows, expression = footage.windows(frame)[None], footage.expression[frame][None]
-        exposed, rasters = exposure.of(frame) if exposure else None, {}
+        rasters = {}
         for name, branch in branches.items():
             with torch.set_grad_enabled(f"{name}/motion" not in frozen):
                 moved = branch.deform(windows, expression).frame(0)
             placed = poses.moved(frame, branch.gaussians, moved) if poses else moved
-            rasters[name] = method.draw(branch.gaussians, camera, placed, exposure=exposed)
+            rasters[name] = method.draw(branch.gaussians, camera, placed)
         image = method.compose(rasters["face"], rasters["mouth"], footage.behind(frame, crop), dilation)
         box = footage.mouth_crop(frame).within(crop)
         terms = weighed(
@@ -101,8 +96,6 @@ def run(context: Context[FuseParams]) -> Weights:
                 "mouth_box": lambda: losses.box_l1(image, target, box),
             },
         )
-        if exposure:
-            terms["exposure"] = exposure.hold(frame)
         if distance:
             side = patch_side(phase, footage.scale, seed, number)
             terms |= method.perceptual_losses(image, target, image.new_zeros(3), on, distance, side)
@@ -115,15 +108,12 @@ def run(context: Context[FuseParams]) -> Weights:
                 motions[name].step(progress)
         if poses:
             poses.step("poses" in frozen)
-        if exposure:
-            exposure.step()
         return values
 
     outcome = train(context, "fuse", phase.steps, step, parts)
     counts = {f"{name}_gaussians": len(branch.gaussians) for name, branch in branches.items()}
     tensors = {key: value for name, branch in branches.items() for key, value in branch.tensors(name).items()}
     tensors |= {"poses": poses.corrections()} if poses else {}
-    tensors |= {"exposure": exposure.learnt()} if exposure else {}
     configs |= {"mouth_dilation": dilation}
     return Weights("talking_gaussian", "fuse", configs, tensors, outcome.curves, outcome.quality(**counts))
 

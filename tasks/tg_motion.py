@@ -51,7 +51,6 @@ def run(context: Context[MotionParams]) -> Weights:
     """Fit the motion field to the landmarks of the training frames."""
     import torch
 
-    from models import losses
     from models.methods.talking_gaussian import (
         Config,
         FaceMotion,
@@ -100,7 +99,6 @@ def run(context: Context[MotionParams]) -> Weights:
             {
                 "landmarks": lambda: landmark_distance(pixels, batch, phase),
                 "lip_attention": lambda: lip_attention(points, batch),
-                "lip_spread": lambda: losses.spread_difference(pixels, batch.points, batch.weights, footage.lip_pairs),
             },
         )
         total, values = total_of(terms)

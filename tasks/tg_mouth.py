@@ -18,7 +18,6 @@ from tasks.params import Params
 from tasks.stage import Context, Stage, main
 
 if TYPE_CHECKING:
-    from models.methods.talking_gaussian import FaceMotion
     from tasks.material import Footage
 
 
@@ -29,7 +28,6 @@ class MouthParams(Params):
     sh_degree: int = Field(1, ge=0, le=3)
     bound_m: float = Field(0.15, gt=0)  # as in tg_motion
     points: Points = "planes"
-    mouth_hook: bool = False  # the mouth sees how far the lips of the face that tg_motion taught move
     mouth_grid: tuple[int, float] = (64, 57.6)  # the paper says 384
     grid_layout: GridLayout = "torch_ngp"  # as in tg_motion
     motion_m: float = Field(0.01, gt=0)
@@ -41,7 +39,7 @@ STAGE = Stage(
     per=("speaker", "extractor"),
     params=MouthParams,
     presets=presets_of("tg_mouth"),
-    reads=("ingest", "landmarks", "parse", "track", "pose_refine", "action_units", "audio", "tg_motion"),
+    reads=("ingest", "landmarks", "parse", "track", "pose_refine", "audio"),
     gives=Weights,
 )
 
@@ -53,22 +51,19 @@ def run(context: Context[MouthParams]) -> Weights:
     from models.gaussians.field import create_field
     from models.methods import talking_gaussian as method
     from models.methods.talking_gaussian import Branch, Config, MouthMotion
-    from models.methods.talking_gaussian_networks import HOOK_RANKS
     from tasks.material import Footage
     from tasks.perceptual import patch_side, perceptual_distance
     from tasks.training import FieldLearner, MotionLearner, prepare, total_of, train
 
     device = prepare(context)
     params, phase = context.params, context.params.phase
-    face = _taught_face(context) if params.mouth_hook else None
-    footage = Footage.of(context, device, face.config if face else None)
+    footage = Footage.of(context, device)
     assert footage.audio is not None
     config = Config(
         audio_size=footage.audio.values.shape[1],
         sh_degree=params.sh_degree,
         bound_m=params.bound_m,
         points=params.points,
-        mouth_hook=len(footage.lips) if face else 0,
         mouth_grid=params.mouth_grid,
         grid_layout=params.grid_layout,
         motion_m=params.motion_m,
@@ -77,9 +72,6 @@ def run(context: Context[MouthParams]) -> Weights:
     motion = MouthMotion(config, torch.Generator().manual_seed(params.seed))
     motion.planes.center.copy_(footage.head_center)
     motion.audio.expect(*footage.audio_scale)
-    if face:
-        motion.lips.copy_(footage.lips)
-        motion.follow(face.to(device))
     first = footage.first_mouth(phase.points, params.seed, phase.placing)
     mouth = Branch(create_field(*first, config.sh_degree, opacity=phase.opacity), motion).to(device)
     if config.points == "embeddings":
@@ -104,11 +96,10 @@ def run(context: Context[MouthParams]) -> Weights:
         box = torch.zeros_like(inside)
         box[max(0, lips.top) : max(0, lips.bottom), max(0, lips.left) : max(0, lips.right)] = True
 
-        motion.rank = HOOK_RANKS[number % len(HOOK_RANKS)]  # no rank is to be learnt by heart
         moved = None
         if on["moved"]:
             with torch.set_grad_enabled("motion" not in frozen):
-                moved = mouth.deform(footage.windows(frame)[None], footage.expression[frame][None]).frame(0)
+                moved = mouth.deform(footage.windows(frame)[None]).frame(0)
         degree = phase.harmonics.degree(progress, config.sh_degree)
         raster = method.draw(gaussians, footage.camera(frame, crop), moved, behind, degree=degree)
         seen = method.behind_lips(raster, target, inside, box)
@@ -130,15 +121,6 @@ def run(context: Context[MouthParams]) -> Weights:
     outcome = train(context, "mouth", phase.steps, step, parts)
     quality = outcome.quality(gaussians=len(gaussians))
     return Weights("talking_gaussian", "mouth", config.as_record(), mouth.tensors("mouth"), outcome.curves, quality)
-
-
-def _taught_face(context: Context[MouthParams]) -> FaceMotion:
-    """Return the face's motion field as landmarks have taught it: tg_face, which trains it further, runs beside."""
-    from models.methods.talking_gaussian import Config, FaceMotion, load_motion, under
-
-    taught = context.read(Weights, "tg_motion")
-    motion = FaceMotion(Config.from_record(taught.config))
-    return load_motion(motion, under(taught.tensors, "motion"), "tg_motion")
 
 
 def _open_frames(footage: Footage, phase: MouthPhase) -> np.ndarray:

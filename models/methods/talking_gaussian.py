@@ -55,7 +55,6 @@ def draw(
     camera: Camera,
     deformation: Deformation | None = None,
     background: Tensor | None = None,
-    exposure: Tensor | None = None,
     degree: int | None = None,
 ) -> Raster:
     """Draw a field as it is deformed in one frame.
@@ -65,15 +64,12 @@ def draw(
         camera: what sees it.
         deformation: nothing moves if not given.
         background: `[3]`, black if not given.
-        exposure: `[2, 3]` gain and offset of every Gaussian's colour: the field is exposed, what is behind it is not.
         degree: of the spherical harmonics that are drawn; all if not given.
     """
     means, quats, scales, opacities = shape_of(gaussians, deformation)
     colors = evaluate_sh(means, camera.center, gaussians.coefficients, degree)
     if deformation is not None and deformation.colors is not None:
         colors = torch.relu(colors + deformation.colors)  # light is never negative
-    if exposure is not None:
-        colors = colors * exposure[0] + exposure[1]
     return rasterize(means, quats, scales, opacities, colors, *camera, background)
 
 
@@ -318,8 +314,8 @@ class Branch(Generic[AnyMotion]):
         """Return what `motion` knows of the Gaussians; it serves for all frames as long as nothing is trained."""
         return self.motion.look_up(self.gaussians.means, self.gaussians.embeddings)
 
-    def deform(self, audio: Tensor, expression: Tensor) -> Deformation:
-        """Deform for a batch of frames."""
+    def deform(self, audio: Tensor, expression: Tensor | None = None) -> Deformation:
+        """Deform for a batch of frames; only the face is told the expression."""
         return self.motion(self.look_up(), audio, expression)
 
     def to(self, device: str) -> Branch[AnyMotion]:

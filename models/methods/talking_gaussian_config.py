@@ -40,7 +40,6 @@ class Config:
     face_grid: tuple[int, float] = (16, 38.4)  # coarsest and finest resolution
     mouth_grid: tuple[int, float] = (64, 57.6)
     motion_m: float = 0.01  # what a network output of 1 means
-    mouth_hook: int = 0  # how many landmarks of the lips the inside of the mouth follows
     mouth_directions: tuple[float, float, float] = (0.2, 1.0, 0.2)  # the inside of the mouth moves up and down
 
     def __post_init__(self) -> None:

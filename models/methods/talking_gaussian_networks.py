@@ -143,64 +143,28 @@ class FaceMotion(nn.Module):
 
 
 class MouthMotion(nn.Module):
-    """Sound to displacement of the Gaussians inside the mouth.
-
-    With `Config.mouth_hook` it also sees how far the face's motion field opens the lips (Face-Mouth Hook of InsTaG, Li
-    et al., CVPR 2025), so that teeth and lips agree on sound that neither has heard before.
-    """
+    """Sound to displacement of the Gaussians inside the mouth."""
 
     def __init__(self, config: Config, generator: torch.Generator | None = None) -> None:
         super().__init__()
         self.config = config
         self.audio = AudioEncoder(config.audio_size)
         self.planes = TriPlane(config.mouth_grid, config, generator)
-        hooked = HOOK_SIZE if config.mouth_hook else 0
-        self.decoder = Perceptron(self.planes.grid.output_size + AUDIO_CODE + hooked, 32, 32, 3)
+        self.decoder = Perceptron(self.planes.grid.output_size + AUDIO_CODE, 32, 32, 3)
         self.reach: Tensor  # [3] metres
         self.register_buffer("reach", torch.tensor(config.mouth_directions) * config.motion_m)
-        self.lips: Tensor  # [L, 3] landmarks of the neutral lips, metres
-        if hooked:
-            self.register_buffer("lips", torch.zeros(config.mouth_hook, 3))
-        self.rank = HOOK_RANK
-        self._face: tuple[FaceMotion, ...] = ()  # in a tuple, so that its parameters do not count as ours
-
-    def follow(self, face: FaceMotion) -> None:
-        """Let the mouth see what `face` does with the lips; nothing happens without the hook."""
-        self._face = (face,)
-
-    def seen(self, audio: Tensor, expression: Tensor) -> Tensor:
-        """Return how far up and down the lips move `[B, 3]`, see `spread`. The mouth does not teach the face."""
-        (face,) = self._face
-        with torch.no_grad():
-            return HOOK_SCALE * spread(face(face.look_up(self.lips), audio, expression).means[..., 1], self.rank)
 
     def look_up(self, points: Tensor, embeddings: Tensor | None = None) -> Tensor:
         """Prepare `[N, 3]` points: their grid features `[36, N]`, or their embeddings."""
         return (self.planes(points) if embeddings is None else embeddings).t()
 
     def forward(self, points: Tensor, audio: Tensor, expression: Tensor | None = None) -> Deformation:
-        """Deform points for a batch of frames; of the expression only the hook makes use, through the face."""
+        """Deform points for a batch of frames."""
         code = self.audio(audio)
-        if self.config.mouth_hook:
-            assert expression is not None
-            code = torch.cat([code, self.seen(audio, expression)], 1)
         first, *rest = self.decoder.weights
         of_grid, of_code = first.split([len(points), code.shape[1]], 1)
         out = perceive(points, of_grid.expand(len(code), -1, -1), code @ of_code.t(), *rest).mT
         return Deformation(out * self.reach)
-
-
-HOOK_SIZE = 3
-HOOK_SCALE = 100.0  # a centimetre is 1, as of a network's output
-HOOK_RANKS = (1, 2, 3, 4, 5)  # in training, in turn; the original draws from 10 to 50, but of thousands of Gaussians
-HOOK_RANK = 3  # in use
-
-
-def spread(values: Tensor, rank: int) -> Tensor:
-    """Return the `rank`-th largest and smallest value of each row `[B, N]`, and their difference: `[B, 3]`."""
-    ordered, rank = values.sort(1).values, min(rank, values.shape[1])
-    high, low = ordered[:, -rank], ordered[:, rank - 1]
-    return torch.stack([high, low, high - low], 1)
 
 
 AnyMotion = TypeVar("AnyMotion", bound=FaceMotion | MouthMotion)

@@ -131,7 +131,6 @@ class MotionPhase:
     audio_noise: float = 0.2  # added to the audio features, in their standard deviations: a clip is short
     audio_elsewhere: float = 0.5  # share of frames that hear another frame's sound in the outer half of their windows
     lip_attention: Term = Term(0.3)  # how much the lips attend to the expression: it is sound that shall move them
-    lip_spread: Term = OFF  # how much less or more the lips' opening varies over the frames of a step than it should
     rates: MotionRates = MotionRates()
 
 

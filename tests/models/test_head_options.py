@@ -13,7 +13,6 @@ from models.gaussians.field import inverse_softplus
 from models.gaussians.neighbours import neighbour_difference
 from models.gaussians.plan import Density
 from models.methods.talking_gaussian import Branch, Config, Deformation, FaceMotion, MouthMotion, draw
-from models.methods.talking_gaussian_networks import spread
 
 
 def test_a_head_stored_before_an_option_existed_has_none_of_them():
@@ -180,83 +179,3 @@ def test_neighbours_are_the_nearest_and_pull_on_both():
         assert neighbour_difference(means, values - 0.1 * values.grad, 4) < difference
     assert neighbour_difference(means, torch.ones(30, 2)) == 0
     assert neighbour_difference(means[:2], torch.tensor([[0.0], [2.0]])) == 4  # fewer than twenty others
-
-
-# -------------------------------------------------------------------------------------------- face-mouth hook
-
-
-def hooked(lips=20):
-    face, mouth = face_motion(), mouth_motion(1, mouth_hook=lips)
-    with torch.no_grad():
-        face.planes.table.mul_(1e4)
-        mouth.lips.uniform_(-0.05, 0.05, generator=torch.Generator().manual_seed(2))
-    mouth.follow(face)
-    return face, mouth
-
-
-def test_the_spread_is_a_plain_order_statistic():
-    values = torch.tensor([[3.0, -1.0, 7.0, 5.0, 0.0], [1.0, 1.0, 2.0, 2.0, -4.0]])
-    assert spread(values, 1).tolist() == [[7, -1, 8], [2, -4, 6]]
-    assert spread(values, 2).tolist() == [[5, 0, 5], [2, 1, 1]]
-    assert torch.equal(spread(values, 99), spread(values, 5))
-    many = torch.rand(2, 50, generator=torch.Generator().manual_seed(0))
-    torch.testing.assert_close(spread(many, 7)[:, 1], many.kthvalue(7, 1).values)
-
-
-def test_the_mouth_sees_how_far_the_face_opens_the_lips():
-    face, mouth = hooked()
-    heights = face(face.look_up(mouth.lips), sound(), expression()).means[..., 1]
-    for rank in (1, 4):
-        mouth.rank = rank
-        high, low = heights.topk(rank).values[:, -1], heights.topk(rank, largest=False).values[:, -1]
-        torch.testing.assert_close(mouth.seen(sound(), expression()), 100 * torch.stack([high, low, high - low], 1))
-
-
-def test_the_mouth_follows_the_face_without_teaching_it():
-    face, mouth = hooked()
-    points = mouth.look_up(field().means)
-    before = mouth(points, sound(), expression()).means
-    before.square().sum().backward()
-    assert all(parameter.grad is None for parameter in face.parameters())
-    assert mouth.decoder.weights[0].grad[:, -3:].abs().sum() > 0
-    with torch.no_grad():
-        face.decoder.weights[-1].mul_(3)
-    assert not torch.allclose(mouth(points, sound(), expression()).means, before)
-    # The face's networks are not stored, trained or moved with the mouth's.
-    assert {name.split(".")[0] for name in mouth.state_dict()} == {"audio", "planes", "decoder", "reach", "lips"}
-
-
-def test_a_mouth_without_the_hook_is_as_before():
-    mouth = mouth_motion()
-    before = mouth(mouth.look_up(field().means), sound()).means
-    assert "lips" not in mouth.state_dict()
-    assert mouth.decoder.weights[0].shape == (32, 36 + 32)
-    mouth.follow(face_motion())
-    assert torch.equal(mouth(mouth.look_up(field().means), sound(), expression()).means, before)
-
-
-def test_a_hooked_mouth_comes_back_as_it_was():
-    face, mouth = hooked()
-    branch = Branch(field(), mouth)
-    again = Branch.from_tensors(MouthMotion, mouth.config, branch.tensors("mouth"), "mouth")
-    again.motion.follow(face)
-    assert torch.equal(again.deform(sound(), expression()).means, branch.deform(sound(), expression()).means)
-
-
-# ------------------------------------------------------------------------------------------------- exposure
-
-
-def test_a_field_is_exposed_and_what_is_behind_it_is_not():
-    gaussians, view, behind = field(), camera(), torch.tensor([0.1, 0.5, 0.2])
-    plain, alone = draw(gaussians, view, None, behind), draw(gaussians, view)
-    identity = torch.tensor([[1.0, 1, 1], [0, 0, 0]])
-    assert torch.equal(draw(gaussians, view, None, behind, identity).image, plain.image)
-    exposure = torch.tensor([[1.2, 0.9, 1.0], [0.05, 0.0, -0.02]], requires_grad=True)
-    raster = draw(gaussians, view, None, behind, exposure)
-    alpha = plain.alpha[..., None]
-    expected = exposure[0] * alone.image + exposure[1] * alpha + (1 - alpha) * behind
-    torch.testing.assert_close(raster.image, expected)
-    assert torch.equal(raster.alpha, plain.alpha)
-    (raster.image * torch.tensor([1.0, 2, 3])).sum().backward()
-    expected = torch.stack([(alone.image * torch.tensor([1.0, 2, 3])).sum((0, 1)), alpha.sum() * torch.arange(1.0, 4)])
-    torch.testing.assert_close(exposure.grad, expected)

@@ -13,7 +13,7 @@ from tiny_speaker import FRAMES, KEYS, make_speaker
 
 from models.errors import InputError, MissingAssetError
 from models.methods import gaussian_talker_presets
-from models.methods.talking_gaussian_phases import RELEASED_FROZEN, FusePhase, FuseRates, MotionPhase
+from models.methods.talking_gaussian_phases import RELEASED_FROZEN, FusePhase, FuseRates
 from models.methods.talking_gaussian_presets import PRESETS
 from models.parsing import labels
 from models.perceptual.networks import official_shapes, write
@@ -291,17 +291,6 @@ def test_a_head_draws_the_mouth_as_wide_as_it_was_fused(halves):
     darker = pictures[0] - pictures[2]
     assert darker.min() >= -1
     assert (darker > 20).any(-1).sum() > 10
-
-
-def test_the_lips_spread_can_be_asked_for(halves):
-    ends = {}
-    for weight in (0.0, 1.0):
-        phase = MotionPhase(steps=60, frames=8, lip_attention=Term(0.0), lip_spread=Term(weight))
-        given = Weights.load(run("tg_motion", halves, tg_motion.MotionParams(phase=phase)))
-        assert ("lip_spread" in given.curves) == (weight > 0)
-        ends[weight] = given.curves
-    late = np.mean(ends[1.0]["lip_spread"][-10:])
-    assert late < 0.5 * np.mean(ends[1.0]["lip_spread"][:5])
 
 
 def test_only_stages_that_a_preset_changes_run_again_with_another():

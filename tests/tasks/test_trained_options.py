@@ -13,7 +13,6 @@ from models.methods.talking_gaussian_config import Config
 from models.methods.talking_gaussian_phases import FacePhase, FusePhase, MotionPhase, MouthDensity, MouthPhase, Rates
 from models.records import ActionUnits, Weights
 from tasks import tg_face, tg_fuse, tg_motion, tg_mouth, training
-from tasks.exposure import Exposure
 from tasks.material import expression_inputs
 from tasks.places import Keys
 from tasks.pose_refine import PoseRefineParams
@@ -122,71 +121,13 @@ def test_embeddings_grow_with_the_field_and_are_all_that_is_needed_to_draw(speak
     assert np.array_equal(picture(speaker), drawn)
 
 
-def test_the_inside_of_the_mouth_follows_the_lips(speaker):
-    weights = train(speaker, mouth={"mouth_hook": True})
-    count = weights["tg_mouth"].config["mouth_hook"]
-    lips = weights["tg_mouth"].tensors["mouth/motion/lips"]
-    assert lips.shape == (count, 3) == (40, 3)
-    head = TalkingHead.load(speaker, "egg", "logmel")
-    windows, expression = torch.rand(8, 6, 16), torch.rand(10)
-    before = head.move(windows, expression)
-    with torch.no_grad():
-        head.face.motion.decoder.weights[-1].mul_(20)
-    assert not torch.equal(head.move(windows, expression)[1].means, before[1].means)
-    assert picture(speaker).std() > 20
-
-
-def test_exposure_is_found_held_and_resumed():
-    exposure, image = Exposure(5), torch.rand(12, 12, 3, generator=torch.Generator().manual_seed(0))
-    assert torch.equal(exposure.of(3), torch.tensor([[1.0] * 3, [0.0] * 3]))
-    target = image * torch.tensor([0.8, 1.1, 1.0])
-    seen = []
-    for number in range(200):
-        if number == 100:
-            saved, exposure = exposure.state_dict(), Exposure(5)
-            exposure.load_state_dict(saved)
-        gain, offset = exposure.of(3)
-        distance = (image * gain + offset - target).abs().mean()
-        (distance + exposure.hold(3)).backward()
-        exposure.step()
-        seen.append(distance.item())
-    assert max(seen[100:]) < 0.35 * seen[0]
-    learnt = exposure.learnt()
-    assert not learnt[[0, 1, 2, 4]].any()
-    again = Exposure(5, learnt=learnt)
-    assert torch.equal(again.of(3), exposure.of(3))
-    for _ in range(200):
-        again.hold(3).backward()
-        again.step()
-    assert np.abs(again.learnt()).max() < 1e-3
-
-
-def test_training_frames_are_exposed_and_a_head_in_use_is_not(speaker):
-    weights = train(speaker, face={"exposure": True})
-    assert weights["tg_face"].quality["exposure"] is True
-    assert weights["tg_face"].quality["placing"] == "head"
-    for stage in ("tg_face", "tg_fuse"):
-        codes = weights[stage].tensors["exposure"]
-        assert codes.shape == (44, 2, 3)
-        assert (np.abs(codes[:32]).max((1, 2)) > 0).sum() >= 20  # in 24 steps
-        assert not codes[32:].any()
-    assert not np.array_equal(weights["tg_face"].tensors["exposure"], weights["tg_fuse"].tensors["exposure"])
-    drawn = picture(speaker)
-    path = speaker.record("tg_fuse", KEYS)
-    head = Weights.load(path)
-    head.tensors["exposure"][:] = 9
-    head.save(path)
-    assert np.array_equal(picture(speaker), drawn)
-    assert "exposure" not in train(speaker)["tg_fuse"].tensors
-
-
 def test_options_go_on_where_they_were_killed(speaker, monkeypatch):
     train(speaker, motion={"points": "embeddings", "moves": "color"})
     dense = often(Density, 24, capacity=150)
     phases = {"tg_face": FacePhase(steps=24, points=100, density=dense), "tg_mouth": MouthPhase(steps=20, points=60)}
     stages = {
-        "tg_face": tg_face.FaceParams(exposure=True, phase=phases["tg_face"]),
-        "tg_mouth": tg_mouth.MouthParams(points="embeddings", mouth_hook=True, phase=phases["tg_mouth"]),
+        "tg_face": tg_face.FaceParams(phase=phases["tg_face"]),
+        "tg_mouth": tg_mouth.MouthParams(points="embeddings", phase=phases["tg_mouth"]),
     }
     monkeypatch.setattr(training, "CHECKPOINT_EVERY_S", 0.0)
     for stage, params in stages.items():
