@@ -30,6 +30,7 @@ from tasks.tracking import KEY, STATE, open_store
 from tasks.windows import REGION, read_windows
 
 DRAWS = 1000
+FEW_BLOCKS = 10.0
 LARGEST_VIDEO = 60_000_000  # bytes in the page; a longer one is named instead
 VIDEOS = ("side_by_side.mp4", "result.mp4")  # the first that both have
 CURVES = (("r_open", "face", "How far the lips are open"), ("PSNR", "mouth", "PSNR mouth"), ("LMD", "face", "LMD"))
@@ -243,6 +244,10 @@ def table_of(one: Run, other: Run, differences: Sequence[Difference]) -> Table:
         "Within noise: the 95 % interval of the difference holds zero. It comes from neighbouring frames drawn anew, "
         "the same of both; it says nothing of another training with another seed."
     )
+    about = one.measured.about
+    blocks = float(about.get("seconds", math.inf)) / float(about.get("block_seconds", 1.0))
+    if blocks < FEW_BLOCKS:
+        table.notes.append(f"About {blocks:.0f} blocks are few: the intervals are rough, and rather too narrow.")
     table.notes += caveats(one.measured.about, other.measured.about)
     return table
 

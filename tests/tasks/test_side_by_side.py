@@ -182,6 +182,7 @@ def test_other_judges_devices_and_lossy_frames_are_told() -> None:
     one, other = run("a", noise(27.0, 1)), run("b", noise(27.0, 2), judge="mediapipe", device="cuda", **lossy)
     notes = "\n".join(table_of(one, other, compare(one, other)).notes)
     assert "read by personal and mediapipe" in notes
+    assert "About 8 blocks are few" in notes
     assert "different devices" in notes
     assert "Frames of the second come from a lossy video" in notes
 
