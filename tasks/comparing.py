@@ -15,6 +15,7 @@ from tasks.regions import Regions
 from tasks.scores import Scores
 from tasks.synchrony import breaks_of
 
+NO_FACE = "the judge finds no face in the truth, or none in the rendering"
 CHUNK = 16  # frames compared at a time, so that memory does not grow with the clip
 
 
@@ -92,7 +93,8 @@ def compare_points(scores: Scores, metrics: Sequence[Metric], points: dict[str, 
             # The judge's own error is told like that of a rendering: its points against the record's.
             columns = metric.per_frame(*((true, measured) if variant == "judge" else (measured, true)))
             columns[~pairs.inner(metric.reach)] = np.nan
-            scores.add_columns(metric, "face", variant, columns)
+            why = NO_FACE if np.isnan(columns).any(1).all() else ""
+            scores.add_columns(metric, "face", variant, columns, why)
         if variant not in ("judge", "constant_lips"):
             missed = int(np.count_nonzero(found & np.isnan(measured[:, 33, 0])))
             scores.add("missed_frames", missed, "frames", "lower", "face", variant)

@@ -12,7 +12,7 @@ from tasks.per_frame import write_per_frame
 from tasks.scores import VARIANTS, Scores, device_of
 from tasks.stage import Context, NoParams, Stage, main
 from tasks.synchrony import Picked, breaks_of, compare_speech, sound_of
-from tasks.weights import TAUGHT, check_words, ready_metrics
+from tasks.weights import TAUGHT, check_words, digests_of, ready_metrics
 from tasks.windows import write_windows
 
 STAGE = Stage(
@@ -128,6 +128,7 @@ def run(context: Context[NoParams]) -> None:
         "own_language": context.speaker().language,
         "own_gender": context.speaker().gender,
         **{name: check_words(weights, clip.speaker) for name, weights in taught.items()},
+        "taught": digests_of(taught),
     }
     words = (
         {metric.name: metric.words for metric in {**speech, **metrics}.values()}

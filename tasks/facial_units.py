@@ -16,13 +16,12 @@ from models.metrics.base import Metric
 from models.openface import at, of_face, read_rows
 from models.records import HeadTrack
 from models.storage import FrameStore
-from tasks.comparing import Pairs
+from tasks.comparing import NO_FACE, Pairs
 from tasks.media import SAMPLE_RATE, write_video
 from tasks.openface import PROGRAM, run_program
 from tasks.scores import Scores
 
 NO_OPENFACE = f"no {PROGRAM} is on PATH; the licence of OpenFace, for academic use only, forbids shipping it"
-NO_FACE = "the judge found no face in the truth"
 
 
 def compare_units(

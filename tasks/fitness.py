@@ -269,6 +269,8 @@ def _of_face(figures: dict[str, Any]) -> Iterator[Finding]:
 
 def _of_sound(figures: dict[str, Any]) -> Iterator[Finding]:
     if "loudness_dbfs" not in figures:
+        if figures.get("sound"):
+            return  # there is some, and whoever could not read it has said why
         yield Finding("unfit", "there is no sound in it", "use a recording with sound: lips are learnt from it")
         return
     if figures["loudness_dbfs"] < SILENT_DBFS:

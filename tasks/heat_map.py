@@ -1,16 +1,25 @@
-"""The matrix of heads and drives as heat maps: one table a metric, coloured from worst to best."""
+"""The matrix of heads and drives as heat maps: one table a metric, coloured from worst to best as far as that is sure.
+
+Colours would make much of what is chance, were they stretched from the worst cell to the best whatever the intervals:
+their scale is at least `WIDTHS` intervals wide, so that cells whose intervals overlap look alike.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from tasks.measured import read_json
 from tasks.tabular import ARROWS, Cell, Column, Table, number
 
 FILE = "matrix.json"
+WIDTHS = 4.0  # of the metric's median interval, that the scale of colours has at least
+LEGENDS = {True: "stronger is better", False: "stronger: the whole interval lies further from 0"}
+COMPARED = (("wrong", "with the wrong sound"), ("own", "the speaker's real footage"))
 NOT_YET = (
     "No head has been driven and measured yet: `gausstalk add-drive de_f FILE --language de --gender f`, then run."
 )
@@ -79,42 +88,81 @@ def heat_map(metric: str, about: dict[str, Any], content: dict[str, Any]) -> Hea
     """Return one metric's heat map, heads and drives in the order of the file."""
     unit, better = about.get("unit", ""), about.get("better", "")
     cells = {(_head(cell), cell["drive"]): cell for cell in content["cells"]}
-    values = [cell["values"].get(metric, {}).get("value") for cell in content["cells"]]
-    known = [heat_of(value, better) for value in values if value is not None]
+    found = [cell["values"].get(metric, {}) for cell in content["cells"]]
+    known = [told for told in found if told.get("value") is not None]
+    scale = Scale(known, better)
     arrow = ARROWS.get(better, "")
     title = f"{metric}{f' [{unit}]' if unit not in ('', '1') else ''}{f' {arrow}' if arrow else ''}"
-    legend = "stronger is better" if better else "stronger is further from 0"
+    legend = "; ".join(filter(None, (LEGENDS[bool(better)], scale.words if len(known) > 1 else "")))
     columns = [(drive["name"], _about(drive, "language", "gender", "kind", "source")) for drive in content["drives"]]
     result = HeatMap(title, about.get("words", ""), legend, columns, told=bool(known), rated=bool(better))
     for head in content["heads"]:
-        spots = [spot_of(cells.get((_head(head), drive["drive"])), metric, about, known) for drive in content["drives"]]
+        spots = [spot_of(cells.get((_head(head), drive["drive"])), metric, about, scale) for drive in content["drives"]]
         result.rows.append((" / ".join(_head(head)), _about(head, "language", "gender"), spots))
     return result
 
 
-def spot_of(cell: dict[str, Any] | None, metric: str, about: dict[str, Any], known: list[float]) -> Spot:
-    """Return one cell; `known` are the heats of all that have a value."""
+class Scale:
+    """From 0 to 1 how good the values of one metric are, or, of what is only told, how far their intervals are from 0.
+
+    Args:
+        known: the values of all cells that have one, with their intervals.
+        better: the metric's direction.
+    """
+
+    def __init__(self, known: Sequence[dict[str, Any]], better: str) -> None:
+        self.better = better
+        merits = [merit_of(told["value"], better) for told in known]
+        sure = [told for told in known if told.get("low") is not None]
+        width = median(_width(told, better) for told in sure) if sure else 0.0
+        self.middle = (min(merits) + max(merits)) / 2 if better and merits else 0.0
+        self.span = max(max(merits) - min(merits) if better else max(merits), WIDTHS * width) if merits else 0.0
+        self.words = self._words(known, sure)
+
+    def _words(self, known: Sequence[dict[str, Any]], sure: Sequence[dict[str, Any]]) -> str:
+        if len(sure) < len(known):
+            return "some cells have no interval: what is chance in them is not known"
+        if not self.better or not known:
+            return ""
+        best = max(known, key=lambda told: merit_of(told["value"], self.better))
+        apart = sum(not (told["low"] <= best["high"] and best["low"] <= told["high"]) for told in known)
+        if not apart:
+            return "every interval overlaps that of the best cell: none stands out"
+        return f"the intervals of {apart} of {len(known)} cells do not overlap that of the best"
+
+    def heat(self, told: dict[str, Any]) -> float:
+        """Return where a value lies on the scale."""
+        if self.better:
+            return 0.5 + (merit_of(told["value"], self.better) - self.middle) / self.span if self.span else 0.5
+        ends = [told["value"]] if told.get("low") is None else [told["low"], told["high"]]
+        nearest = 0.0 if min(ends) <= 0 <= max(ends) else min(map(abs, ends))
+        return min(1.0, nearest / self.span) if self.span else 0.0
+
+
+def _width(told: dict[str, Any], better: str) -> float:
+    """Return the width of an interval on the scale of `merit_of`, of ratios that of their logarithms."""
+    if better == "1":
+        return math.log(max(told["high"], 1e-6) / max(told["low"], 1e-6))
+    return told["high"] - told["low"]
+
+
+def spot_of(cell: dict[str, Any] | None, metric: str, about: dict[str, Any], scale: Scale) -> Spot:
+    """Return one cell."""
     if cell is None:
         return Spot("–", words="this head has not been driven by it")
     found, unit = cell["values"].get(metric, {}), about.get("unit", "")
     if found.get("value") is None:
         return Spot("n/a", words=found.get("why") or "it was not measured")
-    better = about.get("better", "")
-    low, high = min(known) if better else 0.0, max(known)  # what is only told has a scale that begins at 0
-    heat = (heat_of(found["value"], better) - low) / (high - low) if high > low else 0.5 * bool(better)
     interval = f"{number(found['low'], unit)} to {number(found['high'], unit)}" if found.get("low") is not None else ""
     words = [f"95 % interval {interval}" if interval else "too few blocks for an interval"]
     words += [f"{label} {number(found[key], unit)}" for key, label in COMPARED if found.get(key) is not None]
     words += ["within noise: it cannot be told from the wrong sound"] if found.get("noise") else []
     words += [", ".join(cell.get("groups", [])), f"{cell['seconds']:g} s" if cell.get("seconds") else ""]
     text = "; ".join(word for word in words if word)
-    return Spot(number(found["value"], unit), interval, round(heat, 3), bool(found.get("noise")), text)
+    return Spot(number(found["value"], unit), interval, round(scale.heat(found), 3), bool(found.get("noise")), text)
 
 
-COMPARED = (("wrong", "with the wrong sound"), ("own", "the speaker's real footage"))
-
-
-def heat_of(value: float, better: str) -> float:
+def merit_of(value: float, better: str) -> float:
     """Return a number that is larger the better a value is; of what is only told, the further it is from 0."""
     return {"higher": value, "lower": -value, "1": -abs(math.log(max(value, 1e-6)))}.get(better, abs(value))
 

@@ -25,7 +25,7 @@ from tasks.scores import Bar, Scores, definitions
 from tasks.second_judge import judge_again
 from tasks.stage import Context
 from tasks.synchrony import Picked, compare_speech, sound_of
-from tasks.weights import TAUGHT, check_words, ready_metrics
+from tasks.weights import TAUGHT, check_words, digests_of, ready_metrics
 from tasks.windows import write_windows
 
 if TYPE_CHECKING:
@@ -137,6 +137,7 @@ def measure(
         "own_language": context.speaker().language,
         "own_gender": context.speaker().gender,
         **{name: check_words(weights, clip.speaker) for name, weights in taught.items()},
+        "taught": digests_of(taught),
         **told,
     }
     context.write_metrics(

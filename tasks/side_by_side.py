@@ -9,7 +9,7 @@ import base64
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ import numpy as np
 from models.audio.align import FPS
 from models.errors import InputError, UsageError
 from models.metrics import all_metrics
-from models.metrics.base import Metric, block_bootstrap, blocks_of
+from models.metrics.base import Metric, block_bootstrap, blocks_of, mean_of
 from tasks.charts import line_chart
 from tasks.comparable import caveats, why_not_comparable
 from tasks.measured import Measured, imported_words, read_measured
@@ -27,13 +27,15 @@ from tasks.per_frame import FILE, read_per_frame
 from tasks.places import Places
 from tasks.tabular import Cell, Column, Table, number
 from tasks.tracking import KEY, STATE, open_store
+from tasks.windows import REGION, read_windows
 
 DRAWS = 1000
+FEW_BLOCKS = 10.0
 LARGEST_VIDEO = 60_000_000  # bytes in the page; a longer one is named instead
 VIDEOS = ("side_by_side.mp4", "result.mp4")  # the first that both have
 CURVES = (("r_open", "face", "How far the lips are open"), ("PSNR", "mouth", "PSNR mouth"), ("LMD", "face", "LMD"))
-OF_FRAMES = ("frames", "landmarks", "second", "units", "openface")  # metrics of single frames; speech has windows
 NO_INTERVAL = "no interval: frame by frame it is not stored"
+TAUGHT_ANEW = "no interval: not measured by one and the same network of the project; dvc repro, then gausstalk publish"
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,7 @@ class Run:
     measured: Measured
     frames: Any  # the rows of the variant "full" of per_frame.parquet, None where none was stored
     videos: dict[str, Path]  # by file name
+    windows: dict[tuple[str, str], np.ndarray] = field(default_factory=dict)  # of metrics that have more than a value
 
     @property
     def name(self) -> str:
@@ -114,7 +117,8 @@ def open_run(places: Places, name: str) -> Run:
     if not files:
         raise InputError(f"{name}: that run holds no numbers of a head or a drive", "", "gausstalk publish writes them")
     videos = {path.name: path for path in sorted(folder.glob("videos/*/*.mp4"))}
-    return Run(run.data.tags[KEY], run.info.run_id, read_measured(files[0]), _frames(files[0].parent), videos)
+    folder = files[0].parent
+    return Run(run.data.tags[KEY], run.info.run_id, read_measured(files[0]), _frames(folder), videos, _windows(folder))
 
 
 def _frames(folder: Path) -> Any:
@@ -126,6 +130,13 @@ def _frames(folder: Path) -> Any:
     except InputError:
         return None  # of a run that another version has published: no interval, but its numbers hold
     return table[table["variant"] == "full"]
+
+
+def _windows(folder: Path) -> dict[tuple[str, str], np.ndarray]:
+    try:
+        return read_windows(folder)
+    except InputError:
+        return {}  # as above
 
 
 def compare(one: Run, other: Run) -> list[Difference]:
@@ -157,22 +168,38 @@ def _with_interval(told: Difference, metric: Metric | None, one: Run, other: Run
         absent = one if told.one is None else other
         cell = absent.measured.cell(told.metric, told.region)
         return replace(told, why=f"absent of {absent.name}: {cell.why or 'not measured'}")
-    ours, theirs = (_columns(run, told.metric, told.region) for run in (one, other))
-    if metric is None or ours is None or theirs is None or list(ours.index) != list(theirs.index):
+    taught = metric.taught if metric else ""
+    if taught and one.measured.about.get("taught", {}).get(taught) != other.measured.about.get("taught", {}).get(
+        taught
+    ):
+        return replace(told, why=TAUGHT_ANEW)
+    ours, theirs = (_stored(run, told.metric, told.region, metric) for run in (one, other))
+    if ours is None or theirs is None or ours[0] != theirs[0]:
         return replace(told, why=NO_INTERVAL)
-    columns = [found[["value", "against"] if found["against"].notna().any() else ["value"]] for found in (ours, theirs)]
-    first, second = (found.to_numpy(np.float64) for found in columns)
-    # What is stored of a metric that reads more of a frame than this cannot be summed up again.
-    again = [metric.summary(found) if metric.compares in OF_FRAMES else math.nan for found in (first, second)]
-    if not np.allclose(again, [told.one, told.other], atol=1e-4):
+    (frames, first), (_, second) = ours, theirs
+    summary = metric.summary if metric else mean_of  # what is no metric of its own is a mean over frames, or refused:
+    # what is stored of numbers that read more of a frame than this does not give them again.
+    if not np.allclose([summary(first), summary(second)], [told.one, told.other], atol=1e-4):
         return replace(told, why=NO_INTERVAL)
     length = max(1, round(float(one.measured.about.get("block_seconds", 1.0)) * FPS))
 
     def difference(positions: np.ndarray) -> float:
-        return metric.summary(second[positions]) - metric.summary(first[positions])
+        return summary(second[positions]) - summary(first[positions])
 
-    low, high = block_bootstrap(difference, blocks_of(ours.index.to_numpy(), length), DRAWS)
+    low, high = block_bootstrap(difference, blocks_of(np.array(frames), length), DRAWS)
     return replace(told, low=low, high=high, why="too few blocks of frames" if math.isnan(low) else "")
+
+
+def _stored(run: Run, name: str, region: str, metric: Metric | None) -> tuple[list[int], np.ndarray] | None:
+    """Return frames and the columns that a metric is summed up from, as far as they were stored."""
+    found = _columns(run, name, region)
+    if found is None:
+        return None
+    frames = found.index.tolist()
+    if metric and metric.compares == "speech":  # what it tells of each frame is not all that it needs
+        windows = run.windows.get((name, "full")) if region == REGION else None
+        return None if windows is None or len(windows) != len(frames) else (frames, windows)
+    return frames, found[["value", "against"] if found["against"].notna().any() else ["value"]].to_numpy(np.float64)
 
 
 def _columns(run: Run, metric: str, region: str) -> Any:
@@ -217,6 +244,10 @@ def table_of(one: Run, other: Run, differences: Sequence[Difference]) -> Table:
         "Within noise: the 95 % interval of the difference holds zero. It comes from neighbouring frames drawn anew, "
         "the same of both; it says nothing of another training with another seed."
     )
+    about = one.measured.about
+    blocks = float(about.get("seconds", math.inf)) / float(about.get("block_seconds", 1.0))
+    if blocks < FEW_BLOCKS:
+        table.notes.append(f"About {blocks:.0f} blocks are few: the intervals are rough, and rather too narrow.")
     table.notes += caveats(one.measured.about, other.measured.about)
     return table
 

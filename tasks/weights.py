@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
+
+import numpy as np
 
 from models.errors import MissingAssetError
 from models.metrics.base import Metric
@@ -52,6 +55,17 @@ def ready_metrics(
         else:
             ready[name] = metric.ready(files)
     return ready, absent
+
+
+def digests_of(taught: Mapping[str, Weights]) -> dict[str, str]:
+    """Return a digest of each network: numbers of two networks cannot be held against each other."""
+    digests = {}
+    for name, weights in taught.items():
+        digest = hashlib.sha256()
+        for key, tensor in sorted(weights.tensors.items()):
+            digest.update(key.encode() + np.ascontiguousarray(tensor).tobytes())
+        digests[name] = digest.hexdigest()
+    return digests
 
 
 def check_words(weights: Weights | None, speaker: str = "") -> str:

@@ -15,6 +15,7 @@ REACH = 5  # frames by which lips and sound are shifted against each other
 ENVELOPE_S = 0.08  # window of the sound's loudness
 SAMPLE_RATE, FPS = 16000, 25.0
 QUIETEST = -60.0  # dB
+FEWEST = 25  # frames with a face; in fewer some shift always fits
 
 
 def loudness(sound: np.ndarray, count: int, sample_rate: int = SAMPLE_RATE, fps: float = FPS) -> np.ndarray:
@@ -35,6 +36,9 @@ def lips_and_loudness(_frames: Any, points: np.ndarray, sound: np.ndarray, _brea
     padded = np.pad(loudness(sound, count), REACH, constant_values=np.nan)
     shifted = [padded[k : k + count] for k in range(2 * REACH + 1)]
     columns = np.stack([lip_gap(points.astype(np.float64)), *shifted], 1)
+    seen = int((~np.isnan(columns[:, 0])).sum())
+    if seen < FEWEST:
+        return Synchrony(np.full_like(columns, np.nan), f"the face is seen for {seen} frames, and {FEWEST} are needed")
     return Synchrony(columns, "the lips or the sound do not change")
 
 

@@ -131,6 +131,18 @@ def test_what_a_row_tells_of_its_frame() -> None:
     assert METRICS["Sync-C"].by_frame(np.zeros((0, 31))).shape == (0, 1)
 
 
+@pytest.mark.parametrize(("count", "known"), [(24, False), (25, True)])
+def test_in_less_than_a_second_no_shift_is_the_best(count: int, known: bool) -> None:
+    points = np.zeros((count, 478, 2))
+    points[:, 263, 0] = 100
+    gap = 10 + 5 * np.sin(np.arange(count))
+    points[:, 14, 1] = gap
+    sound = (np.repeat(gap, 640) * 900 * np.sin(np.arange(count * 640) / 5)).astype(np.int16)
+    found = METRICS["r_sound"].compute(None, points, sound)
+    assert (METRICS["r_sound"].summary(found.windows) > 0.8) == known
+    assert ("24 frames, and 25 are needed" in found.why) != known
+
+
 def test_a_metric_without_its_weights_says_so() -> None:
     metric = all_metrics()["lpips_alex"]
     assert metric.needs == ("alexnet", "lpips_alex")

@@ -86,6 +86,8 @@ def test_where_recordings_are_joined_is_no_cut() -> None:
 def test_no_sound_is_unfit() -> None:
     silent = {key: value for key, value in GOOD.items() if key not in ("loudness_dbfs",)}
     assert [finding.what for finding in findings_of(silent, [SOURCE])] == ["there is no sound in it"]
+    unread = {**silent, "sound": "pcm_f32le, 16000 Hz, 1 channels"}  # why it cannot be read is a finding of its own
+    assert findings_of(unread, [SOURCE]) == []
 
 
 def test_gaps_are_mapped_and_frames_nobody_looked_at_are_none() -> None:

@@ -63,6 +63,40 @@ def test_the_scale_of_a_lag_begins_at_none(tmp_path: Path, lags: list[float], he
     assert [spot.heat for spot in shown.rows[0][2]] == heats
 
 
+def between(number: float, low: float, high: float) -> dict[str, Any]:
+    return value(number, low=low, high=high)
+
+
+def test_what_chance_explains_is_hardly_coloured_apart(tmp_path: Path) -> None:
+    # As real drives come out: the best and the worst differ by far less than their intervals are wide.
+    near = [between(0.257, 0.179, 0.331), between(0.25, 0.185, 0.312), between(0.279, 0.231, 0.316)]
+    (shown,) = matrix(tmp_path, "m", "higher", near).maps
+    heats = [spot.heat for spot in shown.rows[0][2]]
+    assert heats[1] < heats[0] < heats[2]
+    assert heats[2] - heats[1] < 0.1
+    assert "none stands out" in shown.legend
+    # One that is clearly worse is coloured apart from both, which stay alike.
+    (shown,) = matrix(tmp_path, "m", "higher", [*near[:2], between(0.9, 0.86, 0.94)]).maps
+    heats = [spot.heat for spot in shown.rows[0][2]]
+    assert heats[2] - heats[0] > 0.9
+    assert heats[0] - heats[1] < 0.1
+    assert "the intervals of 2 of 3 cells do not overlap" in shown.legend
+
+
+def test_ratios_are_held_against_their_own_intervals(tmp_path: Path) -> None:
+    drives = [between(0.839, 0.757, 0.917), between(0.448, 0.374, 0.511), between(0.44, 0.377, 0.49)]
+    first, *others = [spot.heat for spot in matrix(tmp_path, "m", "1", drives).maps[0].rows[0][2]]
+    assert first - max(others) > 0.5
+    assert abs(others[0] - others[1]) < 0.05
+
+
+def test_a_lag_that_may_be_none_has_no_colour(tmp_path: Path) -> None:
+    lags = [between(-1, -2, -1), between(-5, -5, 5), between(0, 0, 0), between(4, 3, 4)]
+    heats = [spot.heat for spot in matrix(tmp_path, "m", "", lags).maps[0].rows[0][2]]
+    assert heats[1] == heats[2] == 0
+    assert 0 < heats[0] < heats[3]
+
+
 def test_a_cell_tells_interval_noise_and_what_it_is_compared_with(tmp_path: Path) -> None:
     found = [value(0.25, low=0.2, high=0.31, noise=True), value(0.4)]
     first, second = matrix(tmp_path, "m", "higher", found).maps[0].rows[0][2]

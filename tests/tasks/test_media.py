@@ -44,6 +44,7 @@ def test_every_picture_is_the_one_nearest_to_its_instant(tmp_path: Path, rate: f
         ("stream.ts", "libx264", "aac", 0.0, 0.0),
         ("programme.mpg", "mpeg1video", "mp2", 0.0, 0.0),
         ("plain.avi", "mpeg4", "pcm_s16le", 0.0, 0.0),
+        ("broadcast.mp4", "libx264", "mp3", 0.0, 0.0),  # an edit list leaves out what its encoder begins with
     ],
 )
 def test_sound_keeps_its_offset_to_the_pictures(

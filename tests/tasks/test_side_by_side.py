@@ -1,6 +1,7 @@
 """Two runs side by side: differences with what is chance in them, and no comparison of what was not alike."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pandas
 import pytest
 
 from models.errors import InputError
+from models.metrics import all_metrics
 from tasks import side_by_side
 from tasks.measured import Measured
 from tasks.per_frame import COLUMNS
@@ -94,6 +96,64 @@ def test_what_is_not_stored_by_frame_has_no_interval_and_no_verdict() -> None:
     assert "not stored" in found(broken, run("a", noise(27.0, 1)))["PSNR"].why
 
 
+def speaking(name: str, windows: np.ndarray, network: str = "n", **about: Any) -> Run:
+    """A run of which the house's distances over lags are known, window by window."""
+    metric = all_metrics()["Sync-C_house"]
+    row = evaluated_project.metrics_file("ada")["rows"][0]
+    row |= {"metric": metric.name, "region": "face", "value": metric.summary(windows), "better": "higher"}
+    told = {"speaker": "ada", "split": "drive: 200 frames", "drive": "de_f", "taught": {"sync_house": network}}
+    frames = rows_of(metric.name, "face", metric.by_frame(windows)[:, 0])
+    stored = {(metric.name, "full"): windows, (metric.name, "wrong_sound"): windows[::-1]}
+    return Run(f"ada/{name}", name * 8, Measured({**told, **about}, [row]), frames, {}, stored)
+
+
+def distances(best: float, seed: int) -> np.ndarray:
+    windows = 1.3 + np.random.default_rng(seed).normal(0, 0.1, (COUNT, 31))
+    windows[:, 15] = best + windows[:, 3] - 1.3
+    windows[-4:] = np.nan  # the last frames begin no window
+    return windows
+
+
+def test_what_is_read_off_windows_has_an_interval_of_the_same_windows_of_both() -> None:
+    base = distances(1.0, 1)
+    better = base.copy()
+    better[:, 15] -= 0.02  # far less than the windows differ among themselves
+    told = found(speaking("a", base), speaking("b", better))["Sync-C_house"]
+    assert told.verdict == "second better"
+    assert (told.low, told.high) == pytest.approx((0.02, 0.02), abs=1e-3)
+    chance = found(speaking("a", base), speaking("b", distances(1.0, 2)))["Sync-C_house"]
+    assert chance.verdict == "within noise"
+    assert chance.low < 0 < chance.high
+
+
+def test_numbers_of_two_networks_have_no_verdict() -> None:
+    told = found(speaking("a", distances(1.0, 1)), speaking("b", distances(0.8, 1), network="m"))["Sync-C_house"]
+    assert told.verdict == ""
+    assert "one and the same network" in told.why
+    lost = speaking("b", distances(0.8, 1))
+    lost.windows.clear()  # as of a run that was published before windows were kept
+    assert "not stored" in found(speaking("a", distances(1.0, 1)), lost)["Sync-C_house"].why
+
+
+def test_shares_of_frames_of_a_drive_have_intervals() -> None:
+    def driven(name: str, closed: np.ndarray) -> Run:
+        run = speaking(name, distances(1.0, 1))
+        run.measured.rows.append(
+            {**run.measured.rows[0], "metric": "closed_share", "value": closed.mean(), "better": ""}
+        )
+        run.measured.rows.append({**run.measured.rows[0], "metric": "opening", "value": 0.7, "better": "1"})
+        frames = pandas.concat(
+            [run.frames, rows_of("closed_share", "face", closed), rows_of("opening", "face", closed)]
+        )
+        return replace(run, frames=frames)
+
+    often, seldom = (100.0 * (np.random.default_rng(k).random(COUNT) < share) for k, share in enumerate((0.8, 0.2)))
+    told = found(driven("a", often), driven("b", seldom))
+    assert told["closed_share"].verdict == "differs"
+    assert told["closed_share"].high < -40
+    assert "not stored" in told["opening"].why  # a ratio: its frames' mean is something else
+
+
 def test_correlations_are_drawn_anew_with_their_truth() -> None:
     told = found(run("a", noise(27.0, 1)), run("b", noise(27.0, 1)))["r_open"]
     assert (told.change, told.verdict) == (0.0, "same")
@@ -122,6 +182,7 @@ def test_other_judges_devices_and_lossy_frames_are_told() -> None:
     one, other = run("a", noise(27.0, 1)), run("b", noise(27.0, 2), judge="mediapipe", device="cuda", **lossy)
     notes = "\n".join(table_of(one, other, compare(one, other)).notes)
     assert "read by personal and mediapipe" in notes
+    assert "About 8 blocks are few" in notes
     assert "different devices" in notes
     assert "Frames of the second come from a lossy video" in notes
 
