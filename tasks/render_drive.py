@@ -25,7 +25,8 @@ STAGE = Stage(
 def run(context: Context[RenderParams]) -> Rendering:
     """Render one picture for every entry of the drive's audio features."""
     from tasks.media import read_sound
-    from tasks.scene import Scene, back_and_forth
+    from tasks.scene import Scene
+    from tasks.shots import back_and_forth
     from tasks.talking_head import TalkingHead, audio_windows, speak
     from tasks.training import computed_on, prepare
 
