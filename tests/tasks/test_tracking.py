@@ -322,16 +322,16 @@ def test_no_numbers_at_all(places: Places) -> None:
 def test_published_runs_are_found_by_key_and_by_the_beginning_of_their_id(places: Places) -> None:
     evaluated_project.write_metrics(places.root, "ada")
     publish(places)
-    first = open_run(places, "ada/drawn/logmel")
+    first = open_run(places, "ada/talking_gaussian/logmel")
     rows = evaluated_project.metrics_file("ada")["rows"]
     evaluated_project.write_metrics(places.root, "ada", rows=[{**row, "value": row["value"] + 1} for row in rows])
     publish(places)
-    newest = open_run(places, "ada/drawn/logmel")
+    newest = open_run(places, "ada/talking_gaussian/logmel")
     assert newest.run_id != first.run_id
     assert newest.measured.rows[0]["value"] == first.measured.rows[0]["value"] + 1
     assert open_run(places, first.run_id[:10]).measured == first.measured
-    for name in ("ada/drawn/none", "0" * 12):
-        with pytest.raises(UsageError, match="there are ada/drawn/logmel"):
+    for name in ("ada/talking_gaussian/none", "0" * 12):
+        with pytest.raises(UsageError, match="there are ada/talking_gaussian/logmel"):
             open_run(places, name)
     with pytest.raises(InputError, match="no numbers of a head"):
         open_run(places, "ada")
