@@ -2,6 +2,7 @@
 
 import dataclasses
 import shutil
+from pathlib import Path
 
 import av
 import numpy as np
@@ -24,6 +25,7 @@ from tasks.places import Keys
 from tasks.speech_features import Hearing
 from tasks.talker import Talker
 
+ROOT = Path(__file__).resolve().parents[2]
 RATE = 16000
 pytestmark = pytest.mark.usefixtures("quiet_training")
 
@@ -168,6 +170,7 @@ def test_without_the_speakers_embedding_nothing_is_said(egg, talker):
 @pytest.mark.parametrize("stage", ["gt_motion", "gt_renderer", "gt_render", "gt_render_drive"])
 def test_a_head_model_without_its_asset_is_named(egg, stage, monkeypatch):
     monkeypatch.setenv("GAUSSTALK_ASSETS", "")
+    shutil.copy(ROOT / "data/assets.toml", egg.root / "data/assets.toml")
     record = egg.speaker_record("egg")
     text = record.read_text()
     record.write_text(text.replace("head_model: synthetic", "head_model: flame2020"))
