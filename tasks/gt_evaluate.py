@@ -9,6 +9,7 @@ from tasks.scores import device_of
 from tasks.stage import Context, Stage, main
 
 MODULES = ("gt_motion", "gt_renderer")
+DRAWN = "the face alone, into the true frame"
 STAGE = Stage(
     name="gt_evaluate",
     per=("speaker", "extractor"),
@@ -31,7 +32,7 @@ def run(context: Context[EvaluateParams]) -> None:
         rendering,
         str(context.keys.extractor),
         lambda scores: add_costs(scores, rendering, weights, MODULES, gaussians),
-        {"preset": presets_in(weights), "device": device_of(rendering)},
+        {"preset": presets_in(weights), "device": device_of(rendering), "drawn": DRAWN},
         training_curves(weights),
     )
 

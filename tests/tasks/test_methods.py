@@ -9,6 +9,8 @@ import yaml
 
 from models.errors import UsageError
 from tasks import matrix, tables
+from tasks.comparable import caveats
+from tasks.measured import Measured
 from tasks.methods import GAUSSIAN_TALKER, METHODS, TALKING_GAUSSIAN, find_method, method_of, wrong_lists
 from tasks.params import read_yaml
 from tasks.places import Keys, Places
@@ -88,6 +90,17 @@ def test_a_listed_head_of_nobody_is_an_error(places: Places) -> None:
     (error,) = wrong_lists(places)
     assert "'bob'" in error.what
     assert "add bob to speakers" in error.fix
+
+
+def test_that_one_draws_only_a_face_is_told_beside_the_numbers() -> None:
+    whole = {"speaker": "ann", "method": "talking_gaussian"}
+    face = {"speaker": "ann", "method": "gaussian_talker", "drawn": "the face alone, into the true frame"}
+    assert "draws the face alone" in Measured(face, []).conditions()
+    assert "draws" not in Measured(whole, []).conditions()
+    for one, other, which in ((whole, face, "second"), (face, whole, "first")):
+        (note,) = caveats(one, other)
+        assert note.startswith(f"The {which} draws the face alone")
+    assert caveats(face, face) == caveats(whole, whole) == []
 
 
 def test_heads_of_all_methods_stand_in_the_same_tables(places: Places) -> None:
