@@ -93,10 +93,8 @@ def test_no_words_show_the_help(tmp_path: Path) -> None:
         (["say", "ann.safetensors", "a.wav", "-o", "o.mp4"], 3, "ann.safetensors: no such file"),
         (["export", "ann", "-o", "out"], 2, "no speaker 'ann'"),
         (["export", "ann", "-o", "out", "--method", "gaussiantalker"], 2, "GaussianTalker cannot be exported yet"),
-        (["run", "ann", "--method", "gaussiantalke"], 2, "did you mean gaussiantalker?"),
-        (["run", "ann", "--method", "gaussiantalker"], 2, "no speaker 'ann'"),
+        (["run", "ann", "--method", "gaussiantalke"], 2, "no method 'gaussiantalke'"),
         (["run", "ann", "--table", "5", "--method", "gaussiantalker"], 2, "table 5 is of TalkingGaussian alone"),
-        (["say", "ann", "a.wav", "-o", "o.mp4", "--method", "gaussiantalker"], 2, "no speaker 'ann'"),
         (["say", "a.safetensors", "a.wav", "-o", "o.mp4", "--method", "gaussiantalker"], 2, "TalkingGaussian's"),
     ],
 )
