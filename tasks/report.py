@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -214,7 +213,8 @@ def section_of(
     order = list(METHODS)
     for keys in sorted(known, key=lambda keys: (order.index(str(keys.method)) if keys.extractor else 99, str(keys))):
         section.heads.append(head_of(places, keys, own.get(keys), drives))
-    section.beside = beside(places, sorted(known, key=str), {head.key: head.name for head in section.heads})
+        section.beside += alone(places, keys, section.heads[-1].name)
+    section.beside = section.beside if len(section.beside) > 1 else []
     return section
 
 
@@ -287,8 +287,7 @@ def head_of(places: Places, keys: Keys, measured: Measured | None, drives: list[
     head = Head(measured.name if measured else " / ".join([str(keys.speaker), *parts]), str(keys), "/".join(parts))
     folder = places.preview(renders, own)
     side = picture_of(folder / "side_by_side.mp4", "Truth, result, difference", "On test frames, with their own sound.")
-    alone = picture_of(folder / "result.mp4", "Result")
-    head.videos = [video for video in (side, alone) if video][:1]
+    head.videos = [side] if side else alone(places, keys, "Result")
     for video in head.videos:
         video.id = f"{keys}-video"
     if keys.extractor:
@@ -299,14 +298,11 @@ def head_of(places: Places, keys: Keys, measured: Measured | None, drives: list[
     return head
 
 
-def beside(places: Places, known: Iterable[Keys], names: Mapping[str, str]) -> list[Picture]:
-    """Return the video of each head alone, all of the same frames; nothing where there is only one."""
-    videos = []
-    for keys in known:
-        own, renders, _ = stages_of(keys)
-        video = picture_of(places.preview(renders, own) / "result.mp4", names[str(keys)])
-        videos += [video] if video else []
-    return videos if len(videos) > 1 else []
+def alone(places: Places, keys: Keys, name: str) -> list[Picture]:
+    """Return the video of a head alone, without the truth beside it, if there is one."""
+    own, renders, _ = stages_of(keys)
+    video = picture_of(places.preview(renders, own) / "result.mp4", name)
+    return [video] if video else []
 
 
 def drives_of(places: Places, keys: Keys, drives: list[Measured]) -> list[Picture]:

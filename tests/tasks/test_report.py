@@ -114,6 +114,31 @@ def test_the_page_parses_and_its_links_lead_somewhere(outline: Outline) -> None:
     assert {link.removeprefix("#") for link in outline.links} <= set(outline.ids)
 
 
+def test_heads_of_two_methods_have_sections_of_their_own_and_stand_beside_each_other(tmp_path: Path) -> None:
+    record = tmp_path / "data/speakers/ada.yaml"
+    record.parent.mkdir(parents=True)
+    record.write_text("name: Ada\nbasis: synthetic\nsources: [a.mp4]\n")
+
+    def section(*videos: str) -> report.Section:
+        for name in videos:
+            path = tmp_path / "data/preview/ada" / name / "result.mp4"
+            path.parent.mkdir(parents=True)
+            write_video(path, moving(), 25.0, np.zeros(16000, np.int16), 16000, "", {})
+        return report.section_of(Places(tmp_path), "ada", [], [], [])
+
+    one = section("render/logmel", "render_drive/logmel/de_f")
+    assert [head.name for head in one.heads] == ["ada / talking_gaussian / logmel"]
+    assert one.beside == []
+    both = section("gt_render/logmel", "gt_render_drive/logmel/de_f", "gt_render_drive/logmel/zh_f")
+    names = ["ada / talking_gaussian / logmel", "ada / gaussian_talker / logmel"]
+    assert [head.name for head in both.heads] == [video.title for video in both.beside] == names
+    assert [[drive.title for drive in head.drives] for head in both.heads] == [["de_f"], ["de_f", "zh_f"]]
+    ids = [video.id for head in both.heads for video in (*head.videos, *head.drives)]
+    assert len(set(ids)) == len(ids) == 5
+    shown = report.render([both], [], heat_map.Matrix("none"), {})
+    assert shown.index("All heads, the same test frames") < shown.index(names[0]) < shown.index(names[1])
+
+
 def test_nothing_comes_from_outside(page: str, outline: Outline) -> None:
     assert outline.sources
     assert all(source.startswith("data:") for source in outline.sources)
