@@ -1,4 +1,5 @@
-# make demo: install, compute the demo speaker, say where the report is.   make test: install, check, test.
+# make demo: install, compute the demo speaker, say where the report is; METHOD=gaussiantalker: by that method alone.
+# make test: install, check, test.
 .DEFAULT_GOAL := help
 .PHONY: help demo test install clean
 VENV := .venv
@@ -15,8 +16,8 @@ help:  ## show this
 
 demo: $(VENV)/.installed-demo  ## install, compute the demo speaker, say where the report and the videos are
 	@git rev-parse --git-dir >/dev/null 2>&1 || dvc config --local core.no_scm true
-	gausstalk run  # the graph of dvc.yaml, two stages at a time where two cores are
-	dvc repro  # finds nothing left to do, or does it
+	gausstalk run $(if $(METHOD),demo --method $(METHOD))  # the graph of dvc.yaml, two stages at a time where two cores are
+	$(if $(METHOD),,dvc repro  # finds nothing left to do, or does it)
 	@gausstalk report
 
 test: $(VENV)/.installed-dev  ## install, check style, types and layers, run all tests

@@ -143,6 +143,9 @@ def _tell_written(places: Places, written: list[Path], json: bool, after: str) -
 def run(
     speakers: Annotated[list[str] | None, typer.Argument(help="Whose heads to make; none: all of params.yaml.")] = None,
     extractor: Annotated[list[str] | None, typer.Option("--extractor", "-e", help="Only these; none: all.")] = None,
+    method: Annotated[
+        str, typer.Option(help="Only its heads: talkinggaussian or gaussiantalker; a speaker new to it is listed.")
+    ] = "",
     jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Stages that run side by side.")] = 2,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would run.")] = False,
     table: Annotated[int, typer.Option(help="Fill table 5 (what moves) or 6 (extractors) of the supplement.")] = 0,
@@ -151,7 +154,9 @@ def run(
 ) -> None:
     """Bring the heads of speakers up to date: what `dvc repro` does, in parallel and watched by Prefect."""
     from flows import console, start
+    from tasks.methods import TALKING_GAUSSIAN, find_method
 
+    chosen = find_method(method) if method else None
     places = project()
     if explain:
         from tasks.explain import explain as told
@@ -160,16 +165,21 @@ def run(
         return
     if dry_run:
         from flows.graph import read_plan
+        from tasks.registry import check_enlisted
 
-        console.show_plan(read_plan(places.root, speakers or (), extractor or ()), json)
+        if chosen is not None:
+            check_enlisted(places, speakers or (), chosen)
+        console.show_plan(read_plan(places.root, speakers or (), extractor or (), chosen), json)
         return
     from flows import variants
 
     variants.restore(places)
     if table:
+        if chosen not in (None, TALKING_GAUSSIAN):
+            raise UsageError(f"table {table} is of TalkingGaussian alone", "", "leave out --method")
         outcome = variants.fill(places, table, _only(speakers, table), extractor or (), jobs)
     else:
-        outcome = start.run(places, speakers or (), extractor or (), jobs)
+        outcome = start.run(places, speakers or (), extractor or (), jobs, chosen)
     if json:
         console.show_json(outcome)
     else:
@@ -308,7 +318,7 @@ def report(
 
 
 def _videos(places: Places) -> list[Path]:
-    return sorted((places.root / "data" / "preview").glob("*/render*/**/*.mp4"))
+    return sorted((places.root / "data" / "preview").glob("*/*render*/**/*.mp4"))
 
 
 def _show_results(places: Places) -> None:

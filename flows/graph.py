@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from models.errors import BusyError, UsageError
+from tasks.methods import Method, method_of
 from tasks.places import Keys, keys_of
 
 
@@ -35,8 +36,10 @@ class Plan:
     closing: tuple[Item, ...]  # of no speaker, after them: tables, report
 
 
-def read_plan(root: Path, speakers: Sequence[str] = (), extractors: Sequence[str] = ()) -> Plan:
-    """Read dvc.yaml and return what belongs to `speakers` and `extractors` (none given: all).
+def read_plan(
+    root: Path, speakers: Sequence[str] = (), extractors: Sequence[str] = (), method: Method | None = None
+) -> Plan:
+    """Read dvc.yaml and return what belongs to `speakers`, `extractors` and `method` (none given: all).
 
     Raises:
         UsageError: DVC cannot use dvc.yaml or params.yaml, or a speaker or extractor is not in params.yaml.
@@ -49,7 +52,7 @@ def read_plan(root: Path, speakers: Sequence[str] = (), extractors: Sequence[str
     try:
         with Repo(str(root), _wait_for_lock=True) as repo:
             stages, edges = _stages(repo)
-            chosen = _choose(stages, edges, speakers, extractors)
+            chosen = _choose(stages, edges, speakers, extractors, method)
             with repo.lock:
                 changed = _changed(chosen, {name: stages[name][0] for name in chosen}, edges)
     except LockError as error:
@@ -89,7 +92,11 @@ def _stages(repo: Any) -> tuple[dict[str, tuple[Any, Item]], dict[str, list[str]
 
 
 def _choose(
-    stages: dict[str, tuple[Any, Item]], edges: dict[str, list[str]], speakers: Sequence[str], extractors: Sequence[str]
+    stages: dict[str, tuple[Any, Item]],
+    edges: dict[str, list[str]],
+    speakers: Sequence[str],
+    extractors: Sequence[str],
+    method: Method | None,
 ) -> list[str]:
     """Return the names of what is wanted, dependencies first."""
     items = {name: item for name, (_, item) in stages.items()}
@@ -101,6 +108,7 @@ def _choose(
         if item.keys.speaker is not None
         and (not speakers or item.keys.speaker in speakers)
         and (not extractors or item.keys.extractor in (None, *extractors))
+        and (method is None or method_of(item.stage) in (None, method))
     ]
     before = _reach(own, edges)
     after = {

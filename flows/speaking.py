@@ -22,6 +22,7 @@ class Device(StrEnum):
 
 DeviceOption = Annotated[Device, typer.Option(help="What computes; auto: CUDA where there is one.")]
 Extractor = Annotated[str, typer.Option(help="Which of the speaker's heads.")]
+MethodOption = Annotated[str, typer.Option(help="By whom the head was made: talkinggaussian or gaussiantalker.")]
 HEAD_FILE = ".safetensors"
 
 
@@ -32,6 +33,7 @@ def say(
         Path, typer.Option("--out", "-o", help="The video (.mp4; lossless .mkv), or the folder for several.")
     ],
     extractor: Extractor = "logmel",
+    method: MethodOption = "talkinggaussian",
     still: Annotated[bool, typer.Option("--still", help="Hold the head still, as in a quiet frame.")] = False,
     frame: Annotated[int | None, typer.Option(help="Hold the head still as in this frame of the clip.")] = None,
     pose_from: Annotated[
@@ -59,24 +61,30 @@ def say(
     _check_options(still, frame, pose_from, expression_from, neutral)
     rate = _blink_rate(blinks)
     limit_threads()
+    from models.methods.talking_gaussian_config import Config
     from tasks.acting import Acting
     from tasks.device import choose_device
+    from tasks.methods import TALKING_GAUSSIAN, find_method
     from tasks.people import load_speaker
     from tasks.places import Places
     from tasks.say import say as speak
+    from tasks.say import talker_of
     from tasks.scene import expressions_of, poses_of
     from tasks.talker import Talker, face_config
 
-    from_file = speaker.endswith(HEAD_FILE)
+    chosen, from_file = find_method(method), speaker.endswith(HEAD_FILE)
+    if from_file and chosen is not TALKING_GAUSSIAN:
+        raise UsageError(f"{speaker}: exported heads are TalkingGaussian's", "", "name a speaker of the project")
     others = list(dict.fromkeys(filter(None, (pose_from, expression_from))))
     places = project() if others or not from_file else Places.here()
-    talker = Talker.load(Path(speaker)) if from_file else Talker.of(places, speaker, extractor)
+    talker = Talker.load(Path(speaker)) if from_file else talker_of(places, speaker, extractor, chosen)
     if still or frame is not None:
         talker = talker.still(frame)
     followed = [load_speaker(places, name) for name in others]
+    config = face_config(talker.weights) if isinstance(talker, Talker) else Config()
     acting = Acting(
         poses=poses_of(places, pose_from) if pose_from else None,
-        expression=expressions_of(places, expression_from, face_config(talker.weights)) if expression_from else None,
+        expression=expressions_of(places, expression_from, config) if expression_from else None,
         neutral=neutral,
         blinks=rate,
         seed=seed,
@@ -139,11 +147,19 @@ def export(
         int | None, typer.Option(help="The frame whose pose and torso the .safetensors has; none: a quiet one.")
     ] = None,
     extractor: Extractor = "logmel",
+    method: MethodOption = "talkinggaussian",
     json: Json = False,
 ) -> None:
     """Write a head as .ply that splat viewers open, and as one file that `say` takes on another machine."""
+    from tasks.methods import TALKING_GAUSSIAN, find_method
     from tasks.stage import limit_threads
 
+    if find_method(method) is not TALKING_GAUSSIAN:
+        raise UsageError(
+            f"{find_method(method).title} cannot be exported yet",
+            "its face is put into frames of the clip, which an exported head does not carry",
+            f"gausstalk say {speaker} SOUND --method {method} -o OUT.mp4",
+        )
     places = project()
     limit_threads()
     from flows.console import say as tell

@@ -17,8 +17,10 @@ from flows.processes import Children, is_held, only_one
 from flows.servers import Server, announced, prefect_for_a_run, running_prefect, start_mlflow, start_prefect, wait_for
 from models.errors import MachineError
 from tasks.doctor import wrong_params
+from tasks.methods import Method, wrong_lists
 from tasks.people import unknown_people
 from tasks.places import Places
+from tasks.registry import enlist
 
 log = logging.getLogger("gausstalk")
 
@@ -33,8 +35,12 @@ def interrupt_on_signals() -> None:
         signal.signal(number, interrupt)
 
 
-def run(places: Places, speakers: Sequence[str], extractors: Sequence[str], jobs: int) -> dict[str, Any]:
+def run(
+    places: Places, speakers: Sequence[str], extractors: Sequence[str], jobs: int, method: Method | None = None
+) -> dict[str, Any]:
     """Bring the heads of `speakers` up to date; return states, seconds, errors and the exit code.
+
+    A method that is named makes the heads of these speakers from now on: params.yaml lists them.
 
     Raises:
         UsageError: see `read_plan`; or a section of params.yaml is not valid.
@@ -50,9 +56,11 @@ def run(places: Places, speakers: Sequence[str], extractors: Sequence[str], jobs
             log.warning("ended %d processes that an earlier run, itself killed, had left behind", left)
         interrupt_on_signals()
         try:
-            plan = read_plan(places.root, speakers, extractors)
+            if method is not None:
+                enlist(places, speakers, method)
+            plan = read_plan(places.root, speakers, extractors, method)
             # Now, not in the stage that would meet it in an hour.
-            for error in [*wrong_params(places), *unknown_people(places)]:
+            for error in [*wrong_params(places), *unknown_people(places), *wrong_lists(places)]:
                 raise error
             return _conduct(places, plan, jobs, stages, servers)
         finally:

@@ -16,6 +16,7 @@ import yaml
 
 from flows import start
 from flows.processes import is_held, only_one
+from tasks.methods import TALKING_GAUSSIAN
 from tasks.params import merged, read_yaml
 from tasks.places import Places
 from tasks.variants import PAPERS_EXTRACTORS, keep, variants_of
@@ -43,12 +44,12 @@ def fill(places: Places, table: int, speaker: str, extractors: Sequence[str], jo
         for position, variant in enumerate(variants, 1):
             log.info("table %d, %d of %d: %s", table, position, len(variants), variant.name)
             with _params(places, merged(read_yaml(places.params), variant.changes)):
-                outcome = start.run(places, [speaker], [variant.extractor], jobs)
+                outcome = start.run(places, [speaker], [variant.extractor], jobs, TALKING_GAUSSIAN)
             errors += outcome["errors"]
             codes.append(outcome["exit_code"])
             if not outcome["exit_code"]:
                 keep(places, table, position, variant, speaker)
-        outcome = start.run(places, [speaker], (), jobs)
+        outcome = start.run(places, [speaker], (), jobs, TALKING_GAUSSIAN)
     return {**outcome, "errors": errors + outcome["errors"], "exit_code": max(*codes, outcome["exit_code"])}
 
 

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from models.gaussians.camera import Camera
 from models.heads.motion import jaw_pixels, transfer
-from tasks.scene import Scene, Shot, back_and_forth
+from tasks.scene import Scene, Shot
+from tasks.shots import back_and_forth
 
 log = logging.getLogger("gausstalk")
 

@@ -49,6 +49,11 @@ def caveats(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
         notes.append(f"Landmarks were read by {judges}: what is measured by them differs for that reason, too.")
     if one.get("device") != other.get("device"):
         notes.append("Made on different devices: times, frames a second and memory are of different machines.")
+    if one.get("drawn") != other.get("drawn"):
+        which, drawn = ("first", one["drawn"]) if one.get("drawn") else ("second", other["drawn"])
+        notes.append(
+            f"The {which} draws {drawn}: PSNR and SSIM of frame and head compare nothing; those of the face do."
+        )
     lossy = [name for name, about in (("first", one), ("second", other)) if _is_lossy(about)]
     if lossy:
         notes.append(f"Frames of the {' and the '.join(lossy)} come from a lossy video.")

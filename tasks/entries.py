@@ -18,12 +18,14 @@ import yaml
 
 from tasks.assets import candidates, read_assets, sha256_of
 from tasks.measured import read_json
+from tasks.methods import METHODS, method_of
 from tasks.params import read_yaml
 from tasks.places import VARIANTS, Keys, Places, keys_of
 
 LARGEST_ARTIFACT = 200_000_000
 PICTURES = {".jpg", ".png", ".mp4"}
-LISTS = ("speakers", "extractors", "drives", "imports")  # of params.yaml: what there is, not how it is made
+LISTS = {*("extractors", "drives", "imports"), *(method.listed for method in METHODS.values())}
+"""Lists of params.yaml: what there is, not how it is made."""
 PARTS = ("speaker", "method", "extractor", "drive")
 TOLD = ("language", "gender", "basis", "preset", "device", "judge", "size", "split")
 PROJECT = "project"
@@ -123,7 +125,8 @@ def _above(parts: dict[str, str]) -> dict[str, str]:
 def _entry(places: Places, key: str, parts: dict[str, str], parent: Entry | None, lock: list[Locked]) -> Entry:
     imported = "method" in parts and "extractor" not in parts
     keys = Keys(parts.get("speaker"), parts.get("extractor"), parts.get("drive"), parts["method"] if imported else None)
-    own = {item.name: item.state for item in lock if item.belongs_to(keys)}
+    method = METHODS.get(parts.get("method", ""))
+    own = {item.name: item.state for item in lock if item.belongs_to(keys) and method_of(item.stage) in (None, method)}
     params: dict[str, str] = {}
     for state in own.values():
         params |= dict(_flat(state["params"]))
@@ -145,6 +148,11 @@ class Locked:
     name: str
     keys: Keys
     state: dict[str, Any]  # params and outs
+
+    @property
+    def stage(self) -> str:
+        """Which stage it is of."""
+        return self.name.partition("@")[0]
 
     def belongs_to(self, keys: Keys) -> bool:
         """Return whether the item is one of those that what has these keys was made by."""
@@ -199,10 +207,13 @@ def _pictures(places: Places, parts: dict[str, str], level: str) -> Iterator[tup
         folders = [path for path in base.glob("*") if path.is_dir()]
     elif "extractor" in parts:
         folders = [path for path in base.glob(f"*/{parts['extractor']}") if _is_of_a_head(path)]
+        folders += [path for path in base.glob("*") if method_of(path.name)]  # those that hear nothing
     else:
         folders = base.glob(f"*predictions/{parts['method']}")
     for folder in sorted(folders):
         stage = folder.relative_to(base).parts[0]
+        if method_of(stage) not in (None, METHODS.get(parts.get("method", ""))):
+            continue
         for path in sorted(folder.iterdir()):
             if path.suffix in PICTURES and path.stat().st_size < LARGEST_ARTIFACT:
                 yield f"{'videos' if path.suffix == '.mp4' else 'pictures'}/{stage}", path

@@ -10,8 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from models.errors import InputError
-from models.methods.gaussian_talker_config import DRAWN
-from models.records import TEST, AudioFeatures, Clip, Rendering, Weights
+from models.records import TEST, AudioFeatures, Clip, Rendering
 from tasks.rendering import RenderParams, earlier, render_variants
 from tasks.stage import Context, Stage, main
 
@@ -22,10 +21,7 @@ STAGE = Stage(
     per=("speaker", "extractor"),
     params=RenderParams,
     section="render",
-    reads=(
-        *("ingest", "landmarks", "parse", "layers", "track", "pose_refine", "audio"),
-        *("gt_motion", "gt_renderer"),
-    ),
+    reads=(*("ingest", "parse", "layers", "track", "pose_refine", "audio"), *("gt_motion", "gt_renderer")),
     gives=Rendering,
     preview=True,
     method="gaussian_talker",
@@ -38,42 +34,24 @@ def run(context: Context[RenderParams]) -> Rendering:
     Raises:
         InputError: the clip has no test part, or the modules were trained for another head.
     """
-    import torch
-
-    from models.methods.gaussian_talker import compose
-    from tasks.gt_head import SpeakersFace, load_renderer, load_translator
-    from tasks.material import Footage
+    from tasks.gt_talking_head import GaussianHead
     from tasks.training import computed_on, prepare
 
     device = prepare(context)
-    footage = Footage.of(context, device)
     clip, speaker = context.read(Clip, "ingest"), str(context.keys.speaker)
     frames = clip.indices(TEST)
     if not len(frames):
         raise InputError(
             f"{speaker}: the clip has no test frames", "", "give ingest a longer clip or a larger test_share"
         )
-    face = SpeakersFace.of(context.places, context.speaker(), footage.track, device)
-    renderer, table = load_renderer(context.read(Weights, "gt_renderer"), face)
-    translator = load_translator(context.read(Weights, "gt_motion"), face, device)
-    values = torch.from_numpy(context.read(AudioFeatures, "audio").values)
-    who = translator.config.speaker(speaker)
-    spoken = translator.speak(values, who)
+    head = GaussianHead.load(context.places, speaker, str(context.keys.extractor), device)
+    spoken = head.hear(context.read(AudioFeatures, "audio").values)
     shift = round(context.params.wrong_audio_s * clip.fps)
-    mouthing = face.mouthing()
 
     def pictures(variant: str) -> Iterator[np.ndarray]:
         for frame in frames.tolist():
             heard = frame if variant == "full" else earlier(frame, shift, len(spoken))
-            numbers = translator.rest[who] if variant == "mean_motion" else spoken[heard]
-            expression, jaw = mouthing.coefficients(numbers[None], torch.tensor([frame], device=device))
-            told = table.at(frame)._replace(expression=expression[0], jaw=jaw[0])
-            whole = footage.whole
-            with torch.no_grad():
-                raster = renderer.draw(footage.camera(frame, whole), told)
-                own = footage.mask(frame, whole, DRAWN)
-                image = compose(raster, footage.frame(frame, whole), footage.torso(frame, whole), own)
-            yield (image.clamp(0, 1) * 255 + 0.5).to(torch.uint8).cpu().numpy()
+            yield head.picture(head.filmed.shot(frame), head.still if variant == "mean_motion" else spoken[heard])
 
     return render_variants(context, "gaussian_talker", clip, frames, VARIANTS, pictures, computed_on(device))
 

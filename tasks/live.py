@@ -27,17 +27,19 @@ from models.audio import extractor as find_extractor
 from models.errors import UsageError
 from models.methods.audio_encoder import NEIGHBOURS
 from tasks.acting import Acting, perform
+from tasks.gt_talker import GaussianTalker
 from tasks.media import draw_mark
 from tasks.people import Basis, Drive, Speaker, mark_of
+from tasks.speaking import speak
 from tasks.speech_features import SAMPLE_RATE, Hearing
 from tasks.talker import Talker
-from tasks.talking_head import TalkingHead, speak
+from tasks.talking_head import TalkingHead
 
 SAMPLES = 640  # a picture
 
 
 def stream(
-    talker: Talker,
+    talker: Talker | GaussianTalker,
     chunks: Iterable[np.ndarray],
     acting: Acting = Acting(),  # noqa: B008 - it is frozen
     followed: Iterable[Speaker | Drive] = (),
@@ -61,8 +63,13 @@ def stream(
         head: the talker's head, where it has been loaded already.
 
     Raises:
-        UsageError: the head hears by an extractor that needs the whole recording.
+        UsageError: the head hears by an extractor that needs the whole recording, or is none of TalkingGaussian's.
     """
+    if not isinstance(talker, Talker):
+        why = "its motion translator hears two seconds before and after each moment"
+        raise UsageError(
+            f"{talker.name}: GaussianTalker cannot follow live sound yet", why, "say takes whole recordings"
+        )
     hearing = _hearing(talker, device)
     heard = _features(chunks, hearing, talker.scale if scale is None else scale)
     bases: list[Basis] = [talker.person.basis, *(person.basis for person in followed)]

@@ -13,6 +13,7 @@ from pydantic import Field
 from models.audio.align import FPS
 from models.errors import UsageError
 from tasks.measured import Measured, read_json, read_measured
+from tasks.methods import drives_measured, heads_measured
 from tasks.params import Params
 from tasks.people import listed_speakers
 from tasks.places import Places
@@ -65,7 +66,7 @@ def run(context: Context[MatrixParams]) -> None:
     files = [
         path
         for name in listed_speakers(context.places)
-        for pattern in ("evaluate/*/metrics.json", "evaluate_drive/*/*/metrics.json")
+        for pattern in (*heads_measured(), *drives_measured())
         for path in sorted((base / name).glob(pattern))
     ]
     measured = [read_measured(path) for path in files]

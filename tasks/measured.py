@@ -82,6 +82,7 @@ class Measured:
             f"device {about.get('device') or 'cpu'}",
             f"landmarks judged by {about.get('judge', '?')}",
             imported_words(about),
+            f"draws {about['drawn']}" if about.get("drawn") else "",
             f"sync_house: {about['sync_house']}" if about.get("sync_house") else "",
         ]
         return ", ".join(part for part in parts if part)

@@ -15,6 +15,7 @@ from pydantic import Field
 from models.metrics import all_metrics
 from tasks.comparable import why_not_comparable
 from tasks.measured import Measured, conditions_of, imported_words
+from tasks.methods import METHODS, TALKING_GAUSSIAN
 from tasks.params import Params, read_yaml, validate
 from tasks.tabular import Cell, Column, Footnotes, Table, number
 from tasks.variants import Kept
@@ -25,7 +26,7 @@ OTHER_DATA = (
     "measured here may only be compared with what was measured here."
 )
 RANKS = "Bold: the best, underlined: the second best of those that were measured on the same frames."
-OURS = {"talking_gaussian": "TalkingGaussian (ours)", "gaussian_talker": "GaussianTalker (ours)"}
+OURS = {method.name: f"{method.title} (ours)" for method in METHODS.values()}
 LANGUAGES = {"de": "German", "zh": "Chinese", "en": "English", "fr": "French"}
 
 
@@ -132,7 +133,7 @@ def _extractors(speaker: str, heads: Sequence[Measured], kept: Sequence[Kept], p
         for one in kept
         if one.table == "table_6" and one.speaker == speaker
     }
-    found |= {head.about["extractor"]: head for head in _of(heads, speaker) if head.about["extractor"]}
+    found |= {h.about["extractor"]: h for h in _of(heads, speaker) if h.about["method"] == TALKING_GAUSSIAN.name}
     lines = []
     for name in dict.fromkeys([*(row.extractor for row in paper.rows), *found]):
         measured = (found[name],) if name in found else ()

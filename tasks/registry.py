@@ -19,8 +19,9 @@ from pydantic import Field
 
 from models.errors import ConsentError, InputError, MachineError, UsageError
 from tasks.assets import sha256_of
+from tasks.methods import Method
 from tasks.params import Params, read_yaml, validate
-from tasks.people import Basis, Consent, Drive, Research, Speaker, check_basis
+from tasks.people import Basis, Consent, Drive, Research, Speaker, check_basis, listed_speakers
 from tasks.places import Places, check_name
 
 Gender = Literal["female", "male", "unstated"]
@@ -190,6 +191,51 @@ def add_drive(
     return written
 
 
+def enlist(places: Places, speakers: Sequence[str], method: Method) -> list[str]:
+    """Put speakers (none given: all) into the list of params.yaml that says whose heads a method makes.
+
+    Returns:
+        Those that were not in it.
+
+    Raises:
+        UsageError: one of them is no speaker of the project.
+    """
+    added = _not_enlisted(places, speakers, method)
+    for name in added:
+        replace_params(places.params, with_name(places.params, method.listed, name))
+        log.info("added %s to params.yaml: %s", name, method.listed)
+    return added
+
+
+def check_enlisted(places: Places, speakers: Sequence[str], method: Method) -> None:
+    """Refuse speakers (none given: all) whose heads a method is not to make.
+
+    Raises:
+        UsageError: one of them is not in its list.
+    """
+    missing = _not_enlisted(places, speakers, method)
+    if missing:
+        names = " ".join(missing)
+        raise UsageError(
+            f"{method.title} is not to make heads of {names}",
+            f"params.yaml: {method.listed} does not list {names}; a run without --dry-run does that",
+            f"gausstalk run {names} --method {method.name.replace('_', '')}",
+        )
+
+
+def _not_enlisted(places: Places, speakers: Sequence[str], method: Method) -> list[str]:
+    known = listed_speakers(places)
+    for name in speakers:
+        if name not in known:
+            raise UsageError(
+                f"no speaker {name!r} in this project",
+                f"params.yaml: speakers lists {', '.join(known) or 'none'}",
+                f"gausstalk add-speaker {name} VIDEO --consent FILE",
+            )
+    listed = read_yaml(places.params).get(method.listed) or []
+    return [name for name in speakers or known if name not in listed]
+
+
 def _check_free(places: Places, what: str, name: str, record: Path, raw: Path, replace: bool) -> None:
     if made_by_stage(places, raw):
         why = "its files would be overwritten again"
@@ -234,6 +280,13 @@ def put_in_place(
         undo.enter_context(_in_place(record, lambda draft: _write(draft, text)))
         undo.enter_context(_in_place(places.params, lambda draft: _write(draft, params)))
     return [*(raw / file for file in files), record, places.params]
+
+
+def replace_params(params: Path, text: str) -> None:
+    """Write params.yaml whole or not at all."""
+    draft = params.with_name(f".{params.name}.new-{os.getpid()}")
+    _write(draft, text)
+    os.replace(draft, params)
 
 
 @contextmanager

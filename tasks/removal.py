@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from models.errors import UsageError
 from tasks.importing import unlist
 from tasks.imports import listed_imports
+from tasks.methods import METHODS
 from tasks.params import read_yaml
 from tasks.places import GATHERED, Keys, Places, check_name
-from tasks.registry import made_by_stage, remove, without_name
+from tasks.registry import made_by_stage, remove, replace_params, without_name
 
 
 def belongings(places: Places, name: str) -> list[Path]:
@@ -48,12 +48,10 @@ def remove_speaker(places: Places, name: str) -> list[Path]:
     """
     found = belongings(places, name)
     changed: list[Path] = []
-    for key in ("gaussian_talkers", "speakers"):
+    for key in sorted({method.listed for method in METHODS.values()}):
         text = without_name(places.params, key, name)
         if text != places.params.read_text(encoding="utf-8"):
-            draft = places.params.with_name(f".{places.params.name}.new-{os.getpid()}")
-            draft.write_text(text, encoding="utf-8")
-            os.replace(draft, places.params)
+            replace_params(places.params, text)
             changed = [places.params]
     imported = [entry for entry in listed_imports(places).values() if entry.speaker == name]
     changed = unlist(places, imported) or changed

@@ -100,6 +100,42 @@ def render_variants(
     )
 
 
+def render_drive(
+    context: Context[RenderParams],
+    method: str,
+    frames: np.ndarray,
+    pictures: Iterator[np.ndarray],
+    shape: tuple[int, ...],
+    fps: float,
+    sample_rate: int,
+    computed_on: Mapping[str, str],
+) -> Rendering:
+    """Draw what a drive makes a head say, with a video for a person.
+
+    Args:
+        context: of the stage.
+        method: whose head it is.
+        frames: `[n]` which frame of the clip gives each picture its pose.
+        pictures: the `n` pictures.
+        shape: `[H, W, 3]` of them.
+        fps: of the clip.
+        sample_rate: of the video's sound.
+        computed_on: device and rasteriser.
+    """
+    from tasks.media import read_sound
+
+    speaker, drive = context.speaker(), context.drive()
+    names = (str(context.keys.speaker), str(context.keys.drive))
+    started = time.monotonic()
+    full = FrameStore.create(store_path(context.output, "full"), pictures, shape)
+    milliseconds = 1000 * (time.monotonic() - started) / len(frames)
+    sound = read_sound(context.places.raw_drive(names[1]) / drive.source, sample_rate)
+    path, people = context.preview / "result.mp4", (speaker, drive)
+    write_preview(path, full, fps, sound, sample_rate, names, people, context.params.crf)
+    quality = {"milliseconds_a_frame": round(milliseconds, 2), "threads": context.threads, **computed_on}
+    return Rendering(method=method, variants=["full"], full=full, frame_index=frames, quality=quality)
+
+
 def write_previews(
     folder: Path, clip: Clip, frames: np.ndarray, full: FrameStore, person: Speaker, params: RenderParams
 ) -> None:

@@ -25,6 +25,7 @@ from tasks.measured import (
     quality_table,
     read_json,
 )
+from tasks.methods import METHODS, rendered_heads
 from tasks.people import Drive, Speaker, listed_speakers, load_drive, load_speaker, mark_of
 from tasks.per_frame import FILE, read_per_frame
 from tasks.places import Keys, Places
@@ -54,6 +55,8 @@ LOOK_FOR = {
     "above all at the rim of the head. Open mouths and closed eyes stay.",
     "action_units": "Above each frame its number and the three strongest units with their intensity, 0 to 5. The "
     "curves rise with what the frames show: brows (1, 2, 4), lids (45, 5, 7), lips and jaw (25, 26, 12, 20), gaze.",
+    "gt_renderer": "GaussianTalker: frames that it never saw, drawn with their tracked motion, and four times the "
+    "difference. Lips, lids and teeth as in the frame, no seam round the face.",
     "audio": "Bright columns where there is speech, dark ones in pauses, aligned with the sound.",
 }
 UNIT_WORDS = {
@@ -83,7 +86,7 @@ class Head:
 
     name: str
     key: str  # in identities of the page
-    folder: str  # of its plots: the extractor, or the other system
+    folder: str  # of its plots: method and extractor, or the other system
     videos: list[Picture] = field(default_factory=list)
     drives: list[Picture] = field(default_factory=list)
     bars: Table | None = None
@@ -114,6 +117,7 @@ class Section:
     mark: str = ""
     refused: str = ""
     heads: list[Head] = field(default_factory=list)
+    beside: list[Picture] = field(default_factory=list)  # of each head the same frames, where there are several
     strips: list[Picture] = field(default_factory=list)
     fitness: Fitness | None = None
     units: Table | None = None
@@ -205,19 +209,29 @@ def section_of(
     section.quality = quality_table(judged, named=False) if judged else None
     section.told = quality_table(told, False, f"{len(told)} more figures without a bar") if told else None
     own = {keys_of(head): head for head in heads if head.about["speaker"] == key}
-    rendered = {path.name for stage in ("render", "render_drive") for path in (base / stage).glob("*") if path.is_dir()}
-    known = {Keys(key, extractor) for extractor in rendered} | own.keys()
-    for keys in sorted(known, key=lambda keys: (keys.extractor is None, str(keys))):
+    known = {replace(keys, method=method.name) for method, keys in rendered_heads(places, key)} | own.keys()
+    order = list(METHODS)
+    for keys in sorted(known, key=lambda keys: (order.index(str(keys.method)) if keys.extractor else 99, str(keys))):
         section.heads.append(head_of(places, keys, own.get(keys), drives))
+        section.beside += alone(places, keys, section.heads[-1].name)
+    section.beside = section.beside if len(section.beside) > 1 else []
     return section
 
 
 def keys_of(head: Measured) -> Keys:
-    """Return the keys of the stage that has measured a head of ours, or frames of another system."""
+    """Return what tells a head of ours, or the frames of another system, from all others."""
     about = head.about
     if about.get("imported"):
         return Keys(about["speaker"], method=about["method"])
-    return Keys(about["speaker"], about["extractor"])
+    return Keys(about["speaker"], about["extractor"], method=about["method"])
+
+
+def stages_of(keys: Keys) -> tuple[Keys, str, str]:
+    """Return the keys of the stages that have rendered and measured a head, and their names."""
+    if not keys.extractor:
+        return keys, "predictions", "evaluate_predictions"
+    method = METHODS[str(keys.method)]
+    return replace(keys, method=None), method.render, method.evaluate
 
 
 def fitness_of(places: Places, key: str, content: dict[str, Any]) -> Fitness | None:
@@ -268,36 +282,39 @@ def facts_of(speaker: Speaker) -> list[tuple[str, str]]:
 
 def head_of(places: Places, keys: Keys, measured: Measured | None, drives: list[Measured]) -> Head:
     """Collect videos, bars, curves and failures of one head, or of the frames of another system."""
-    renders, evaluates = ("predictions", "evaluate_predictions") if keys.method else ("render", "evaluate")
-    head = Head(
-        measured.name if measured else f"{keys.speaker} / {keys.extractor}",
-        str(keys),
-        keys.extractor or str(keys.method),
-    )
-    folder = places.preview(renders, keys)
+    own, renders, evaluates = stages_of(keys)
+    parts = [part for part in (keys.method, keys.extractor) if part]
+    head = Head(measured.name if measured else " / ".join([str(keys.speaker), *parts]), str(keys), "/".join(parts))
+    folder = places.preview(renders, own)
     side = picture_of(folder / "side_by_side.mp4", "Truth, result, difference", "On test frames, with their own sound.")
-    alone = picture_of(folder / "result.mp4", "Result")
-    head.videos = [video for video in (side, alone) if video][:1]
+    head.videos = [side] if side else alone(places, keys, "Result")
     for video in head.videos:
         video.id = f"{keys}-video"
     if keys.extractor:
         head.drives = drives_of(places, keys, drives)
     if measured:
         add_numbers(head, measured)
-        head.frames = frames_of(table_of(places, evaluates, keys), places.preview(evaluates, keys), measured)
+        head.frames = frames_of(table_of(places, evaluates, own), places.preview(evaluates, own), measured)
     return head
+
+
+def alone(places: Places, keys: Keys, name: str) -> list[Picture]:
+    """Return the video of a head alone, without the truth beside it, if there is one."""
+    own, renders, _ = stages_of(keys)
+    video = picture_of(places.preview(renders, own) / "result.mp4", name)
+    return [video] if video else []
 
 
 def drives_of(places: Places, keys: Keys, drives: list[Measured]) -> list[Picture]:
     """Return the videos of what drives make a head say, with their curves."""
     measured = {replace(keys_of(one), drive=str(one.about["drive"])): one for one in drives}
-    videos = []
-    for path in sorted(places.preview("render_drive", keys).glob("*/result.mp4")):
+    method, videos = METHODS[str(keys.method)], []
+    for path in sorted(places.preview(method.render_drive, replace(keys, method=None)).glob("*/result.mp4")):
         own = replace(keys, drive=path.parent.name)
         video = picture_of(path, title_of(places, path.parent.name), words_of(measured.get(own)))
         if video:
             video.id = f"{own}-video"
-            table = table_of(places, "evaluate_drive", own)
+            table = table_of(places, method.evaluate_drive, replace(own, method=None))
             if table is not None and own in measured:
                 video.curves = curves_of(table, measured[own])
             videos.append(video)

@@ -13,17 +13,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from models.errors import InputError, UsageError
+from tasks.methods import Method
 from tasks.people import Drive, Speaker
 from tasks.places import Places
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from tasks.acting import Acting
+    from tasks.gt_talker import GaussianTalker
     from tasks.progress import Progress
+    from tasks.speaking import Head
     from tasks.speech_features import Hearing
     from tasks.talker import Talker
-    from tasks.talking_head import TalkingHead
+
+    AnyTalker = Talker | GaussianTalker
 
 SHORTEST_S = 0.2
 LONGEST_S = 6 * 3600.0
@@ -44,7 +46,7 @@ class Said:
 
 
 def say(
-    talker: Talker,
+    talker: AnyTalker,
     sounds: Sequence[Path],
     output: Path,
     acting: Acting | None = None,
@@ -78,12 +80,12 @@ def say(
     from tasks.kernels import watch
     from tasks.progress import Progress
     from tasks.speech_features import Hearing
-    from tasks.talking_head import TalkingHead
 
     watch()
     videos = videos_of(sounds, output, lossless)
     hearing = Hearing.open(talker.extractor, talker.audio, places, device)
-    head, acting = TalkingHead(talker.weights, device), acting or Acting()
+    head, acting = talker.head(device), acting or Acting()
+    talker.shots(acting)  # what the method cannot do is refused before anything is said
     outcomes = [_looked_at(sound, video, talker) for sound, video in zip(sounds, videos, strict=True)]
     what = sounds[0].name if len(sounds) == 1 else f"{len(sounds)} recordings"
     progress = Progress(f"{talker.name} says {what}", sum(said.pictures for said in outcomes), "pictures")
@@ -98,14 +100,29 @@ def say(
     return outcomes
 
 
-def _looked_at(sound: Path, video: Path, talker: Talker) -> Said:
+def talker_of(places: Places, speaker: str, extractor: str, method: Method) -> AnyTalker:
+    """Return a speaker of the project whose head a method has made.
+
+    Raises:
+        UsageError: there is no such speaker.
+        ConsentError: there is no valid basis for using this person's likeness.
+        InputError: the head is not trained.
+    """
+    from tasks.gt_talker import GaussianTalker
+    from tasks.talker import Talker
+
+    talkers: dict[str, type[AnyTalker]] = {"talking_gaussian": Talker, "gaussian_talker": GaussianTalker}
+    return talkers[method.name].of(places, speaker, extractor)
+
+
+def _looked_at(sound: Path, video: Path, talker: AnyTalker) -> Said:
     try:
         return Said(sound, video, picture_count(len(_read(sound, talker)), talker))
     except InputError as error:
         return Said(sound, video, 0, error)
 
 
-def _read(path: Path, talker: Talker) -> np.ndarray:
+def _read(path: Path, talker: AnyTalker) -> np.ndarray:
     from tasks.media import read_sound
 
     rate = talker.scene.sample_rate
@@ -116,14 +133,14 @@ def _read(path: Path, talker: Talker) -> np.ndarray:
     return sound
 
 
-def picture_count(samples: int, talker: Talker) -> int:
+def picture_count(samples: int, talker: AnyTalker) -> int:
     """Return how many pictures go with so many samples of sound."""
     return max(1, round(samples / talker.scene.sample_rate * talker.scene.fps))
 
 
 def _say_one(
-    talker: Talker,
-    head: TalkingHead,
+    talker: AnyTalker,
+    head: Head[Any, Any],
     acting: Acting,
     said: Said,
     people: Sequence[Speaker | Drive],
@@ -131,16 +148,15 @@ def _say_one(
     hearing: Hearing,
     progress: Progress,
 ) -> None:
-    from tasks.acting import perform
     from tasks.rendering import write_preview
-    from tasks.talking_head import speak
+    from tasks.speaking import speak
 
     scene, sound = talker.scene, _read(said.sound, talker)
 
     def pictures() -> Iterator[np.ndarray]:
-        shots = perform(scene, acting)
-        for windows in _windows(sound, said.pictures, talker, hearing):
-            for picture in speak(head, shots, windows):
+        shots = talker.shots(acting)
+        for heard in _heard(sound, said.pictures, talker, head, hearing):
+            for picture in speak(head, shots, heard):
                 progress.update()
                 yield picture
 
@@ -197,10 +213,10 @@ def _names(sounds: Sequence[Path]) -> list[str]:
     return [f"{sound.resolve().parent.name}_{sound.stem}" for sound in sounds]
 
 
-def _windows(sound: np.ndarray, count: int, talker: Talker, hearing: Hearing) -> Iterator[Iterator[Tensor]]:
-    """Yield the audio windows of `count` pictures in blocks: features never exist for all of a long recording."""
-    from tasks.talking_head import audio_windows
-
+def _heard(
+    sound: np.ndarray, count: int, talker: AnyTalker, head: Head[Any, Any], hearing: Hearing
+) -> Iterator[Iterator[Any]]:
+    """Yield what a head hears in `count` pictures in blocks: features never exist for all of a long recording."""
     fps, samples = talker.scene.fps, talker.scene.sample_rate / talker.scene.fps
     block, margin = round(BLOCK_S * fps), round(MARGIN_S * fps)
     scale = _scale(sound, talker.scene.sample_rate, hearing)
@@ -209,7 +225,7 @@ def _windows(sound: np.ndarray, count: int, talker: Talker, hearing: Hearing) ->
         low, high = max(0, first - margin), min(count, end + margin)
         piece = sound[round(low * samples) : round(high * samples) if high < count else None]
         values = hearing.windows(piece, high - low, scale)
-        yield islice(audio_windows(values), first - low, end - low)
+        yield islice(head.hear(values), first - low, end - low)
 
 
 def _scale(sound: np.ndarray, rate: int, hearing: Hearing) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol
 
@@ -10,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.errors import InputError, UsageError
+from models.errors import UsageError
 from models.gaussians.camera import Camera
 from models.heads.motion import jaw_pixels, mean_pose
 from models.methods.talking_gaussian import Config
@@ -19,6 +18,7 @@ from models.records import ActionUnits, Clip, HeadTrack, Layers, RefinedPoses
 from models.storage import RECORD_FILE
 from tasks.material import expression_inputs
 from tasks.places import Keys, Places
+from tasks.shots import cuts_of, longest_shot
 
 
 class Behind(Protocol):
@@ -89,7 +89,7 @@ class Scene:
             expression=_expressions(places, keys, config),
             blink=blink_of(config),
             valid=track.valid,
-            cuts=_cuts(clip, track),
+            cuts=cuts_of(clip, track),
         )
 
     def longest_shot(self) -> tuple[int, int]:
@@ -152,28 +152,6 @@ def _what(frame: int, valid: np.ndarray) -> str:
     return "shows no face that was tracked" if 0 <= frame < len(valid) else "is none of them"
 
 
-def longest_shot(valid: np.ndarray, cuts: list[int], name: str) -> tuple[int, int]:
-    """Return the longest run of frames without a cut: first frame, one past the last.
-
-    Args:
-        valid: `[T]` frames that count.
-        cuts: first frame of each new shot.
-        name: of the speaker.
-
-    Raises:
-        InputError: there is none of two frames.
-    """
-    best, first = (0, 0), 0
-    for frame in range(len(valid) + 1):
-        ends = frame == len(valid) or frame in cuts or not valid[frame]
-        if ends:
-            best = max(best, (first, frame), key=lambda shot: shot[1] - shot[0])
-            first = frame if frame < len(valid) and valid[frame] else frame + 1
-    if best[1] - best[0] < 2:
-        raise InputError(f"{name}: no two frames with a face in one shot")
-    return best
-
-
 def poses_of(places: Places, speaker: str) -> np.ndarray:
     """Return the poses `[n, 4, 4]` of a tracked clip's longest shot, the refined ones where there are any.
 
@@ -205,19 +183,8 @@ def blink_of(config: Config) -> int:
 def _longest_shot_of(places: Places, speaker: str) -> tuple[Keys, slice]:
     keys = Keys(speaker=speaker)
     clip, track = Clip.load(places.record("ingest", keys)), HeadTrack.load(places.record("track", keys))
-    return keys, slice(*longest_shot(track.valid, _cuts(clip, track), speaker))
+    return keys, slice(*longest_shot(track.valid, cuts_of(clip, track), speaker))
 
 
 def _expressions(places: Places, keys: Keys, config: Config) -> Tensor:
     return torch.from_numpy(expression_inputs(ActionUnits.load(places.record("action_units", keys)), config))
-
-
-def _cuts(clip: Clip, track: HeadTrack) -> list[int]:
-    return sorted({*map(int, clip.cuts), *map(int, track.cuts)})
-
-
-def back_and_forth(first: int, end: int) -> Iterator[int]:
-    """Yield frames that walk from `first` to `end` - 1 and back again, without end and without a jump."""
-    while True:
-        yield from range(first, end)
-        yield from range(end - 2, first, -1)

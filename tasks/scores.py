@@ -29,7 +29,7 @@ TOO_SHORT = "too short to judge"
 VARIANTS = {
     "full": "the trained head driven by its own sound",
     "motion_off": "the same head without any deformation",
-    "mean_motion": "the same head with every Gaussian's mean deformation of training",
+    "mean_motion": "the same head with the mean of its motion in training: of each Gaussian, or of what is spoken",
     "wrong_audio": "the same head hearing the sound of another moment",
     "constant_lips": "landmarks only: the mean lip shape of training, moving with the head",
     STATIC: "for each metric the strongest of motion_off, mean_motion and constant_lips",

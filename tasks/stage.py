@@ -109,9 +109,9 @@ class Context(Generic[AnyParams]):
 
 SPEAKER_EXTRACTOR_STAGES = {
     *("audio", "tg_motion", "tg_face", "tg_mouth", "tg_fuse", "render", "evaluate"),
-    *("gt_motion", "gt_render"),
+    *("gt_motion", "gt_render", "gt_evaluate"),
 }
-DRIVE_STAGES = {"render_drive", "evaluate_drive"}
+DRIVE_STAGES = {"render_drive", "evaluate_drive", "gt_render_drive", "gt_evaluate_drive"}
 METHOD_STAGES = {"predictions", "evaluate_predictions"}
 PROJECT_STAGES = {"sync_house"}
 

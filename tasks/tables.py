@@ -21,6 +21,7 @@ from tasks.measured import (
     read_json,
     read_measured,
 )
+from tasks.methods import drives_measured, heads_measured
 from tasks.paper_tables import paper_tables
 from tasks.people import listed_speakers
 from tasks.places import Places
@@ -57,9 +58,9 @@ def read_results(places: Places) -> Results:
     """
     # Whoever has left params.yaml is no longer of this project, whatever still lies there.
     names = listed_speakers(places)
-    patterns = ("evaluate/*/metrics.json", "evaluate_predictions/*/metrics.json", "evaluate_drive/*/*/metrics.json")
+    patterns = heads_measured(), ["evaluate_predictions/*/metrics.json"], drives_measured()
     base = places.root / "data" / "metrics"
-    ours, imported, drives = ([read_measured(path) for path in files_of(base, names, one)] for one in patterns)
+    ours, imported, drives = ([read_measured(path) for path in files_of(base, names, *one)] for one in patterns)
     return Results(names, ours, imported, drives, kept_variants(places, names))
 
 
@@ -101,9 +102,9 @@ def run(context: Context[NoParams]) -> None:
     (context.output / "everything.json").write_text(_json(content), encoding="utf-8")
 
 
-def files_of(base: Path, names: Iterable[str], pattern: str) -> list[Path]:
+def files_of(base: Path, names: Iterable[str], *patterns: str) -> list[Path]:
     """Return the files of the named speakers that match, in order."""
-    return sorted(path for name in names for path in (base / name).glob(pattern))
+    return sorted(path for name in names for pattern in patterns for path in (base / name).glob(pattern))
 
 
 def write_tables(folder: Path, tables: Iterable[Table]) -> None:

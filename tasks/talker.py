@@ -8,7 +8,7 @@ likeness this is and on what basis it may be used.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,13 +21,16 @@ from models.audio import extractor as find_extractor
 from models.errors import InputError
 from models.methods.talking_gaussian_config import Config
 from models.records import TRAIN, Clip, Weights
-from models.storage import RECORD_FILE, load_arrays, save_arrays
+from models.storage import load_arrays, save_arrays
+from tasks.acting import Acting, perform
 from tasks.params import load_params, validate
 from tasks.people import Speaker, check_basis, load_speaker
 from tasks.places import Keys, Places, check_name
 from tasks.rendering import RenderParams
-from tasks.scene import Backdrop, Scene, blink_of
+from tasks.scene import Backdrop, Scene, Shot, blink_of
 from tasks.speech_features import AudioParams
+from tasks.talking_head import TalkingHead
+from tasks.trained import check_trained
 
 log = logging.getLogger("gausstalk")
 
@@ -74,6 +77,14 @@ class Talker:
             scale=_scale(Clip.load(places.record("ingest", Keys(speaker=speaker))), extractor),
             crf=load_params(places.params, "render", RenderParams).crf,
         )
+
+    def head(self, device: str = "cpu") -> TalkingHead:
+        """Return the head, ready to draw."""
+        return TalkingHead(self.weights, device)
+
+    def shots(self, acting: Acting) -> Iterator[Shot]:
+        """Yield what each picture needs besides the sound, without end."""
+        return perform(self.scene, acting)
 
     def still(self, frame: int | None = None) -> Talker:
         """Return the talker whose head is held as in one frame; see `Scene.still`."""
@@ -168,22 +179,6 @@ class Talker:
 def face_config(weights: Weights) -> Config:
     """Return how the face of a head is built."""
     return Config.from_record(weights.config["face"])
-
-
-def check_trained(places: Places, speaker: str, extractor: str) -> None:
-    """Refuse a head that is not there.
-
-    Raises:
-        InputError: it has not been trained, or is being trained anew; the message names those that are there.
-    """
-    if not (places.record("tg_fuse", Keys(speaker=speaker, extractor=extractor)) / RECORD_FILE).is_file():
-        base = places.record("tg_fuse", Keys(speaker=speaker))
-        trained = sorted(path.parent.name for path in base.glob(f"*/{RECORD_FILE}"))
-        raise InputError(
-            f"{speaker} has no trained head for {extractor}",
-            f"trained: {', '.join(trained) or 'none'}",
-            f"gausstalk run {speaker}" + (f"; or --extractor {trained[0]}" if trained else ""),
-        )
 
 
 def _scale(clip: Clip, extractor: str) -> Any:

@@ -83,6 +83,14 @@ class TalkingHead:
             raise ValueError("a mean over no frames")
         return total[0].over(count), total[1].over(count)
 
+    def hear(self, values: np.ndarray) -> Iterator[Tensor]:
+        """Return windows `[8, D, W]` for every entry of audio features `[T, D, W]`."""
+        return audio_windows(values)
+
+    def picture(self, shot: Shot, heard: Tensor) -> np.ndarray:
+        """Draw `[H, W, 3]` uint8 of the head that hears windows `[8, D, W]`."""
+        return self.draw(shot.camera, self.move(heard, shot.expression), shot.behind)
+
     @torch.no_grad()
     def draw(self, camera: Camera, motion: Motion | None, behind: np.ndarray) -> np.ndarray:
         """Draw the head over what is behind it.
@@ -111,15 +119,3 @@ def audio_windows(values: np.ndarray) -> Iterator[Tensor]:
     """Return `[8, D, W]` windows for every entry of audio features `[T, D, W]`."""
     tensor = torch.from_numpy(values)
     return (windows_of(tensor, index) for index in range(len(values)))
-
-
-def speak(head: TalkingHead, shots: Iterable[Shot], windows: Iterable[Tensor]) -> Iterator[np.ndarray]:
-    """Yield pictures `[H, W, 3]` uint8 of the head saying something.
-
-    Args:
-        head: who speaks.
-        shots: what else each picture needs; may be endless.
-        windows: the audio features `[8, D, W]` of each picture.
-    """
-    for heard, shot in zip(windows, shots, strict=False):  # in this order no shot is taken in vain at the end
-        yield head.draw(shot.camera, head.move(heard, shot.expression), shot.behind)

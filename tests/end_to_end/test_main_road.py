@@ -23,6 +23,8 @@ TINY: dict[str, dict[str, Any]] = {
     "tg_face": {"phase": {"steps": 150, "points": 800}},
     "tg_mouth": {"phase": {"steps": 80, "points": 300}},
     "tg_fuse": {"phase": {"steps": 40}},
+    "gt_motion": {"width": 32, "inner": 32, "phase": {"steps": 40, "frames": 20, "voices": 1}},
+    "gt_renderer": {"gaussians": 900, "phase": {"steps": 80}},
     "evaluate": {"draws": 100},
 }
 
@@ -125,6 +127,31 @@ def test_the_head_says_sound_longer_than_its_clip(demo: Path) -> None:
     assert info.seconds > 5.5  # longer than the clip of 4 s
 
 
+def test_one_word_makes_the_head_by_the_other_method(demo: Path) -> None:
+    done = call(demo, "-m", "flows.cli", "run", "demo", "--method", "gaussiantalker")
+    text = done.stdout + done.stderr
+    assert done.returncode == 0, text[-3000:]
+    assert yaml.safe_load((demo / "params.yaml").read_text())["gaussian_talkers"] == ["demo"]
+    assert "gt_evaluate_drive" in text
+    assert "tg_fuse" not in text  # the first method's head is left as it is
+    assert call(demo, "-m", "dvc", "status", "-q").returncode == 0
+    found = {(row["method"], row.get("drive", ""), row["variant"]) for row in rows(demo) if row["metric"] == "r_sound"}
+    for drive, wrong in (("", "wrong_audio"), ("de_f", "wrong_sound")):
+        assert {(method, drive, v) for method in METHODS for v in ("full", wrong)} <= found
+    table = (demo / "data/tables/gaussian_talker_table_3.md").read_text()
+    assert all(f"{title} (ours), logmel" in table for title in ("TalkingGaussian", "GaussianTalker"))
+    report = (demo / "data/report/report.html").read_text()
+    assert all(f"demo / {method} / logmel" in report for method in METHODS)
+    compared = call(demo, "-m", "flows.cli", "compare", *(f"demo/{method}/logmel" for method in METHODS), "--json")
+    assert compared.returncode == 0, compared.stderr[-3000:]
+    assert {row["metric"] for row in json.loads(compared.stdout)["rows"]} >= {"PSNR", "LMD", "fps", "training_time"}
+    sound, video = demo / "data/raw/drives/de_f/speech.wav", demo / "gt.mp4"
+    done = call(demo, "-m", "flows.cli", "say", "demo", str(sound), "-o", str(video), "--method", "gaussiantalker")
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert video.stat().st_size > 2000
+
+
+METHODS = ("talking_gaussian", "gaussian_talker")
 LOOP = """
 import sys, wave
 with wave.open(sys.argv[1]) as source:

@@ -92,6 +92,10 @@ def test_no_words_show_the_help(tmp_path: Path) -> None:
         (["say", "ann", "a.wav", "-o", "o.mp4", "--neutral", "--expression-from", "bob"], 2, "exclude each other"),
         (["say", "ann.safetensors", "a.wav", "-o", "o.mp4"], 3, "ann.safetensors: no such file"),
         (["export", "ann", "-o", "out"], 2, "no speaker 'ann'"),
+        (["export", "ann", "-o", "out", "--method", "gaussiantalker"], 2, "GaussianTalker cannot be exported yet"),
+        (["run", "ann", "--method", "gaussiantalke"], 2, "no method 'gaussiantalke'"),
+        (["run", "ann", "--table", "5", "--method", "gaussiantalker"], 2, "table 5 is of TalkingGaussian alone"),
+        (["say", "a.safetensors", "a.wav", "-o", "o.mp4", "--method", "gaussiantalker"], 2, "TalkingGaussian's"),
     ],
 )
 def test_errors_say_what_and_end_with_the_documented_code(

@@ -7,6 +7,7 @@ from toy_project import Toy
 
 from flows.graph import read_plan
 from models.errors import UsageError
+from tasks.methods import GAUSSIAN_TALKER, TALKING_GAUSSIAN
 from tasks.places import Keys, keys_of
 
 
@@ -34,6 +35,12 @@ def test_one_extractor_leaves_the_others_out(toy: Toy) -> None:
     (toy.root / "params.yaml").write_text("speakers: [ann]\nextractors: [logmel, hubert]\n")
     names = {item.name for item in read_plan(toy.root, [], ["hubert"]).items}
     assert names == {"demo", "ingest@ann", "audio@ann-hubert", "evaluate@ann-hubert", "tables"}
+
+
+def test_one_method_leaves_the_stages_of_the_other_out(toy: Toy) -> None:
+    names = {item.name for item in read_plan(toy.root, ["ann"], [], GAUSSIAN_TALKER).items}
+    assert names == {"demo", "ingest@ann", "audio@ann-logmel", "tables"}  # evaluate is the first method's
+    assert "evaluate@ann-logmel" in {item.name for item in read_plan(toy.root, ["ann"], [], TALKING_GAUSSIAN).items}
 
 
 def test_only_what_a_change_reaches_is_out_of_date(toy: Toy) -> None:

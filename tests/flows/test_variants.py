@@ -41,7 +41,7 @@ def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Places:
         command = [sys.executable, "-m", "dvc", *words]
         return subprocess.run(command, cwd=tmp_path, capture_output=True, check=False).returncode
 
-    def run(_places: Places, speakers: Any, extractors: Any, jobs: int) -> dict[str, Any]:
+    def run(_places: Places, speakers: Any, extractors: Any, jobs: int, _method: Any) -> dict[str, Any]:
         code = dvc("repro")
         return {"states": {}, "seconds": {}, "errors": [{"stage": "evaluate"}] * bool(code), "exit_code": code}
 

@@ -16,7 +16,8 @@ from models.methods.talking_gaussian_config import ACTION_UNITS, Config
 from models.records import HeadTrack, RefinedPoses
 from tasks.acting import Acting, blink_closures, perform
 from tasks.places import Keys, Places
-from tasks.scene import Scene, back_and_forth, expressions_of, longest_shot, poses_of
+from tasks.scene import Scene, expressions_of, poses_of
+from tasks.shots import back_and_forth, longest_shot
 
 LIDS = ACTION_UNITS.index("AU45")
 

@@ -17,7 +17,7 @@ from models.metrics import all_metrics
 from models.perceptual.networks import NETWORKS, write
 from models.records import Clip, DemoTruth, Judge, Landmarks, Rendering, store_path
 from models.storage import FrameStore
-from tasks import evaluate, evaluate_drive, judge, measuring, per_frame, regions
+from tasks import evaluate, evaluate_drive, judge, measuring, measuring_drive, per_frame, regions
 from tasks.closure import closure
 from tasks.judge import JudgeParams
 from tasks.judging import known_points
@@ -313,7 +313,7 @@ def test_a_drive_is_held_against_its_sound(places: Places) -> None:
 
 def test_blinks_are_counted_right() -> None:
     lids = np.array([1, 1, 0.2, 0.2, 1, np.nan, 0.1, 1])
-    assert evaluate_drive.blinks(lids, 0.5) == 2
+    assert measuring_drive.blinks(lids, 0.5) == 2
 
 
 def test_without_test_frames_it_says_so(places: Places, tmp_path: Path) -> None:

@@ -1,91 +1,27 @@
 """GaussianTalker's stages on a very small speaker: resumed, given wrong inputs, and a head that follows its sound."""
 
 import dataclasses
-import shutil
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from tiny_speaker import FRAMES, KEYS, SIZE, make_speaker
+from bound_egg import MODULES, SMALL, SPEAK, SPEAKER, make_bound_egg, run, save
+from tiny_speaker import KEYS, SIZE
 
-from models.demo.head_model import build
 from models.errors import InputError
-from models.gaussians.plan import Harmonics
-from models.methods.gaussian_talker_phases import BoundDensity, MotionRates, RendererPhase, TranslatorPhase
 from models.methods.gaussian_talker_presets import PRESETS
-from models.records import AudioFeatures, Clip, HeadTrack, Rendering, Weights
-from models.schedule import Frozen
-from tasks import gt_motion, gt_render, gt_renderer, training
+from models.records import Clip, HeadTrack, Rendering, Weights
+from tasks import gt_motion, training
 from tasks.explain import explain
 from tasks.media import probe
 from tasks.params import resolve_params
-from tasks.pose_refine import STAGE as POSE_REFINE
-from tasks.pose_refine import PoseRefineParams
-from tasks.pose_refine import run as refine
-from tasks.rendering import RenderParams
-from tasks.speech_features import AudioParams, extract
-from tasks.stage import execute
 
 pytestmark = pytest.mark.usefixtures("quiet_training")
-
-MODULES = {module.STAGE.name: module for module in (gt_motion, gt_renderer, gt_render)}
-SMALL = {"width": 32, "inner": 48, "heads": 2, "encoder_layers": 1}
-SPEAK = TranslatorPhase(
-    steps=120, windows=2, frames=16, voices=1, audio_noise=0.05, rates=MotionRates(encoder=4e-3, own=4e-3)
-)
-DRAW = RendererPhase(
-    steps=60,
-    harmonics=Harmonics(),
-    frozen=(Frozen(("blend_shapes",), end=0.2),),
-    density=BoundDensity(start=0.2, every=0.2, capacity=700),
-)
-PARAMS = {
-    "gt_motion": gt_motion.TranslatorParams(**SMALL, phase=SPEAK),
-    "gt_renderer": gt_renderer.RendererParams(gaussians=500, phase=DRAW),
-    "gt_render": RenderParams(wrong_audio_s=0.4),
-}
-
-
-def run(stage, places, params=None):
-    module = MODULES[stage]
-    keys = KEYS if "extractor" in module.STAGE.per else dataclasses.replace(KEYS, extractor=None)
-    return execute(module.STAGE, module.run, keys, places, params or PARAMS[stage])
-
-
-def save(record, folder):
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    record.save(folder)
 
 
 @pytest.fixture(scope="module")
 def talker(tmp_path_factory):
-    """The egg, tracked with the demo's head model: its jaw goes as the egg's lower lip does."""
-    places = make_speaker(tmp_path_factory.mktemp("egg"))
-    keys, model = dataclasses.replace(KEYS, extractor=None), build()
-    clip, track = Clip.load(places.record("ingest", keys)), HeadTrack.load(places.record("track", keys))
-    values = AudioFeatures.load(places.record("audio", KEYS)).values
-    expression = np.zeros((FRAMES, len(model.expression_names)), np.float32)
-    expression[:, list(model.expression_names).index("jaw")] = values.mean((1, 2)) * 0.6
-    expression[:, list(model.expression_names).index("blink_left")] = np.linspace(0, 0.3, FRAMES)
-    identity = np.zeros(len(model.identity), np.float32)
-    save(
-        dataclasses.replace(
-            track,
-            model="synthetic",
-            identity=identity,
-            expression=expression,
-            expression_names=list(model.expression_names),
-            landmark_index=model.landmark_index,
-            rest_landmarks=model.landmarks(identity).astype(np.float32),
-        ),
-        places.record("track", keys),
-    )
-    save(extract(clip.sound, 16000, FRAMES, "logmel", AudioParams(), places), places.record("audio", KEYS))
-    record = places.speaker_record("egg")
-    record.write_text(record.read_text() + "head_model: synthetic\n")
-    execute(POSE_REFINE, refine, keys, places, PoseRefineParams(rounds=0))
-    return places
+    return make_bound_egg(tmp_path_factory.mktemp("egg"))
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +56,7 @@ def test_a_head_speaks_and_hears_wrong_sound(talker, trained):
     assert rendering.variants == ["full", "mean_motion", "wrong_audio"]
     assert rendering.frame_index.tolist() == list(range(34, 44))
     stores = {name: np.stack(list(getattr(rendering, name))).astype(int) for name in rendering.variants}
-    clip = Clip.load(talker.record("ingest", dataclasses.replace(KEYS, extractor=None)))
+    clip = Clip.load(talker.record("ingest", SPEAKER))
     for pictures in stores.values():
         assert pictures.shape == (10, SIZE, SIZE, 3)
         corner = [clip.frames[t][:2, :2] for t in range(34, 44)]  # where there is no face
@@ -157,12 +93,12 @@ def test_a_stage_goes_on_as_if_nothing_had_happened(talker, trained, stage, monk
 
 
 def test_another_head_model_than_the_tracked_one_is_refused(talker, trained):
-    keys = dataclasses.replace(KEYS, extractor=None)
+    keys = SPEAKER
     track = HeadTrack.load(talker.record("track", keys))
     names = ["other", *track.expression_names[1:]]
     save(dataclasses.replace(track, expression_names=names), talker.record("track", keys))
     try:
-        for stage in MODULES:
+        for stage in ("gt_motion", "gt_renderer", "gt_render"):
             with pytest.raises(InputError, match="tracked with the head model"):
                 run(stage, talker)
     finally:
@@ -182,7 +118,7 @@ def test_another_head_model_than_the_tracked_one_is_refused(talker, trained):
 
 
 def test_frames_without_a_face_teach_nothing_and_too_few_are_refused(talker):
-    keys = dataclasses.replace(KEYS, extractor=None)
+    keys = SPEAKER
     track = HeadTrack.load(talker.record("track", keys))
     gap, few = track.valid.copy(), track.valid.copy()
     gap[5:9], few[10:] = False, False

@@ -14,9 +14,10 @@ from models.errors import UsageError
 from tasks import live, say
 from tasks.acting import Acting, perform
 from tasks.live import look_ahead, stream
+from tasks.speaking import speak
 from tasks.speech_features import AudioParams, Hearing
 from tasks.talker import Talker
-from tasks.talking_head import TalkingHead, audio_windows, speak
+from tasks.talking_head import TalkingHead, audio_windows
 
 
 @pytest.fixture(scope="module")

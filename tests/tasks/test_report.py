@@ -114,6 +114,31 @@ def test_the_page_parses_and_its_links_lead_somewhere(outline: Outline) -> None:
     assert {link.removeprefix("#") for link in outline.links} <= set(outline.ids)
 
 
+def test_heads_of_two_methods_have_sections_of_their_own_and_stand_beside_each_other(tmp_path: Path) -> None:
+    record = tmp_path / "data/speakers/ada.yaml"
+    record.parent.mkdir(parents=True)
+    record.write_text("name: Ada\nbasis: synthetic\nsources: [a.mp4]\n")
+
+    def section(*videos: str) -> report.Section:
+        for name in videos:
+            path = tmp_path / "data/preview/ada" / name / "result.mp4"
+            path.parent.mkdir(parents=True)
+            write_video(path, moving(), 25.0, np.zeros(16000, np.int16), 16000, "", {})
+        return report.section_of(Places(tmp_path), "ada", [], [], [])
+
+    one = section("render/logmel", "render_drive/logmel/de_f")
+    assert [head.name for head in one.heads] == ["ada / talking_gaussian / logmel"]
+    assert one.beside == []
+    both = section("gt_render/logmel", "gt_render_drive/logmel/de_f", "gt_render_drive/logmel/zh_f")
+    names = ["ada / talking_gaussian / logmel", "ada / gaussian_talker / logmel"]
+    assert [head.name for head in both.heads] == [video.title for video in both.beside] == names
+    assert [[drive.title for drive in head.drives] for head in both.heads] == [["de_f"], ["de_f", "zh_f"]]
+    ids = [video.id for head in both.heads for video in (*head.videos, *head.drives)]
+    assert len(set(ids)) == len(ids) == 5
+    shown = report.render([both], [], heat_map.Matrix("none"), {})
+    assert shown.index("All heads, the same test frames") < shown.index(names[0]) < shown.index(names[1])
+
+
 def test_nothing_comes_from_outside(page: str, outline: Outline) -> None:
     assert outline.sources
     assert all(source.startswith("data:") for source in outline.sources)
@@ -141,16 +166,16 @@ def part(page: str, name: str) -> str:
 
 def test_curves_stand_under_the_video_that_they_belong_to(page: str) -> None:
     curves = part(page, "curves")
-    assert 'id="ada-logmel-curves" data-step="0.04"' in curves
-    assert 'data-of="ada-logmel-video"' in curves
-    assert '<video id="ada-logmel-video"' in part(page, "overview")
+    assert 'id="ada-logmel-talking_gaussian-curves" data-step="0.04"' in curves
+    assert 'data-of="ada-logmel-talking_gaussian-video"' in curves
+    assert '<video id="ada-logmel-talking_gaussian-video"' in part(page, "overview")
     assert "data:video" not in curves  # every video is on the page once
     for words in ("lip gap over eye distance (r_open ↑, 0.625 over all)", "PSNR mouth [dB] ↑, 27.50 over all"):
         assert curves.count(f">{words}</h4>") == 1
     assert "amplitude" not in curves  # the same curve as r_open's
     assert "PSNR frame" not in curves  # ranks frames as the head's does
     assert "0 is frame 70 of the clip" in curves
-    assert 'data-of="ada-logmel-de_f-video"' in curves
+    assert 'data-of="ada-logmel-de_f-talking_gaussian-video"' in curves
     assert "each over its own range (r_sound ↑, 0.250 over all)" in curves
     assert "cy" not in re.findall(r'id="(\w+)-', curves)
 
@@ -173,13 +198,15 @@ def test_without_a_matrix_the_page_says_why(page: str, places: Places, tmp_path:
 
 def test_numbers_and_curves_lie_beside_the_page(places: Places, page: str) -> None:
     base = places.root / "data/report"
-    numbers = json.loads((base / "metrics/ada/drawn/logmel/own_sound.json").read_text())
+    numbers = json.loads((base / "metrics/ada/talking_gaussian/logmel/own_sound.json").read_text())
     assert numbers["PSNR"] == {"head": 30.125, "mouth": 27.5}  # of the result, not of its controls
-    assert json.loads((base / "metrics/ada/drawn/logmel/de_f.json").read_text()) == {"r_sound": {"face": 0.25}}
-    names = {path.name for path in (base / "plots/ada/logmel").iterdir()}
+    assert json.loads((base / "metrics/ada/talking_gaussian/logmel/de_f.json").read_text()) == {
+        "r_sound": {"face": 0.25}
+    }
+    names = {path.name for path in (base / "plots/ada/talking_gaussian/logmel").iterdir()}
     assert names == {"training_face.svg", "PSNR_mouth.svg", "r_open_face.svg"}
     assert not (base / "plots/cy").exists()
-    for path in (base / "plots/ada/logmel").iterdir():
+    for path in (base / "plots/ada/talking_gaussian/logmel").iterdir():
         root = xml.etree.ElementTree.parse(path).getroot()
         assert root.tag == "{http://www.w3.org/2000/svg}svg"
         assert any("stroke" in (style.text or "") for style in root.iter("{http://www.w3.org/2000/svg}style"))
@@ -227,7 +254,7 @@ def test_dvc_shows_and_compares_numbers_and_curves_of_two_states(places: Places,
     author = ("-c", "user.name=a", "-c", "user.email=a@example.org")
     for command in (["init", "-q"], ["add", "-A"], [*author, "commit", "-qm", "one"]):
         subprocess.run(["git", *command], cwd=tmp_path, check=True)
-    path = tmp_path / "data/report/metrics/ada/drawn/logmel/own_sound.json"
+    path = tmp_path / "data/report/metrics/ada/talking_gaussian/logmel/own_sound.json"
     path.write_text(path.read_text().replace("30.125", "31.125"))
     with Repo.init(str(tmp_path)) as repo:
         shown = repo.metrics.show()[""]["data"]

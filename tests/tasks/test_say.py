@@ -15,8 +15,10 @@ from tasks import say
 from tasks.acting import Acting
 from tasks.media import FrameReader, probe, read_sound, write_wav
 from tasks.places import Keys, Places
+from tasks.scene import Shot
 from tasks.speech_features import AudioParams, Hearing
-from tasks.talker import Talker, check_trained
+from tasks.talker import Talker
+from tasks.trained import check_trained
 
 RATE = 16000
 
@@ -80,14 +82,14 @@ def test_a_place_where_no_video_can_be_written_is_refused_with_the_way_out(
 
 def test_a_head_that_is_not_trained_is_named_with_those_that_are(tmp_path: Path) -> None:
     places = Places(tmp_path)
-    with pytest.raises(InputError, match="ann has no trained head for logmel") as error:
+    with pytest.raises(InputError, match="ann has no head for logmel") as error:
         check_trained(places, "ann", "logmel")
     assert (error.value.why, error.value.fix) == ("trained: none", "gausstalk run ann")
     record = places.record("tg_fuse", Keys(speaker="ann", extractor="logmel")) / RECORD_FILE
     record.parent.mkdir(parents=True)
     record.write_bytes(b"")
     check_trained(places, "ann", "logmel")
-    with pytest.raises(InputError, match="no trained head for hubert") as error:
+    with pytest.raises(InputError, match="no head for hubert") as error:
         check_trained(places, "ann", "hubert")
     assert "--extractor logmel" in error.value.fix
 
@@ -113,7 +115,8 @@ def test_lossless_keeps_every_pixel_and_sample(talker: Talker, tmp_path: Path) -
     write_wav(tmp_path / "a.wav", sound)
     say.say(talker, [tmp_path / "a.wav"], tmp_path / "out.mkv", lossless=True)
     from tasks.acting import perform
-    from tasks.talking_head import TalkingHead, audio_windows, speak
+    from tasks.speaking import speak
+    from tasks.talking_head import TalkingHead, audio_windows
 
     values = logmel.extract(sound, 12, 16)
     drawn = list(speak(TalkingHead(talker.weights), perform(talker.scene), audio_windows(values)))
@@ -167,7 +170,7 @@ def test_a_long_recording_is_heard_in_blocks_as_if_it_were_one(talker: Talker, m
     hearing = Hearing.open("logmel", AudioParams())
     scale = say._scale(sound, RATE, hearing)
     whole = hearing.windows(sound, 100, scale)
-    heard = [window for block in say._windows(sound, 100, talker, hearing) for window in block]
+    heard = [window for block in say._heard(sound, 100, talker, talker.head(), hearing) for window in block]
     assert len(heard) == 100
     for frame, window in enumerate(heard):
         wanted = whole[[min(max(k, 0), 99) for k in range(frame - 4, frame + 4)]]
@@ -202,11 +205,11 @@ class Flash:
     def __init__(self, *_: object) -> None:
         pass
 
-    def move(self, windows: torch.Tensor, _: torch.Tensor) -> float:
-        return float(windows[4, :, 7:9].mean())
+    def hear(self, values: np.ndarray) -> np.ndarray:
+        return values[:, :, 7:9].mean((1, 2))
 
-    def draw(self, _: object, level: float, behind: np.ndarray) -> np.ndarray:
-        return np.full(behind.shape, (level + 3) / 6 * 255, np.uint8)
+    def picture(self, shot: Shot, level: float) -> np.ndarray:
+        return np.full(shot.behind.shape, (level + 3) / 6 * 255, np.uint8)
 
 
 def moments(times: np.ndarray, strength: np.ndarray, near: tuple[float, ...]) -> np.ndarray:
@@ -226,7 +229,7 @@ def test_a_flash_and_its_click_are_less_than_half_a_frame_apart(
         first = round(instant * RATE) - 80
         sound[first : first + 160] += 15000 * np.sin(np.arange(160) * 0.7)
     write_wav(tmp_path / "clicks.wav", sound.astype(np.int16))
-    monkeypatch.setattr("tasks.talking_head.TalkingHead", Flash)
+    monkeypatch.setattr("tasks.talker.TalkingHead", Flash)
     say.say(talker, [tmp_path / "clicks.wav"], tmp_path / f"out{ending}", lossless=ending == ".mkv")
 
     with av.open(str(tmp_path / f"out{ending}")) as container:  # as a player does: by time stamps alone

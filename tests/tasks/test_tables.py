@@ -75,7 +75,7 @@ def test_all_rows_are_in_one_file(places: Places) -> None:
 def test_what_is_not_measured_is_told_with_the_reason(places: Places) -> None:
     evaluated_project.write_metrics(places.root, "ada")
     text = (built(places) / "absent.md").read_text()
-    assert "| r_eye | ada / drawn / logmel, full, face | n/a: the lids" in text
+    assert "| r_eye | ada / talking_gaussian / logmel, full, face | n/a: the lids" in text
 
 
 def test_without_metrics_the_tables_are_there_and_say_so(places: Places) -> None:

@@ -275,6 +275,48 @@ def test_frames_of_another_system_are_a_run_beside_our_heads(places: Places) -> 
         assert f"{folder}/{file}" in [item.path for item in client.list_artifacts(run.info.run_id, folder)]
 
 
+def test_each_method_has_its_own_run_with_its_own_params_and_pictures(places: Places) -> None:
+    row = {"speaker": "ann", "method": "gaussian_talker", "extractor": "logmel", "split": "test", "drive": ""}
+    row |= {"region": "head", "variant": "full", "metric": "psnr", "value": 29.0, "unit": "dB", "better": "higher"}
+    for name, text in {
+        "dvc.lock": LOCK.format(size=256, face=2, bob=3) + GAUSSIAN_TALKERS_LOCK,
+        "data/metrics/ann/gt_evaluate/logmel/metrics.json": json.dumps({"rows": [row]}),
+        "data/metrics/ann/gt_evaluate_drive/logmel/de_f/metrics.json": json.dumps({"rows": [{**row, "drive": "de_f"}]}),
+        "data/preview/ann/gt_render/logmel/result.mp4": "video of the second method",
+        "data/preview/ann/gt_render_drive/logmel/de_f/result.mp4": "driven video of the second method",
+        "data/preview/ann/gt_renderer/strip.jpg": "picture",
+    }.items():
+        path = places.root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    publish(places)
+    client, _ = open_store(places)
+
+    def pictures(key: str) -> set[str]:
+        (run,) = runs_of(places, key=key)
+        kinds = ("videos", "pictures")
+        folders = [item.path for kind in kinds for item in client.list_artifacts(run.info.run_id, kind)]
+        return {item.path for folder in folders for item in client.list_artifacts(run.info.run_id, folder)}
+
+    first, second = f"ann/{METHOD}/logmel", "ann/gaussian_talker/logmel"
+    assert pictures(first) == {"videos/render/result.mp4", "pictures/render/strip.jpg"}
+    assert pictures(second) == {"videos/gt_render/result.mp4", "pictures/gt_renderer/strip.jpg"}
+    assert pictures(f"{first}/de_f") == {"videos/render_drive/result.mp4"}
+    assert pictures(f"{second}/de_f") == {"videos/gt_render_drive/result.mp4"}
+    assert pictures("ann") == set()
+    (one,), (other,) = (runs_of(places, key=key) for key in (first, second))
+    assert {"tg_face.steps", "ingest.size"} <= one.data.params.keys()
+    assert {"gt_renderer.gaussians", "ingest.size"} <= other.data.params.keys()
+    assert not {"gt_renderer.gaussians"} & one.data.params.keys() | {"tg_face.steps"} & other.data.params.keys()
+
+
+GAUSSIAN_TALKERS_LOCK = """  gt_renderer@ann:
+    cmd: python -m tasks.gt_renderer --speaker ann
+    params: {params.yaml: {gt_renderer: {gaussians: 9}}}
+    outs: [{path: data/work/ann/gt_renderer, md5: 7.dir}]
+"""
+
+
 def test_curves_of_a_step_before_the_head_are_closed_too(places: Places, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tracking, "LEAVE_WITHIN_S", 30.0)
     for speaker in ("ann", "bob"):
@@ -322,16 +364,16 @@ def test_no_numbers_at_all(places: Places) -> None:
 def test_published_runs_are_found_by_key_and_by_the_beginning_of_their_id(places: Places) -> None:
     evaluated_project.write_metrics(places.root, "ada")
     publish(places)
-    first = open_run(places, "ada/drawn/logmel")
+    first = open_run(places, "ada/talking_gaussian/logmel")
     rows = evaluated_project.metrics_file("ada")["rows"]
     evaluated_project.write_metrics(places.root, "ada", rows=[{**row, "value": row["value"] + 1} for row in rows])
     publish(places)
-    newest = open_run(places, "ada/drawn/logmel")
+    newest = open_run(places, "ada/talking_gaussian/logmel")
     assert newest.run_id != first.run_id
     assert newest.measured.rows[0]["value"] == first.measured.rows[0]["value"] + 1
     assert open_run(places, first.run_id[:10]).measured == first.measured
-    for name in ("ada/drawn/none", "0" * 12):
-        with pytest.raises(UsageError, match="there are ada/drawn/logmel"):
+    for name in ("ada/talking_gaussian/none", "0" * 12):
+        with pytest.raises(UsageError, match="there are ada/talking_gaussian/logmel"):
             open_run(places, name)
     with pytest.raises(InputError, match="no numbers of a head"):
         open_run(places, "ada")

@@ -1,0 +1,160 @@
+"""A trained GaussianTalker head: what draws its pictures, whatever it says.
+
+It draws a face; everything else of a picture is a frame of its own clip, whose pose the face has.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from models.errors import InputError
+from models.gaussians.camera import Camera
+from models.methods.gaussian_talker import Mouthing, Renderer, compose
+from models.methods.gaussian_talker_config import DRAWN
+from models.methods.gaussian_talker_networks import HeadTable, Translator
+from models.parsing.labels import select
+from models.records import Clip, HeadTrack, Layers, Masks, RefinedPoses, Weights
+from models.storage import FrameStore
+from tasks.gt_head import SpeakersFace, load_renderer, load_translator
+from tasks.people import load_speaker
+from tasks.places import Keys, Places
+from tasks.shots import cuts_of, longest_shot
+
+
+class Shot(NamedTuple):
+    """What a picture needs besides what is said."""
+
+    frame: int  # of the clip, that the face is put into; its pose is the head's
+    acting: int  # frame whose brows, lids and gaze the face has
+
+
+@dataclass(frozen=True)
+class Filmed:
+    """The clip of a speaker, as far as new faces are put into its frames."""
+
+    speaker: str
+    fps: float
+    sample_rate: int
+    frames: FrameStore  # [T, H, W, 3]
+    torso: FrameStore  # [T, H, W, 4]
+    labels: FrameStore  # [T, H, W]
+    track: HeadTrack
+    poses: np.ndarray  # [T, 4, 4]
+    valid: np.ndarray  # [T] frames whose face was found by all who looked
+    cuts: list[int]  # first frame of each new shot
+
+    @staticmethod
+    def load(places: Places, speaker: str) -> Filmed:
+        """Read what the stages gave for a speaker.
+
+        Raises:
+            InputError: one of them has not run, or the clip shows no face.
+        """
+        keys = Keys(speaker=speaker)
+        clip, track = Clip.load(places.record("ingest", keys)), HeadTrack.load(places.record("track", keys))
+        masks = Masks.load(places.record("parse", keys))
+        return Filmed(
+            speaker=speaker,
+            fps=clip.fps,
+            sample_rate=clip.sample_rate,
+            frames=clip.frames,
+            torso=Layers.load(places.record("layers", keys)).torso,
+            labels=masks.labels,
+            track=track,
+            poses=RefinedPoses.load(places.record("pose_refine", keys)).world_to_camera,
+            valid=track.valid & masks.valid,
+            cuts=cuts_of(clip, track),
+        )
+
+    def longest_shot(self) -> tuple[int, int]:
+        """Return the longest run of frames with a face and without a cut: first frame, one past the last.
+
+        Raises:
+            InputError: there is none of two frames.
+        """
+        return longest_shot(self.valid, self.cuts, self.speaker)
+
+    def shot(self, frame: int) -> Shot:
+        """Return a frame of the clip as it is; where its face was not found it acts as in the nearest one with a face.
+
+        Raises:
+            InputError: no frame of the clip shows one.
+        """
+        known = np.flatnonzero(self.valid)
+        if not len(known):
+            raise InputError(f"{self.speaker}: no frame shows a face", "", "look at the stages landmarks and parse")
+        return Shot(frame, int(known[np.argmin(np.abs(known - frame))]))
+
+    def camera(self, frame: int) -> Camera:
+        """Return the camera of a whole frame."""
+        pose, intrinsics = (
+            torch.tensor(array, dtype=torch.float32) for array in (self.poses[frame], self.track.intrinsics)
+        )
+        return Camera(pose, intrinsics, *self.frames.shape[2:0:-1])
+
+
+@dataclass(frozen=True)
+class GaussianHead:
+    """The motion translator, the renderer, and the frames that its faces are put into."""
+
+    filmed: Filmed
+    translator: Translator
+    who: int  # number of the speaker's embedding
+    mouthing: Mouthing
+    renderer: Renderer
+    table: HeadTable
+    device: str
+
+    @staticmethod
+    def load(places: Places, speaker: str, extractor: str, device: str = "cpu") -> GaussianHead:
+        """Read what the stages gt_motion and gt_renderer gave.
+
+        Raises:
+            InputError: they have not run, or were trained for another head model or without this speaker.
+            MissingAssetError: the head model is not on this machine.
+        """
+        motion = Weights.load(places.record("gt_motion", Keys(speaker=speaker, extractor=extractor)))
+        drawn = Weights.load(places.record("gt_renderer", Keys(speaker=speaker)))
+        filmed = Filmed.load(places, speaker)
+        face = SpeakersFace.of(places, load_speaker(places, speaker), filmed.track, device)
+        renderer, table = load_renderer(drawn, face)
+        translator = load_translator(motion, face, device)
+        who = translator.config.speaker(speaker)
+        return GaussianHead(filmed, translator, who, face.mouthing(), renderer, table, device)
+
+    @property
+    def still(self) -> Tensor:
+        """The mean of what was spoken in training `[O]`: a mouth that does not move."""
+        return self.translator.rest[self.who]
+
+    def hear(self, values: np.ndarray) -> Tensor:
+        """Return what the face speaks `[T, O]` when it hears audio features `[T, D, W]`."""
+        return self.translator.speak(torch.from_numpy(values), self.who)
+
+    @torch.no_grad()
+    def picture(self, shot: Shot, heard: Tensor) -> np.ndarray:
+        """Draw the head.
+
+        Args:
+            shot: the frame of the clip that the face is put into, and what else the face does.
+            heard: `[O]` what it speaks, of `hear` or `still`.
+
+        Returns:
+            `[H, W, 3]` uint8.
+        """
+        expression, jaw = self.mouthing.coefficients(heard[None], torch.tensor([shot.acting], device=self.device))
+        told = self.table.at(shot.frame)._replace(expression=expression[0], jaw=jaw[0])
+        pose, intrinsics, *size = self.filmed.camera(shot.frame)
+        raster = self.renderer.draw(Camera(pose.to(self.device), intrinsics.to(self.device), *size), told)
+        frame, torso = (self._image(store, shot.frame) for store in (self.filmed.frames, self.filmed.torso))
+        own = torch.from_numpy(select(self.filmed.labels[shot.frame], DRAWN)).to(self.device)
+        image = compose(raster, frame, torso, own)
+        return (image.clamp(0, 1) * 255 + 0.5).to(torch.uint8).cpu().numpy()
+
+    def _image(self, store: FrameStore, frame: int) -> Tensor:
+        return torch.from_numpy(store[frame].astype(np.float32) / 255).to(self.device)

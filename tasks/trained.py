@@ -1,0 +1,40 @@
+"""Which heads of a speaker are trained."""
+
+from __future__ import annotations
+
+from models.errors import InputError
+from models.storage import RECORD_FILE
+from tasks.methods import METHODS, TALKING_GAUSSIAN
+from tasks.places import Keys, Places
+from tasks.stage import keys_per_stage
+
+
+def check_trained(places: Places, speaker: str, extractor: str, method: str = TALKING_GAUSSIAN.name) -> None:
+    """Refuse a head that is not there.
+
+    Raises:
+        InputError: it has not been trained, or is being trained anew; the message names those that are there.
+    """
+    there = [(name, found) for name in METHODS for found in _trained(places, speaker, name)]
+    if (method, extractor) in there:
+        return
+    wanted = METHODS[method]
+    same = [found for name, found in there if name == method]
+    option = "" if wanted is TALKING_GAUSSIAN else f" --method {method.replace('_', '')}"
+    of_others = [f"{found} with {METHODS[name].title}" for name, found in there if name != method]
+    raise InputError(
+        f"{speaker} has no head for {extractor} that {wanted.title} has trained",
+        f"trained: {', '.join([*same, *of_others]) or 'none'}",
+        f"gausstalk run {speaker}{option}" + (f"; or --extractor {same[0]}" if same else ""),
+    )
+
+
+def _trained(places: Places, speaker: str, method: str) -> list[str]:
+    """Return the extractors that a method has a whole head for."""
+    stages = METHODS[method].trained
+    per_extractor = [stage for stage in stages if "extractor" in keys_per_stage(stage)]
+    if not all((places.record(stage, Keys(speaker)) / RECORD_FILE).is_file() for stage in {*stages} - {*per_extractor}):
+        return []
+    found = [{path.parent.name for path in places.record(s, Keys(speaker)).glob(f"*/{RECORD_FILE}")}
+             for s in per_extractor]  # fmt: skip
+    return sorted(set.intersection(*found))

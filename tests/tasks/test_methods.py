@@ -1,0 +1,123 @@
+"""One word chooses a method: how it is found, whose heads it makes, and which stages are its own."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+
+from models.errors import UsageError
+from tasks import matrix, tables
+from tasks.comparable import caveats
+from tasks.measured import Measured
+from tasks.methods import GAUSSIAN_TALKER, METHODS, TALKING_GAUSSIAN, find_method, method_of, wrong_lists
+from tasks.params import read_yaml
+from tasks.places import Keys, Places
+from tasks.registry import check_enlisted, enlist
+from tasks.stage import execute
+
+ROOT = Path(__file__).resolve().parents[2]
+STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+
+
+@pytest.fixture
+def places(tmp_path: Path) -> Places:
+    shutil.copy(ROOT / "params.yaml", tmp_path / "params.yaml")
+    text = (tmp_path / "params.yaml").read_text()
+    (tmp_path / "params.yaml").write_text(text.replace("speakers: [demo]", "speakers: [demo, ann]"))
+    return Places(tmp_path)
+
+
+@pytest.mark.parametrize("word", ["gaussiantalker", "gaussian_talker", "GaussianTalker", "gaussian-talker"])
+def test_a_method_is_found_however_it_is_written(word: str) -> None:
+    assert find_method(word) is GAUSSIAN_TALKER
+    assert find_method("talkinggaussian") is TALKING_GAUSSIAN
+
+
+def test_an_unknown_method_is_refused_with_the_nearest() -> None:
+    with pytest.raises(UsageError) as error:
+        find_method("gausiantalker")
+    assert error.value.fix == "did you mean gaussiantalker?"
+    with pytest.raises(UsageError) as error:
+        find_method("wav2lip")
+    assert "import-predictions" in error.value.fix
+
+
+def test_every_stage_that_a_methods_list_runs_is_that_methods_own() -> None:
+    """And no stage of all speakers is a single method's, unless it makes the heads that all speakers have."""
+    for name, stage in STAGES.items():
+        listed = stage.get("foreach") or stage.get("matrix", {}).get("speaker", "")
+        if listed == "${gaussian_talkers}":
+            assert method_of(name) is GAUSSIAN_TALKER, name
+        else:
+            assert method_of(name) is not GAUSSIAN_TALKER, name
+    for method in METHODS.values():
+        own = (method.render, method.evaluate, method.render_drive, method.evaluate_drive, *method.trained)
+        assert set(own) <= STAGES.keys()
+        assert all(method_of(stage) is method for stage in own)
+    assert method_of("pose_refine") is method_of("audio_drive") is method_of("report") is None
+
+
+def test_no_stage_of_one_method_reads_what_the_other_gives() -> None:
+    for name, stage in STAGES.items():
+        method = method_of(name)
+        if method is None:
+            continue
+        read = {part for path in stage.get("do", stage)["deps"] for part in path.split("/")[3:4] if "/work/" in path}
+        assert all(method_of(one) in (None, method) for one in read), name
+
+
+def test_a_speaker_who_is_new_to_a_method_is_listed_and_nothing_else_changes(places: Places) -> None:
+    before = places.params.read_text()
+    with pytest.raises(UsageError, match="not to make heads of ann") as error:
+        check_enlisted(places, ["ann"], GAUSSIAN_TALKER)
+    assert error.value.fix == "gausstalk run ann --method gaussiantalker"
+    assert enlist(places, ["ann"], GAUSSIAN_TALKER) == ["ann"]
+    assert places.params.read_text() == before.replace("gaussian_talkers: []", "gaussian_talkers: [ann]")
+    check_enlisted(places, ["ann"], GAUSSIAN_TALKER)
+    assert enlist(places, ["ann"], GAUSSIAN_TALKER) == []
+    assert enlist(places, [], GAUSSIAN_TALKER) == ["demo"]  # nobody named: everybody
+    assert read_yaml(places.params)["gaussian_talkers"] == ["ann", "demo"]
+    assert enlist(places, [], TALKING_GAUSSIAN) == []
+    with pytest.raises(UsageError, match="no speaker 'bob'"):
+        enlist(places, ["bob"], GAUSSIAN_TALKER)
+
+
+def test_a_listed_head_of_nobody_is_an_error(places: Places) -> None:
+    assert wrong_lists(places) == []
+    places.params.write_text(places.params.read_text().replace("gaussian_talkers: []", "gaussian_talkers: [bob]"))
+    (error,) = wrong_lists(places)
+    assert "'bob'" in error.what
+    assert "add bob to speakers" in error.fix
+
+
+def test_that_one_draws_only_a_face_is_told_beside_the_numbers() -> None:
+    whole = {"speaker": "ann", "method": "talking_gaussian"}
+    face = {"speaker": "ann", "method": "gaussian_talker", "drawn": "the face alone, into the true frame"}
+    assert "draws the face alone" in Measured(face, []).conditions()
+    assert "draws" not in Measured(whole, []).conditions()
+    for one, other, which in ((whole, face, "second"), (face, whole, "first")):
+        (note,) = caveats(one, other)
+        assert note.startswith(f"The {which} draws the face alone")
+    assert caveats(face, face) == caveats(whole, whole) == []
+
+
+def test_heads_of_all_methods_stand_in_the_same_tables(places: Places) -> None:
+    row = {"speaker": "ann", "extractor": "logmel", "region": "face_box", "variant": "full", "metric": "PSNR"}
+    row |= {"unit": "dB", "better": "higher"}
+    about = {"speaker": "ann", "extractor": "logmel", "size": "9 x 9", "data": {"split": "a", "truth": "b"}}
+    for value, method in enumerate(METHODS.values(), 30):
+        for stage, drive in ((method.evaluate, None), (method.evaluate_drive, "de_f")):
+            own = {"method": method.name, "drive": drive or ""}
+            path = places.metrics(stage, Keys("ann", "logmel", drive)) / "metrics.json"
+            path.parent.mkdir(parents=True)
+            rows = [{**row, **own, "split": "drive" if drive else "test", "value": float(value)}]
+            path.write_text(json.dumps({"about": {**about, **own, "language": "de"}, "rows": rows}))
+    folder = execute(tables.STAGE, tables.run, Keys(), places)
+    third = (folder / "gaussian_talker_table_3.csv").read_text()
+    assert 'ann,"TalkingGaussian (ours), logmel",30' in third
+    assert 'ann,"GaussianTalker (ours), logmel",31' in third
+    content = json.loads((execute(matrix.STAGE, matrix.run, Keys(), places) / "matrix.json").read_text())
+    heads = {(cell["method"], cell["drive"]) for cell in content["cells"]}
+    assert heads == {(name, drive) for name in METHODS for drive in ("", "de_f")}
