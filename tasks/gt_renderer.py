@@ -44,7 +44,7 @@ STAGE = Stage(
     per=("speaker",),
     params=RendererParams,
     presets=presets_of("gt_renderer"),
-    reads=("ingest", "landmarks", "parse", "layers", "track", "pose_refine"),
+    reads=("ingest", "landmarks", "parse", "layers", "track", "pose_refine", "action_units"),
     gives=Weights,
     preview=True,
     method="gaussian_talker",
@@ -83,7 +83,7 @@ def run(context: Context[RendererParams]) -> Weights:
 
     learner = FieldLearner(renderer.gaussians, phase.rates, phase.density, seed, 1.0, footage.scale)
     head = HeadLearner(table, renderer, phase)
-    sampler = FrameSampler(footage.train_frames, {}, (), seed)
+    sampler = FrameSampler(footage.train_frames, footage.curriculum, phase.windows, seed)
 
     def step(number: int) -> dict[str, float]:
         progress, on = number / phase.steps, weights_at(phase, number)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+from models.curriculum import Window
 from models.gaussians.plan import Density, Green, Harmonics
 from models.schedule import OFF, Backdrop, Curve, Decay, Frozen, Row, Term, curve_rows, factor_at
 
@@ -43,9 +44,9 @@ class TranslatorPhase:
     steps: int = 500
     windows: int = 4  # in a step
     frames: int = 100  # in a window; at most the translator's span
-    vertices: Term = Term(1000.0)  # mean squared distance, square metres
+    vertices: Term = Term(1e5)  # mean squared distance, square metres; with the paper's 1000 coefficients decide alone
     parameters: Term = Term(10.0)  # of the coefficients
-    smoothness: Term = Term(1000.0)  # of the vertices' steps from frame to frame
+    smoothness: Term = Term(1e5)  # of the vertices' steps from frame to frame
     latent: Term = Term(1e-3)  # how unlike the same words sound in two voices
     lips: float = 2.0  # weight of the lips' vertices
     disguised: float = 0.5  # share of windows that are heard in another voice
@@ -148,6 +149,7 @@ class RendererPhase:
     whole_frames: bool = False  # False: only the head's crop is drawn and compared
     harmonics: Harmonics = Harmonics(every=0.1)
     backdrops: tuple[Backdrop, ...] = (Backdrop((GREEN, MAGENTA)),)
+    windows: tuple[Window, ...] = (Window("blink", every=10, phase=(0.1, 1.0), low=(0.9, 0.9)),)
     image: Term = Term()  # lambda_1: L1 where the face is
     face_lpips: Term = OFF  # lambda_2
     structure: Term = Term(0.2)  # lambda_3: 1 - SSIM

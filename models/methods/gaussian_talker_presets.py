@@ -1,6 +1,7 @@
 """Presets of GaussianTalker's training as data: what they set in place of the defaults, stage by stage.
 
-cpu, demo       a clip of a minute at 256 x 256 in minutes on two cores
+cpu             a clip of a minute at 256 x 256 in minutes on two cores
+demo            the same with fewer steps, for the demo speaker's 20 seconds: a minute for each module on one core
 paper, released sizes, rates and weights of the paper's supplement; how long it trains is not known. There is no
                 released code, so both are the same
 """
@@ -38,6 +39,8 @@ PAPER: Sections = {
         "phase": {
             "steps": 50_000,
             "windows": 16,
+            "vertices": 1000.0,
+            "smoothness": 1000.0,
             "audio_noise": 0.0,
             "others": {"weight": 1.0, "end": 0.94},
             "frozen": ({"parts": ("encoder",), "start": 0.94},),
@@ -54,6 +57,7 @@ PAPER: Sections = {
             "steps": 50_000,
             "opacity": 0.1,
             "harmonics": {"every": 0.02},
+            "windows": (),
             "face_lpips": 0.1,
             "mouth_box": 0.0,
             "frozen": ({"parts": ("head",), "end": 0.04}, {"parts": ("blend_shapes",), "end": 0.08}),
@@ -70,7 +74,8 @@ PAPER: Sections = {
         },
     },
 }
-PRESETS: dict[str, Sections] = {"cpu": {}, "demo": {}, "released": PAPER, "paper": PAPER}
+DEMO: Sections = {"gt_motion": {"phase": {"steps": 500}}, "gt_renderer": {"phase": {"steps": 1000}}}
+PRESETS: dict[str, Sections] = {"cpu": {}, "demo": DEMO, "released": PAPER, "paper": PAPER}
 
 
 def presets_of(section: str) -> Mapping[str, Mapping[str, Any]]:
