@@ -1,6 +1,6 @@
 """GaussianTalker: test frames with the motion of their own sound, and the controls that show what the sound is worth.
 
-Hair, neck and everything else are those of the frame; no network paints over the seam.
+Hair, cloth and everything else are those of the frame; the Inpainting Generator paints what the face can reach.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ STAGE = Stage(
     params=RenderParams,
     section="render",
     reads=(
-        *("ingest", "landmarks", "parse", "layers", "track", "pose_refine", "audio"),
-        *("gt_motion", "gt_renderer"),
+        *("ingest", "landmarks", "parse", "track", "pose_refine", "audio"),
+        *("gt_motion", "gt_renderer", "gt_inpaint"),
     ),
     gives=Rendering,
     preview=True,
@@ -40,8 +40,7 @@ def run(context: Context[RenderParams]) -> Rendering:
     """
     import torch
 
-    from models.methods.gaussian_talker import compose
-    from tasks.gt_head import SpeakersFace, load_renderer, load_translator
+    from tasks.gt_head import SpeakersFace, load_painter, load_renderer, load_translator
     from tasks.material import Footage
     from tasks.training import computed_on, prepare
 
@@ -56,6 +55,7 @@ def run(context: Context[RenderParams]) -> Rendering:
     face = SpeakersFace.of(context.places, context.speaker(), footage.track, device)
     renderer, table = load_renderer(context.read(Weights, "gt_renderer"), face)
     translator = load_translator(context.read(Weights, "gt_motion"), face, device)
+    painter = load_painter(context.read(Weights, "gt_inpaint"), device)
     values = torch.from_numpy(context.read(AudioFeatures, "audio").values)
     who = translator.config.speaker(speaker)
     spoken = translator.speak(values, who)
@@ -68,11 +68,10 @@ def run(context: Context[RenderParams]) -> Rendering:
             numbers = translator.rest[who] if variant == "mean_motion" else spoken[heard]
             expression, jaw = mouthing.coefficients(numbers[None], torch.tensor([frame], device=device))
             told = table.at(frame)._replace(expression=expression[0], jaw=jaw[0])
-            whole = footage.whole
+            whole, camera = footage.whole, footage.camera(frame, footage.whole)
             with torch.no_grad():
-                raster = renderer.draw(footage.camera(frame, whole), told)
-                own = footage.mask(frame, whole, DRAWN)
-                image = compose(raster, footage.frame(frame, whole), footage.torso(frame, whole), own)
+                raster = renderer.draw(camera, told)
+            image = painter.paint(raster, camera, footage.frame(frame, whole), footage.mask(frame, whole, DRAWN))
             yield (image.clamp(0, 1) * 255 + 0.5).to(torch.uint8).cpu().numpy()
 
     return render_variants(context, "gaussian_talker", clip, frames, VARIANTS, pictures, computed_on(device))

@@ -69,8 +69,15 @@ PAPER: Sections = {
             },
         },
     },
+    "gt_inpaint": {
+        "width": 32,
+        "blocks": 4,
+        "stem": 1,
+        "phase": {"steps": 20_000, "hole_lpips": 0.1, "rates": {"network": 2e-4}},
+    },
 }
-PRESETS: dict[str, Sections] = {"cpu": {}, "demo": {}, "released": PAPER, "paper": PAPER}
+DEMO: Sections = {"gt_inpaint": {"phase": {"steps": 200}}}
+PRESETS: dict[str, Sections] = {"cpu": {}, "demo": DEMO, "released": PAPER, "paper": PAPER}
 
 
 def presets_of(section: str) -> Mapping[str, Mapping[str, Any]]:
