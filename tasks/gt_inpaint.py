@@ -1,6 +1,6 @@
 """GaussianTalker: the Inpainting Generator, which puts the drawn face back into the frame whose pose it has.
 
-It is taught by training frames alone: the face is drawn anew, everything that it can reach is cut out of the frame,
+It is taught by training frames alone: the face is drawn anew, both it and the frame's own are cut out of the frame,
 and the frame itself says what should be there.
 """
 
@@ -23,13 +23,19 @@ from tasks.stage import Context, Stage, main
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from models.gaussians.camera import Camera
     from models.gaussians.rasterize import Raster
     from models.methods.gaussian_talker import Renderer
     from models.methods.gaussian_talker_inpainting import InpaintingGenerator, Painter
     from models.methods.gaussian_talker_networks import HeadTable
     from tasks.material import Footage
 
-SPREAD = 32  # frames, beside those of the farthest expressions, that tell where the face can be
+SPREAD = 16  # frames, beside those of the farthest expressions, that tell where the face can be
+CHECKED_FRAMES = 24  # of the test part, evenly spread
+RIM_PX = 4  # of the seam to either side, at 256 pixels
+LOWER_PX = 8  # by which a face is taken to have been lower
+NECK_ROWS, CLOTH_ROWS = 0.3, 0.08  # as the stage layers has them
+ENLARGED = 2  # times in the preview
 
 
 class InpaintingParams(Params):
@@ -40,8 +46,8 @@ class InpaintingParams(Params):
     levels: int = Field(3, ge=1, le=5)  # how often the picture is halved
     blocks: int = Field(1, ge=0)  # at the last level
     stem: int = Field(2, ge=1, le=4)  # side of the patches that are one pixel for it
-    margin_px: int = Field(4, ge=1)  # the hole goes so far beyond all that the face can reach, at 256 pixels
-    feather_px: int = Field(3, ge=1)  # from its edge on, so far the frame shines through
+    margin_px: int = Field(3, ge=1)  # the hole goes so far beyond the faces, at 256 pixels
+    feather_px: int = Field(2, ge=1)  # from its edge on, so far the frame shines through
     phase: InpaintingPhase = InpaintingPhase()
 
 
@@ -66,7 +72,6 @@ def run(context: Context[InpaintingParams]) -> Weights:
     import torch
 
     from models.methods import gaussian_talker_inpainting as method
-    from models.morphology import grow
     from tasks.gt_head import SpeakersFace, load_renderer
     from tasks.material import Footage
     from tasks.perceptual import perceptual_distance
@@ -100,9 +105,10 @@ def run(context: Context[InpaintingParams]) -> Weights:
         own = footage.mask(frame, footage.whole, DRAWN)
         raster = draw(footage, renderer, table, frame, other if foreign else frame)
         view = painter.view(raster, footage.camera(frame, footage.whole), own)
-        if random.random() < phase.enlarged:
-            more = int(random.integers(1, round(phase.enlarge_px * footage.scale) + 1))
-            view = view._replace(hole=grow(view.hole, more))
+        if random.random() < phase.lowered:
+            most = phase.lower_px * footage.scale
+            down, aside = (round(most * float(share)) for share in random.uniform((0, -0.25), (1, 0.25)))
+            view = view._replace(hole=view.hole | method.shifted(view.hole, down, aside))
         target = footage.frame(frame, footage.whole)[view.rows, view.columns]
         painted = painter.fill(view, target)
         own = own[view.rows, view.columns]
@@ -158,7 +164,85 @@ class InpaintingLearner:
 def _check(
     context: Context[InpaintingParams], footage: Footage, renderer: Renderer, table: HeadTable, painter: Painter
 ) -> dict[str, float]:
-    return {}
+    """Paint test frames, beside what pasting the face in gives; return how near both are to the truth, in dB.
+
+    With the frame's own motion: `seam`, the rim of the face to both sides, and `face`, all of it. Pasting copies the
+    frame next to its own face, so there it has the truth at hand. `hidden` is fair: neck and cloth below the chin, both
+    being told that the frame's face had covered them. `beside` is the seam with the motion of another frame, as far as
+    it lies on neither face, which is all that the frame tells then; pasting copies it, and has no error.
+    """
+    from models.methods.gaussian_talker import compose
+    from models.methods.gaussian_talker_inpainting import FAINT, shifted
+    from models.morphology import grow, shrink
+    from models.parsing import labels
+    from tasks.pictures import enlarged, mark_of_clip, save_strip
+
+    frames = np.flatnonzero((footage.clip.split == TEST) & footage.valid)
+    if not len(frames):
+        return {}
+    opening = footage.curriculum["opening"][frames]
+    shut, wide = (int(frames[order]) for order in (opening.argmin(), opening.argmax()))
+    rim, whole = max(1, round(RIM_PX * footage.scale)), footage.whole
+    errors: dict[str, list[float]] = {}
+
+    def seen(frame: int) -> tuple[Tensor, Camera, Tensor]:
+        return footage.frame(frame, whole), footage.camera(frame, whole), footage.mask(frame, whole, DRAWN)
+
+    def compare(name: str, picture: Tensor, truth: Tensor, where: Tensor) -> None:
+        if where.any():
+            error = float((picture[where] - truth[where]).square().mean())
+            errors.setdefault(name, []).append(-10 * np.log10(max(error, 1e-9)))
+
+    for frame in frames[np.unique(np.linspace(0, len(frames) - 1, min(CHECKED_FRAMES, len(frames))).astype(int))]:
+        frame = int(frame)
+        truth, camera, own = seen(frame)
+        raster = draw(footage, renderer, table, frame, frame)
+        pictures = {
+            "": painter.paint(raster, camera, truth, own),
+            "pasted_": compose(raster, truth, footage.torso(frame, whole), own),
+        }
+        seam = grow(own, rim) & ~shrink(own, rim)
+        lower = own | shifted(own, round(LOWER_PX * footage.scale), 0)
+        hidden = lower & ~own & footage.mask(frame, whole, labels.TORSO)
+        for name, picture in pictures.items():
+            compare(f"{name}seam", picture, truth, seam)
+            compare(f"{name}face", picture, truth, own)
+        compare("hidden", painter.paint(raster, camera, truth, lower), truth, hidden)
+        compare("pasted_hidden", compose(raster, truth, _under(footage, frame, lower), lower), truth, hidden)
+        raster = draw(footage, renderer, table, frame, wide if frame != wide else shut)
+        free = painter.hole(raster, camera, own) & ~grow(own, 1) & ~(raster.alpha > FAINT)
+        compare("beside", painter.paint(raster, camera, truth, own), truth, free)
+
+    tiles, captions = [], []
+    for frame, spoken, words in ((shut, shut, "its own"), (wide, shut, "closed"), (shut, wide, "wide open")):
+        truth, camera, own = (
+            footage.frame(frame, whole),
+            footage.camera(frame, whole),
+            footage.mask(frame, whole, DRAWN),
+        )
+        raster = draw(footage, renderer, table, frame, spoken)
+        view = painter.view(raster, camera, own)
+        pasted = compose(raster, truth, footage.torso(frame, whole), own)
+        missing = truth * ~painter.hole(raster, camera, own)[..., None]
+        for picture in (truth, missing, pasted, painter.paint(raster, camera, truth, own)):
+            part = picture[view.rows, view.columns].clamp(0, 1)
+            tiles.append(enlarged((part * 255 + 0.5).byte().cpu().numpy(), ENLARGED))
+        captions += [f"frame {frame}", "what is cut out", f"{words} expression, pasted", "painted"]
+    save_strip(context.preview / "strip.jpg", tiles, mark_of_clip(footage.clip), captions)
+    return {f"test_{name}_psnr": round(float(np.mean(values)), 3) for name, values in errors.items()}
+
+
+def _under(footage: Footage, frame: int, face: Tensor) -> Tensor:
+    """Return neck and cloth `[H, W, 4]` of a frame with all painted in that `face` `[H, W]` covers."""
+    import torch
+
+    from models.layers import torso_layer
+    from models.parsing import labels
+
+    assert footage.masks is not None
+    seen = np.where(face.cpu().numpy(), labels.SKIN, footage.masks.labels[frame])
+    torso = torso_layer(footage.clip.frames[frame], seen.astype(np.uint8), NECK_ROWS, CLOTH_ROWS)
+    return torch.from_numpy(torso).to(footage.device).float() / 255
 
 
 if __name__ == "__main__":

@@ -103,8 +103,8 @@ class InpaintingConfig(_Stored):
     levels: int = 3  # how often the picture is halved
     blocks: int = 4  # at the last level
     stem: int = 1  # side of the patches that are one pixel for the network
-    voxel_m: float = 0.002  # how finely it is kept where the face can be
-    margin_px: int = 4  # the hole goes so far beyond that
-    feather_px: int = 3  # from its edge on, so far the frame shines through
-    near_px: int = 6  # what looks like skin farther away than that is not the face
+    voxel_m: float = 0.004  # how finely it is kept where the face can be
+    near_px: int = 4  # what looks like skin farther away than that is not the face
+    margin_px: int = 3  # the hole goes so far beyond the faces
+    feather_px: int = 2  # from its edge on, so far the frame shines through
     context_px: int = 4  # of the frame that is seen around the hole, at least

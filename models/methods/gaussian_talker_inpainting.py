@@ -1,11 +1,10 @@
 """GaussianTalker's Inpainting Generator: the drawn face back into the frame whose pose it has.
 
-The frame's own chin may be lower than the one that was drawn, and must not show below it. So everything is cut out of
-the frame that the face can reach in its pose, whatever it says, and a U-Net of gated convolutions (Yu et al.,
-"Free-form image inpainting with gated convolution", ICCV 2019, section 3.1) paints what is missing between the drawn
-face and the rest, and corrects the drawn face. That hole does not depend on what the frame's own mouth does, except
-where the tracked head falls short of the face that the frame shows: what is around it tells nothing of the frame's own
-jaw, and the generator has only the drawn face to go by.
+The frame's own chin may be lower than the one that was drawn, and must not show below it. So the frame's own face is
+cut out as well as what was drawn, both with a margin, and a U-Net of gated convolutions (Yu et al., "Free-form image
+inpainting with gated convolution", ICCV 2019, section 3.1) paints what is missing between the drawn face and the rest,
+and corrects the drawn face. It is taught with holes that are as large as if the frame's jaw had been lower, so that the
+shape of a hole tells it nothing of where the chin should be.
 """
 
 from __future__ import annotations
@@ -33,7 +32,6 @@ from models.ssim import ssim
 
 INPUTS = 3 + 3 + 1 + 1  # the frame without its face, the drawn face, its alpha, the hole
 FAINT = 0.05  # alpha and opacity from which something is there
-SIGMAS = 1.5  # how far a Gaussian is taken to reach
 REACH_M = 0.25  # half the side of the cube about the head's origin in which a face moves
 
 
@@ -71,8 +69,8 @@ class InpaintingGenerator(nn.Module):
     """A U-Net of Inpainting Blocks.
 
     It works on patches of `stem` times `stem` pixels, which are numbers of one pixel for it. It gives two pictures:
-    what shows where the drawn face is transparent, and what is added to it where it is not; the latter is nothing at
-    first.
+    what is added to the colours around where the drawn face is transparent, and to the face where it is not. Both are
+    nothing at first.
     """
 
     def __init__(self, config: InpaintingConfig) -> None:
@@ -88,7 +86,6 @@ class InpaintingGenerator(nn.Module):
         self.leave = nn.Conv2d(widths[0], 6 * config.stem**2, 3, padding=1)
         nn.init.zeros_(self.leave.weight)
         nn.init.zeros_(self.leave.bias)
-        self.to(memory_format=torch.channels_last)
 
     def forward(self, around: Tensor, face: Tensor, alpha: Tensor, hole: Tensor) -> Tensor:
         """Paint the hole.
@@ -103,6 +100,7 @@ class InpaintingGenerator(nn.Module):
             `[B, 3, H, W]`, of which only the hole means anything.
         """
         height, width = alpha.shape[2:]
+        around = spread(around, hole)
         given = torch.cat([around, face, alpha, hole], 1)
         step = self.config.stem * 2**self.config.levels
         given = F.pad(given, (0, -width % step, 0, -height % step), mode="replicate")
@@ -118,7 +116,24 @@ class InpaintingGenerator(nn.Module):
             found = block(torch.cat([larger, beside], 1))
         told = F.pixel_shuffle(self.leave(found), self.config.stem)[..., :height, :width]
         behind, correction = told.chunk(2, 1)
-        return face + (1 - alpha) * torch.sigmoid(behind) + alpha * correction
+        return face + (1 - alpha) * (around + behind) + alpha * correction
+
+
+def spread(picture: Tensor, hole: Tensor) -> Tensor:
+    """Fill the hole of a picture from ever coarser averages of what is around it (push-pull, Gortler et al., 1996).
+
+    Args:
+        picture: `[B, C, H, W]`, black where the hole is.
+        hole: `[B, 1, H, W]` 1 where it is; where it is everything, the picture stays black.
+    """
+    known = 1 - hole
+    if max(picture.shape[2:]) == 1:
+        return picture
+    half = [F.avg_pool2d(part, 2, ceil_mode=True) for part in (picture * known, known)]
+    seen = half[1] > 0
+    coarse = spread(torch.where(seen, half[0] / half[1].clamp(min=1e-6), 0.0), (~seen).to(hole))
+    larger = F.interpolate(coarse, size=picture.shape[2:], mode="bilinear", align_corners=False)
+    return torch.where(hole > 0, larger, picture)
 
 
 # --------------------------------------------------------------------------------------------------------- the hole
@@ -142,10 +157,11 @@ def reach_of(faces: Iterable[Placed], voxel: float) -> Tensor:
     for placed in faces:
         there = placed.opacities > FAINT
         means, quats, scales = placed.means[there], placed.quats[there], placed.scales[there]
+        sigmas = (2 * (placed.opacities[there] / FAINT).log()).sqrt()  # there it has become faint
         ends = [means]
         for axis in range(3):
             half = torch.zeros_like(scales)
-            half[:, axis] = SIGMAS * scales[:, axis]
+            half[:, axis] = sigmas * scales[:, axis]
             ends += [means + rotate(quats, half), means - rotate(quats, half)]
         places = ((torch.cat(ends) + REACH_M) / voxel).long()
         places = places[((places >= 0) & (places < side)).all(1)].cpu()
@@ -153,6 +169,13 @@ def reach_of(faces: Iterable[Placed], voxel: float) -> Tensor:
     number = torch.nonzero(reached)[:, 0]
     places = torch.stack([number // side**2, number // side % side, number % side], 1)
     return (places + 0.5) * voxel - REACH_M
+
+
+def shifted(mask: Tensor, down: int, right: int) -> Tensor:
+    """Return a mask `[H, W]` bool moved by so many pixels; what comes in from the edges is empty."""
+    height, width = mask.shape
+    larger = F.pad(mask, (max(0, right), max(0, -right), max(0, down), max(0, -down)))
+    return larger[max(0, -down) :, max(0, -right) :][:height, :width]
 
 
 def feather(hole: Tensor, reach: int) -> Tensor:
@@ -213,25 +236,31 @@ class Painter:
     def view(self, raster: Raster, camera: Camera, own: Tensor) -> View:
         """Return the part of the frame that the face can reach, and the hole in it; see `paint`.
 
-        The hole is what the face reaches in this pose, what is drawn, and what the frame's own face covers near by:
-        a hand of the same colour stays.
+        The hole is what was drawn and the frame's own face, with a margin. What looks like skin where the face cannot
+        be, as a hand does, stays.
         """
         config, scale = self.network.config, _scale(camera)
         near, margin, context = (
             round(length * scale) for length in (config.near_px, config.margin_px, config.context_px)
         )
         columns, rows, size = self._project(camera)
-        border = near + margin + context
-        part = [
-            slice(max(0, int(places.min()) - border), min(limit, int(places.max()) + 1 + border))
+        rows_part, columns_part = (
+            _part(places, limit, near + margin + context)
             for places, limit in ((rows, camera.height), (columns, camera.width))
-        ]
-        swept = raster.alpha.new_zeros(camera.height, camera.width)
+        )
+        reached = raster.alpha.new_zeros(camera.height, camera.width)
         inside = (rows >= 0) & (rows < camera.height) & (columns >= 0) & (columns < camera.width)
-        swept[rows[inside], columns[inside]] = 1
-        swept, alpha = grow(swept[part[0], part[1]], size), raster.alpha[part[0], part[1]].detach()
-        covered = (swept > 0) | (alpha > FAINT) | (own[part[0], part[1]] & (grow(swept, near) > 0))
-        return View(*part, grow(covered, margin), raster.image[part[0], part[1]].detach(), alpha)
+        reached[rows[inside], columns[inside]] = 1
+        reached, alpha, own = (part[rows_part, columns_part] for part in (reached, raster.alpha.detach(), own))
+        covered = (alpha > FAINT) | (own & (grow(reached, near + size) > 0))
+        face = raster.image.detach()[rows_part, columns_part]
+        return View(rows_part, columns_part, grow(covered, margin), face, alpha)
+
+    def hole(self, raster: Raster, camera: Camera, own: Tensor) -> Tensor:
+        """Return what of the whole frame is cut out `[H, W]` bool; see `paint`."""
+        view, whole = self.view(raster, camera, own), torch.zeros_like(own)
+        whole[view.rows, view.columns] = view.hole
+        return whole
 
     def _project(self, camera: Camera) -> tuple[Tensor, Tensor, int]:
         """Return columns and rows `[P]` of where the face can be, and how many pixels a voxel is there at most."""
@@ -241,6 +270,13 @@ class Painter:
         places = points[:, :2] / depth[:, None] * torch.stack([intrinsics[0, 0], intrinsics[1, 1]]) + intrinsics[:2, 2]
         size = self.network.config.voxel_m * float(intrinsics[0, 0] / depth.min())
         return places[:, 0].floor().long(), places[:, 1].floor().long(), math.ceil(size / 2)
+
+
+def _part(places: Tensor, limit: int, border: int) -> slice:
+    """Return what lies within `border` of `places`, as far as the picture goes; at least its first or last pixel."""
+    first, last = (int(end) for end in (places.min(), places.max()))
+    start = min(max(0, first - border), limit - 1)
+    return slice(start, max(start + 1, min(limit, last + 1 + border)))
 
 
 def _scale(camera: Camera) -> float:

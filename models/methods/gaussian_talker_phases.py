@@ -183,10 +183,10 @@ class InpaintingPhase:
 
     __pydantic_config__: ClassVar = {"extra": "forbid"}
 
-    steps: int = 1200
-    foreign: float = 0.3  # share of faces that are drawn with the expression of another frame
-    enlarged: float = 0.5  # share of holes that are larger than they need to be
-    enlarge_px: int = 8  # by so much at most
+    steps: int = 1500
+    foreign: float = 0.2  # share of faces that are drawn with the expression of another frame
+    lowered: float = 0.6  # share of holes that are as if the frame's own face had been lower
+    lower_px: int = 12  # by so much at most, and up to a quarter of that to the side
     image: Term = Term()  # L1 where the frame tells what to paint
     seam: float = 4.0  # weight of the pixels around the drawn face, over those in it
     structure: Term = Term(0.2)  # 1 - SSIM

@@ -11,11 +11,18 @@ from tiny_speaker import FRAMES, KEYS, SIZE, make_speaker
 from models.demo.head_model import build
 from models.errors import InputError
 from models.gaussians.plan import Harmonics
-from models.methods.gaussian_talker_phases import BoundDensity, MotionRates, RendererPhase, TranslatorPhase
+from models.methods.gaussian_talker_phases import (
+    BoundDensity,
+    InpaintingPhase,
+    InpaintingRates,
+    MotionRates,
+    RendererPhase,
+    TranslatorPhase,
+)
 from models.methods.gaussian_talker_presets import PRESETS
 from models.records import AudioFeatures, Clip, HeadTrack, Rendering, Weights
 from models.schedule import Frozen
-from tasks import gt_motion, gt_render, gt_renderer, training
+from tasks import gt_inpaint, gt_motion, gt_render, gt_renderer, training
 from tasks.explain import explain
 from tasks.media import probe
 from tasks.params import resolve_params
@@ -28,7 +35,7 @@ from tasks.stage import execute
 
 pytestmark = pytest.mark.usefixtures("quiet_training")
 
-MODULES = {module.STAGE.name: module for module in (gt_motion, gt_renderer, gt_render)}
+MODULES = {module.STAGE.name: module for module in (gt_motion, gt_renderer, gt_inpaint, gt_render)}
 SMALL = {"width": 32, "inner": 48, "heads": 2, "encoder_layers": 1}
 SPEAK = TranslatorPhase(
     steps=120, windows=2, frames=16, voices=1, audio_noise=0.05, rates=MotionRates(encoder=4e-3, own=4e-3)
@@ -39,9 +46,11 @@ DRAW = RendererPhase(
     frozen=(Frozen(("blend_shapes",), end=0.2),),
     density=BoundDensity(start=0.2, every=0.2, capacity=700),
 )
+PAINT = InpaintingPhase(steps=200, rates=InpaintingRates(network=4e-3))
 PARAMS = {
     "gt_motion": gt_motion.TranslatorParams(**SMALL, phase=SPEAK),
     "gt_renderer": gt_renderer.RendererParams(gaussians=500, phase=DRAW),
+    "gt_inpaint": gt_inpaint.InpaintingParams(width=6, levels=2, margin_px=12, feather_px=6, phase=PAINT),
     "gt_render": RenderParams(wrong_audio_s=0.4),
 }
 
@@ -90,7 +99,7 @@ def talker(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def trained(talker):
-    return {stage: Weights.load(run(stage, talker)) for stage in ("gt_motion", "gt_renderer")}
+    return {stage: Weights.load(run(stage, talker)) for stage in ("gt_motion", "gt_renderer", "gt_inpaint")}
 
 
 def test_lips_that_were_never_seen_open_with_their_sound(trained):
@@ -114,6 +123,21 @@ def test_the_renderer_learns_the_face_and_keeps_to_its_mesh(trained):
     assert not moved[32:].any()  # validation and test frames
 
 
+def test_the_generator_learns_what_is_around_the_face(talker, trained):
+    taught = trained["gt_inpaint"]
+    try:
+        params = PARAMS["gt_inpaint"].model_copy(update={"phase": dataclasses.replace(PAINT, steps=1)})
+        untaught = Weights.load(run("gt_inpaint", talker, params)).quality
+    finally:
+        save(taught, talker.record("gt_inpaint", dataclasses.replace(KEYS, extractor=None)))
+    quality = taught.quality
+    for name in ("test_seam_psnr", "test_hidden_psnr", "test_beside_psnr"):
+        assert quality[name] > untaught[name] + 1, (name, quality, untaught)
+    assert quality["test_hidden_psnr"] > quality["test_pasted_hidden_psnr"]
+    assert quality["test_face_psnr"] > quality["test_pasted_face_psnr"] - 1
+    assert (talker.preview("gt_inpaint", dataclasses.replace(KEYS, extractor=None)) / "strip.jpg").stat().st_size > 0
+
+
 def test_a_head_speaks_and_hears_wrong_sound(talker, trained):
     rendering = Rendering.load(run("gt_render", talker))
     assert rendering.method == "gaussian_talker"
@@ -134,7 +158,7 @@ class Killed(BaseException):
     """Nothing in the project catches this."""
 
 
-@pytest.mark.parametrize("stage", ["gt_motion", "gt_renderer"])
+@pytest.mark.parametrize("stage", ["gt_motion", "gt_renderer", "gt_inpaint"])
 def test_a_stage_goes_on_as_if_nothing_had_happened(talker, trained, stage, monkeypatch):
     monkeypatch.setattr(training, "CHECKPOINT_EVERY_S", 0.0)
     original, wanted = training.Progress, trained[stage]
@@ -181,6 +205,25 @@ def test_another_head_model_than_the_tracked_one_is_refused(talker, trained):
         save(weights, talker.record("gt_motion", KEYS))
 
 
+def test_another_network_than_the_record_says_is_refused(talker, trained):
+    keys = dataclasses.replace(KEYS, extractor=None)
+    weights = trained["gt_inpaint"]
+    unknown, other = {**weights.config, "colour": 1}, {**weights.config, "width": 8}
+    bare = {name: tensor for name, tensor in weights.tensors.items() if name != "reach"}
+    wrong = [
+        (dataclasses.replace(weights, config=unknown), "not known here"),
+        (dataclasses.replace(weights, config=other), "another network than its record says"),
+        (dataclasses.replace(weights, tensors=bare), "another network than its record says"),
+    ]
+    try:
+        for given, words in wrong:
+            save(given, talker.record("gt_inpaint", keys))
+            with pytest.raises(InputError, match=words):
+                run("gt_render", talker)
+    finally:
+        save(weights, talker.record("gt_inpaint", keys))
+
+
 def test_frames_without_a_face_teach_nothing_and_too_few_are_refused(talker):
     keys = dataclasses.replace(KEYS, extractor=None)
     track = HeadTrack.load(talker.record("track", keys))
@@ -202,7 +245,7 @@ def test_frames_without_a_face_teach_nothing_and_too_few_are_refused(talker):
 
 
 @pytest.mark.parametrize("preset", PRESETS)
-@pytest.mark.parametrize("stage", ["gt_motion", "gt_renderer"])
+@pytest.mark.parametrize("stage", ["gt_motion", "gt_renderer", "gt_inpaint"])
 def test_presets_are_valid_and_explained(preset, stage, tmp_path):
     places = SimpleNamespace(params=tmp_path / "params.yaml")
     places.params.write_text(f"preset: {preset}\nscale: 0.5\n{stage}: {{}}\n")
@@ -214,5 +257,7 @@ def test_presets_are_valid_and_explained(preset, stage, tmp_path):
     assert all(1 <= row["first"] <= row["last"] <= told["steps"] for row in told["rows"])
     assert words == f"{preset}, steps x 0.5"
     if preset == "paper":
-        expected = {"gt_motion": ("width", 512), "gt_renderer": ("gaussians", 10_522)}[stage]
+        expected = {"gt_motion": ("width", 512), "gt_renderer": ("gaussians", 10_522), "gt_inpaint": ("width", 32)}[
+            stage
+        ]
         assert getattr(params, expected[0]) == expected[1]
