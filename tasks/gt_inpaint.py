@@ -213,7 +213,7 @@ def _check(
         free = painter.hole(raster, camera, own) & ~grow(own, 1) & ~(raster.alpha > FAINT)
         compare("beside", painter.paint(raster, camera, truth, own), truth, free)
 
-    tiles, captions = [], []
+    tiles, captions, view = [], [], None
     for frame, spoken, words in ((shut, shut, "its own"), (wide, shut, "closed"), (shut, wide, "wide open")):
         truth, camera, own = (
             footage.frame(frame, whole),
@@ -221,7 +221,7 @@ def _check(
             footage.mask(frame, whole, DRAWN),
         )
         raster = draw(footage, renderer, table, frame, spoken)
-        view = painter.view(raster, camera, own)
+        view = view or painter.view(raster, camera, own)  # all pictures are of one size
         pasted = compose(raster, truth, footage.torso(frame, whole), own)
         missing = truth * ~painter.hole(raster, camera, own)[..., None]
         for picture in (truth, missing, pasted, painter.paint(raster, camera, truth, own)):

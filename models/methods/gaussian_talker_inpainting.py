@@ -84,8 +84,8 @@ class InpaintingGenerator(nn.Module):
             InpaintingBlock(wide + narrow, narrow) for narrow, wide in zip(widths, widths[1:], strict=False)
         )
         self.leave = nn.Conv2d(widths[0], 6 * config.stem**2, 3, padding=1)
-        nn.init.zeros_(self.leave.weight)
-        nn.init.zeros_(self.leave.bias)
+        for parameter in self.leave.parameters():
+            nn.init.zeros_(parameter)
 
     def forward(self, around: Tensor, face: Tensor, alpha: Tensor, hole: Tensor) -> Tensor:
         """Paint the hole.
