@@ -11,7 +11,7 @@ from models.schedule import describe
 from tasks.params import resolve_params
 from tasks.places import Places
 
-TRAINED = ("pose_refine", "tg_motion", "tg_face", "tg_mouth", "tg_fuse", "gt_motion", "gt_renderer")
+TRAINED = ("pose_refine", "tg_motion", "tg_face", "tg_mouth", "tg_fuse", "gt_motion", "gt_renderer", "gt_inpaint")
 HEADS = ("what", "steps", "how much")
 
 

@@ -8,7 +8,7 @@ from tasks.measuring import READS, EvaluateParams, measure
 from tasks.scores import device_of
 from tasks.stage import Context, Stage, main
 
-MODULES = ("gt_motion", "gt_renderer")
+MODULES = ("gt_motion", "gt_renderer", "gt_inpaint")
 DRAWN = "the face alone, into the true frame"
 STAGE = Stage(
     name="gt_evaluate",

@@ -14,14 +14,15 @@ from models.heads.model import HeadModel
 from models.heads.mouth_parts import with_mouth
 from models.heads.rig import FaceMesh, Rig, face_mesh, spread
 from models.methods.gaussian_talker import Mouthing, Renderer, spoken_expressions
-from models.methods.gaussian_talker_config import RendererConfig, TranslatorConfig
+from models.methods.gaussian_talker_config import InpaintingConfig, RendererConfig, TranslatorConfig
+from models.methods.gaussian_talker_inpainting import InpaintingGenerator, Painter
 from models.methods.gaussian_talker_networks import BlendShapes, HeadTable, Translator
 from models.records import HeadTrack, Weights
 from tasks.head_models import load_head_model
 from tasks.people import Speaker
 from tasks.places import Places
 
-AGAIN = "train it again: python -m tasks.gt_motion and tasks.gt_renderer"
+AGAIN = "train it again: python -m tasks.gt_motion, tasks.gt_renderer and tasks.gt_inpaint"
 SMALL_TURN = 0.05  # radians, from which it is measured how far the jaw moves a face
 
 
@@ -139,6 +140,21 @@ def load_translator(weights: Weights, face: SpeakersFace, device: str = "cpu") -
         what = f"gt_motion was trained for another head than {face.track.model}"
         raise InputError(what, str(error), AGAIN) from error
     return translator.to(device).eval()
+
+
+def load_painter(weights: Weights, device: str = "cpu") -> Painter:
+    """Return the trained Inpainting Generator, ready to paint.
+
+    Raises:
+        InputError: it is none of this version's.
+    """
+    network = InpaintingGenerator(InpaintingConfig.from_record(weights.config))
+    try:
+        network.load_state_dict(_tensors(weights, "network"))
+        reach = torch.from_numpy(weights.tensors["reach"].copy())
+    except (KeyError, RuntimeError) as error:
+        raise InputError("gt_inpaint gave another network than its record says", str(error), AGAIN) from error
+    return Painter(network.to(device).eval(), reach.to(device))
 
 
 def _tensors(weights: Weights, prefix: str) -> dict[str, torch.Tensor]:

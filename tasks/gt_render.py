@@ -1,6 +1,6 @@
 """GaussianTalker: test frames with the motion of their own sound, and the controls that show what the sound is worth.
 
-Hair, neck and everything else are those of the frame; no network paints over the seam.
+Hair, cloth and everything else are those of the frame; the Inpainting Generator paints what lies between.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ STAGE = Stage(
     per=("speaker", "extractor"),
     params=RenderParams,
     section="render",
-    reads=(*("ingest", "parse", "layers", "track", "pose_refine", "audio"), *("gt_motion", "gt_renderer")),
+    reads=(*("ingest", "parse", "track", "pose_refine", "audio"), *("gt_motion", "gt_renderer", "gt_inpaint")),
     gives=Rendering,
     preview=True,
     method="gaussian_talker",

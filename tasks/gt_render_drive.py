@@ -13,7 +13,10 @@ STAGE = Stage(
     per=("speaker", "extractor", "drive"),
     params=RenderParams,
     section="render",
-    reads=(*("ingest", "parse", "layers", "track", "pose_refine"), *("gt_motion", "gt_renderer", "audio_drive")),
+    reads=(
+        *("ingest", "parse", "track", "pose_refine"),
+        *("gt_motion", "gt_renderer", "gt_inpaint", "audio_drive"),
+    ),
     gives=Rendering,
     preview=True,
     method="gaussian_talker",

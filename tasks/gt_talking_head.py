@@ -14,13 +14,14 @@ from torch import Tensor
 
 from models.errors import InputError
 from models.gaussians.camera import Camera
-from models.methods.gaussian_talker import Mouthing, Renderer, compose
+from models.methods.gaussian_talker import Mouthing, Renderer
 from models.methods.gaussian_talker_config import DRAWN
+from models.methods.gaussian_talker_inpainting import Painter
 from models.methods.gaussian_talker_networks import HeadTable, Translator
 from models.parsing.labels import select
-from models.records import Clip, HeadTrack, Layers, Masks, RefinedPoses, Weights
+from models.records import Clip, HeadTrack, Masks, RefinedPoses, Weights
 from models.storage import FrameStore
-from tasks.gt_head import SpeakersFace, load_renderer, load_translator
+from tasks.gt_head import SpeakersFace, load_painter, load_renderer, load_translator
 from tasks.people import load_speaker
 from tasks.places import Keys, Places
 from tasks.shots import cuts_of, longest_shot
@@ -41,7 +42,6 @@ class Filmed:
     fps: float
     sample_rate: int
     frames: FrameStore  # [T, H, W, 3]
-    torso: FrameStore  # [T, H, W, 4]
     labels: FrameStore  # [T, H, W]
     track: HeadTrack
     poses: np.ndarray  # [T, 4, 4]
@@ -63,7 +63,6 @@ class Filmed:
             fps=clip.fps,
             sample_rate=clip.sample_rate,
             frames=clip.frames,
-            torso=Layers.load(places.record("layers", keys)).torso,
             labels=masks.labels,
             track=track,
             poses=RefinedPoses.load(places.record("pose_refine", keys)).world_to_camera,
@@ -108,24 +107,28 @@ class GaussianHead:
     mouthing: Mouthing
     renderer: Renderer
     table: HeadTable
+    painter: Painter
     device: str
 
     @staticmethod
     def load(places: Places, speaker: str, extractor: str, device: str = "cpu") -> GaussianHead:
-        """Read what the stages gt_motion and gt_renderer gave.
+        """Read what the stages gt_motion, gt_renderer and gt_inpaint gave.
 
         Raises:
             InputError: they have not run, or were trained for another head model or without this speaker.
             MissingAssetError: the head model is not on this machine.
         """
         motion = Weights.load(places.record("gt_motion", Keys(speaker=speaker, extractor=extractor)))
-        drawn = Weights.load(places.record("gt_renderer", Keys(speaker=speaker)))
+        drawn, painted = (
+            Weights.load(places.record(stage, Keys(speaker=speaker))) for stage in ("gt_renderer", "gt_inpaint")
+        )
         filmed = Filmed.load(places, speaker)
         face = SpeakersFace.of(places, load_speaker(places, speaker), filmed.track, device)
         renderer, table = load_renderer(drawn, face)
         translator = load_translator(motion, face, device)
         who = translator.config.speaker(speaker)
-        return GaussianHead(filmed, translator, who, face.mouthing(), renderer, table, device)
+        painter = load_painter(painted, device)
+        return GaussianHead(filmed, translator, who, face.mouthing(), renderer, table, painter, device)
 
     @property
     def still(self) -> Tensor:
@@ -150,11 +153,10 @@ class GaussianHead:
         expression, jaw = self.mouthing.coefficients(heard[None], torch.tensor([shot.acting], device=self.device))
         told = self.table.at(shot.frame)._replace(expression=expression[0], jaw=jaw[0])
         pose, intrinsics, *size = self.filmed.camera(shot.frame)
-        raster = self.renderer.draw(Camera(pose.to(self.device), intrinsics.to(self.device), *size), told)
-        frame, torso = (self._image(store, shot.frame) for store in (self.filmed.frames, self.filmed.torso))
+        camera = Camera(pose.to(self.device), intrinsics.to(self.device), *size)
+        raster = self.renderer.draw(camera, told)
+        values = self.filmed.frames[shot.frame].astype(np.float32) / 255
+        frame = torch.from_numpy(values).to(self.device)
         own = torch.from_numpy(select(self.filmed.labels[shot.frame], DRAWN)).to(self.device)
-        image = compose(raster, frame, torso, own)
+        image = self.painter.paint(raster, camera, frame, own)
         return (image.clamp(0, 1) * 255 + 0.5).to(torch.uint8).cpu().numpy()
-
-    def _image(self, store: FrameStore, frame: int) -> Tensor:
-        return torch.from_numpy(store[frame].astype(np.float32) / 255).to(self.device)

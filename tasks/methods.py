@@ -51,7 +51,7 @@ GAUSSIAN_TALKER = Method(
     evaluate="gt_evaluate",
     render_drive="gt_render_drive",
     evaluate_drive="gt_evaluate_drive",
-    trained=("gt_motion", "gt_renderer"),
+    trained=("gt_motion", "gt_renderer", "gt_inpaint"),
 )
 METHODS = {method.name: method for method in (TALKING_GAUSSIAN, GAUSSIAN_TALKER)}
 

@@ -19,7 +19,7 @@ NETWORKS: dict[Likeness, tuple[str, tuple[str, ...]]] = {  # the network, and th
     "squeeze": ("squeeze", ("squeezenet", "lpips_squeeze")),
     "squeeze_caffe": ("squeeze", ("squeezenet_caffe",)),
 }
-TERMS = ("lip_lpips", "patch_lpips")
+TERMS = ("lip_lpips", "patch_lpips", "face_lpips", "hole_lpips")
 
 
 def perceptual_distance(context: Context[Any], phase: Any, device: str) -> Distance | None:

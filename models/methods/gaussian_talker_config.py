@@ -93,3 +93,18 @@ class RendererConfig(_Stored):
     def bands(self) -> int:
         """How many of the spherical harmonics have bases."""
         return min(self.color_bands, (self.sh_degree + 1) ** 2)
+
+
+@dataclass(frozen=True)
+class InpaintingConfig(_Stored):
+    """Of the Inpainting Generator. Lengths are in pixels of a frame of 256."""
+
+    width: int = 32  # channels at the first level; they double with each
+    levels: int = 3  # how often the picture is halved
+    blocks: int = 4  # at the last level
+    stem: int = 1  # side of the patches that are one pixel for the network
+    voxel_m: float = 0.004  # how finely it is kept where the face can be
+    near_px: int = 4  # what looks like skin farther away than that is not the face
+    margin_px: int = 3  # the hole goes so far beyond the faces
+    feather_px: int = 2  # from its edge on, so far the frame shines through
+    context_px: int = 4  # of the frame that is seen around the hole, at least

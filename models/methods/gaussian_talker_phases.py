@@ -163,3 +163,35 @@ class RendererPhase:
     frozen: tuple[Frozen, ...] = (Frozen(("head",), end=0.1), Frozen(("blend_shapes",), end=0.15))
     rates: QuickRates = QuickRates()
     density: BoundDensity = BoundDensity()
+
+
+@dataclass(frozen=True)
+class InpaintingRates:
+    """Learning rate of the Inpainting Generator."""
+
+    __pydantic_config__: ClassVar = {"extra": "forbid"}
+
+    network: float = 2e-3
+    curve: Curve = (Decay(0.05),)
+
+    def rows(self, name: str, steps: int) -> list[Row]:
+        """Describe it."""
+        return curve_rows(f"{name}: network", self.curve, self.network, steps)
+
+
+@dataclass(frozen=True)
+class InpaintingPhase:
+    """The Inpainting Generator on training frames whose faces are drawn anew. Lengths in pixels of a frame of 256."""
+
+    __pydantic_config__: ClassVar = {"extra": "forbid"}
+
+    steps: int = 1500
+    foreign: float = 0.2  # share of faces that are drawn with the expression of another frame
+    lowered: float = 0.6  # share of holes that are as if the frame's own face had been lower
+    lower_px: int = 12  # by so much at most, and up to a quarter of that to the side
+    image: Term = Term()  # L1 where the frame tells what to paint
+    seam: float = 4.0  # weight of the pixels around the drawn face, over those in it
+    structure: Term = Term(0.2)  # 1 - SSIM
+    hole_lpips: Term = OFF
+    lpips: Literal["alex", "vgg", "squeeze", "squeeze_caffe"] = "vgg"
+    rates: InpaintingRates = InpaintingRates()

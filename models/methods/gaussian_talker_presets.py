@@ -73,8 +73,18 @@ PAPER: Sections = {
             },
         },
     },
+    "gt_inpaint": {
+        "width": 32,
+        "blocks": 4,
+        "stem": 1,
+        "phase": {"steps": 20_000, "hole_lpips": 0.1, "rates": {"network": 2e-4}},
+    },
 }
-DEMO: Sections = {"gt_motion": {"phase": {"steps": 500}}, "gt_renderer": {"phase": {"steps": 1000}}}
+DEMO: Sections = {
+    "gt_motion": {"phase": {"steps": 500}},
+    "gt_renderer": {"phase": {"steps": 1000}},
+    "gt_inpaint": {"phase": {"steps": 200}},
+}
 PRESETS: dict[str, Sections] = {"cpu": {}, "demo": DEMO, "released": PAPER, "paper": PAPER}
 
 

@@ -25,6 +25,7 @@ TINY: dict[str, dict[str, Any]] = {
     "tg_fuse": {"phase": {"steps": 40}},
     "gt_motion": {"width": 32, "inner": 32, "phase": {"steps": 40, "frames": 20, "voices": 1}},
     "gt_renderer": {"gaussians": 900, "phase": {"steps": 80}},
+    "gt_inpaint": {"width": 6, "levels": 2, "phase": {"steps": 30}},
     "evaluate": {"draws": 100},
 }
 

@@ -9,10 +9,17 @@ from tiny_speaker import FRAMES, KEYS, make_speaker
 
 from models.demo.head_model import build
 from models.gaussians.plan import Harmonics
-from models.methods.gaussian_talker_phases import BoundDensity, MotionRates, RendererPhase, TranslatorPhase
+from models.methods.gaussian_talker_phases import (
+    BoundDensity,
+    InpaintingPhase,
+    InpaintingRates,
+    MotionRates,
+    RendererPhase,
+    TranslatorPhase,
+)
 from models.records import AudioFeatures, Clip, HeadTrack
 from models.schedule import Frozen
-from tasks import gt_motion, gt_render, gt_render_drive, gt_renderer
+from tasks import gt_inpaint, gt_motion, gt_render, gt_render_drive, gt_renderer
 from tasks.places import Places
 from tasks.pose_refine import STAGE as POSE_REFINE
 from tasks.pose_refine import PoseRefineParams
@@ -21,7 +28,7 @@ from tasks.rendering import RenderParams
 from tasks.speech_features import AudioParams, extract
 from tasks.stage import execute
 
-MODULES = {module.STAGE.name: module for module in (gt_motion, gt_renderer, gt_render, gt_render_drive)}
+MODULES = {module.STAGE.name: module for module in (gt_motion, gt_renderer, gt_inpaint, gt_render, gt_render_drive)}
 SPEAKER = dataclasses.replace(KEYS, extractor=None)
 SMALL = {"width": 32, "inner": 48, "heads": 2, "encoder_layers": 1}
 SPEAK = TranslatorPhase(
@@ -33,9 +40,11 @@ DRAW = RendererPhase(
     frozen=(Frozen(("blend_shapes",), end=0.2),),
     density=BoundDensity(start=0.2, every=0.2, capacity=700),
 )
+PAINT = InpaintingPhase(steps=200, rates=InpaintingRates(network=4e-3))
 PARAMS = {
     "gt_motion": gt_motion.TranslatorParams(**SMALL, phase=SPEAK),
     "gt_renderer": gt_renderer.RendererParams(gaussians=500, phase=DRAW),
+    "gt_inpaint": gt_inpaint.InpaintingParams(width=6, levels=2, margin_px=12, feather_px=6, phase=PAINT),
     "gt_render": RenderParams(wrong_audio_s=0.4),
     "gt_render_drive": RenderParams(),
 }

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from bound_egg import MODULES, SMALL, SPEAK, SPEAKER, make_bound_egg, run, save
+from bound_egg import MODULES, PAINT, PARAMS, SMALL, SPEAK, SPEAKER, make_bound_egg, run, save
 from tiny_speaker import KEYS, SIZE
 
 from models.errors import InputError
@@ -26,7 +26,7 @@ def talker(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def trained(talker):
-    return {stage: Weights.load(run(stage, talker)) for stage in ("gt_motion", "gt_renderer")}
+    return {stage: Weights.load(run(stage, talker)) for stage in ("gt_motion", "gt_renderer", "gt_inpaint")}
 
 
 def test_lips_that_were_never_seen_open_with_their_sound(trained):
@@ -50,6 +50,21 @@ def test_the_renderer_learns_the_face_and_keeps_to_its_mesh(trained):
     assert not moved[32:].any()  # validation and test frames
 
 
+def test_the_generator_learns_what_is_around_the_face(talker, trained):
+    taught = trained["gt_inpaint"]
+    try:
+        params = PARAMS["gt_inpaint"].model_copy(update={"phase": dataclasses.replace(PAINT, steps=1)})
+        untaught = Weights.load(run("gt_inpaint", talker, params)).quality
+    finally:
+        save(taught, talker.record("gt_inpaint", dataclasses.replace(KEYS, extractor=None)))
+    quality = taught.quality
+    for name in ("test_seam_psnr", "test_hidden_psnr", "test_beside_psnr"):
+        assert quality[name] > untaught[name] + 0.5, (name, quality, untaught)
+    assert quality["test_hidden_psnr"] > quality["test_pasted_hidden_psnr"]
+    assert quality["test_face_psnr"] > quality["test_pasted_face_psnr"] - 1
+    assert (talker.preview("gt_inpaint", dataclasses.replace(KEYS, extractor=None)) / "strip.jpg").stat().st_size > 0
+
+
 def test_a_head_speaks_and_hears_wrong_sound(talker, trained):
     rendering = Rendering.load(run("gt_render", talker))
     assert rendering.method == "gaussian_talker"
@@ -70,7 +85,7 @@ class Killed(BaseException):
     """Nothing in the project catches this."""
 
 
-@pytest.mark.parametrize("stage", ["gt_motion", "gt_renderer"])
+@pytest.mark.parametrize("stage", ["gt_motion", "gt_renderer", "gt_inpaint"])
 def test_a_stage_goes_on_as_if_nothing_had_happened(talker, trained, stage, monkeypatch):
     monkeypatch.setattr(training, "CHECKPOINT_EVERY_S", 0.0)
     original, wanted = training.Progress, trained[stage]
@@ -117,6 +132,25 @@ def test_another_head_model_than_the_tracked_one_is_refused(talker, trained):
         save(weights, talker.record("gt_motion", KEYS))
 
 
+def test_another_network_than_the_record_says_is_refused(talker, trained):
+    keys = dataclasses.replace(KEYS, extractor=None)
+    weights = trained["gt_inpaint"]
+    unknown, other = {**weights.config, "colour": 1}, {**weights.config, "width": 8}
+    bare = {name: tensor for name, tensor in weights.tensors.items() if name != "reach"}
+    wrong = [
+        (dataclasses.replace(weights, config=unknown), "not known here"),
+        (dataclasses.replace(weights, config=other), "another network than its record says"),
+        (dataclasses.replace(weights, tensors=bare), "another network than its record says"),
+    ]
+    try:
+        for given, words in wrong:
+            save(given, talker.record("gt_inpaint", keys))
+            with pytest.raises(InputError, match=words):
+                run("gt_render", talker)
+    finally:
+        save(weights, talker.record("gt_inpaint", keys))
+
+
 def test_frames_without_a_face_teach_nothing_and_too_few_are_refused(talker):
     keys = SPEAKER
     track = HeadTrack.load(talker.record("track", keys))
@@ -138,7 +172,7 @@ def test_frames_without_a_face_teach_nothing_and_too_few_are_refused(talker):
 
 
 @pytest.mark.parametrize("preset", PRESETS)
-@pytest.mark.parametrize("stage", ["gt_motion", "gt_renderer"])
+@pytest.mark.parametrize("stage", ["gt_motion", "gt_renderer", "gt_inpaint"])
 def test_presets_are_valid_and_explained(preset, stage, tmp_path):
     places = SimpleNamespace(params=tmp_path / "params.yaml")
     places.params.write_text(f"preset: {preset}\nscale: 0.5\n{stage}: {{}}\n")
@@ -150,5 +184,7 @@ def test_presets_are_valid_and_explained(preset, stage, tmp_path):
     assert all(1 <= row["first"] <= row["last"] <= told["steps"] for row in told["rows"])
     assert words == f"{preset}, steps x 0.5"
     if preset == "paper":
-        expected = {"gt_motion": ("width", 512), "gt_renderer": ("gaussians", 10_522)}[stage]
+        expected = {"gt_motion": ("width", 512), "gt_renderer": ("gaussians", 10_522), "gt_inpaint": ("width", 32)}[
+            stage
+        ]
         assert getattr(params, expected[0]) == expected[1]

@@ -34,7 +34,7 @@ pytestmark = pytest.mark.usefixtures("quiet_training")
 def egg(tmp_path_factory):
     """The egg with a trained head, and what it is told to say: a recording of 60 frames."""
     places = make_bound_egg(tmp_path_factory.mktemp("egg"))
-    for stage in ("gt_motion", "gt_renderer"):
+    for stage in ("gt_motion", "gt_renderer", "gt_inpaint"):
         run(stage, places)
     write_wav(places.raw_drive("beep") / "speech.wav", noise(2.4))
     record = places.drive_record("beep")
@@ -98,7 +98,7 @@ def test_a_recording_of_any_length_is_said(talker, tmp_path):
     assert pictures.shape == (115, SIZE, SIZE, 3)
     # The loop is 46 frames long: pictures so far apart differ by what is spoken, and by nothing else.
     assert np.abs(pictures[15] - pictures[61]).max() > 3
-    assert np.array_equal(pictures[15, :2], pictures[61, :2])
+    assert np.array_equal(pictures[15, :, :2], pictures[61, :, :2])
 
 
 def test_a_recording_of_no_length_is_refused_and_another_said(talker, tmp_path):
@@ -126,7 +126,7 @@ def test_a_head_that_is_held_still_keeps_its_frame_and_moves_its_face(talker, tm
     say.say(talker.still(25), [tmp_path / "a.wav"], tmp_path / "out.mkv", lossless=True)
     pictures = pictures_of(tmp_path / "out.mkv")
     frame = Clip.load(talker.places.record("ingest", SPEAKER)).frames[25]
-    assert np.array_equal(pictures[:, :2], np.broadcast_to(frame[:2], (len(pictures), *frame[:2].shape)))
+    assert np.array_equal(pictures[:, :, :2], np.broadcast_to(frame[:, :2], (len(pictures), *frame[:, :2].shape)))
     assert np.abs(np.diff(pictures, axis=0)).max() > 5
     assert 20 <= talker.still().held < 44
     with pytest.raises(UsageError, match="frame 99 cannot be held"):
@@ -167,7 +167,7 @@ def test_without_the_speakers_embedding_nothing_is_said(egg, talker):
         save(weights, folder)
 
 
-@pytest.mark.parametrize("stage", ["gt_motion", "gt_renderer", "gt_render", "gt_render_drive"])
+@pytest.mark.parametrize("stage", ["gt_motion", "gt_renderer", "gt_inpaint", "gt_render", "gt_render_drive"])
 def test_a_head_model_without_its_asset_is_named(egg, stage, monkeypatch):
     monkeypatch.setenv("GAUSSTALK_ASSETS", "")
     shutil.copy(ROOT / "data/assets.toml", egg.root / "data/assets.toml")

@@ -301,7 +301,7 @@ def test_only_stages_that_a_preset_changes_run_again_with_another():
     asking = {name for name, stage in stages.items() if stage.presets}
     both = (*PRESETS.values(), *gaussian_talker_presets.PRESETS.values())
     assert asking == {section for sections in both for section in sections}
-    assert asking == {*MODULES, "gt_motion", "gt_renderer"}
+    assert asking == {*MODULES, "gt_motion", "gt_renderer", "gt_inpaint"}
 
 
 def test_what_a_run_checks_beforehand_knows_presets(tmp_path: Path) -> None:
