@@ -136,9 +136,9 @@ def test_one_word_makes_the_head_by_the_other_method(demo: Path) -> None:
     assert "gt_evaluate_drive" in text
     assert "tg_fuse" not in text  # the first method's head is left as it is
     assert call(demo, "-m", "dvc", "status", "-q").returncode == 0
-    found = {(row["method"], row.get("drive", ""), row["variant"]) for row in rows(demo) if row["metric"] == "r_sound"}
-    for drive, wrong in (("", "wrong_audio"), ("de_f", "wrong_sound")):
-        assert {(method, drive, v) for method in METHODS for v in ("full", wrong)} <= found
+    found = {(row["metric"], row["method"], row.get("drive", ""), row["variant"]) for row in rows(demo)}
+    for metric, drive, wrong in (("LMD", "", "wrong_audio"), ("r_sound", "de_f", "wrong_sound")):
+        assert {(metric, method, drive, v) for method in METHODS for v in ("full", wrong)} <= found
     table = (demo / "data/tables/gaussian_talker_table_3.md").read_text()
     assert all(f"{title} (ours), logmel" in table for title in ("TalkingGaussian", "GaussianTalker"))
     report = (demo / "data/report/report.html").read_text()

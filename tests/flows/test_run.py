@@ -27,8 +27,8 @@ def conduct(toy: Toy, *speakers: str, jobs: int = 2) -> Outcome:
 
 
 def test_runs_everything_once_speakers_side_by_side_and_then_finds_it_cached(toy: Toy) -> None:
-    toy.control("audio-ann-logmel", "sleep 3")
-    toy.control("audio-bob-logmel", "sleep 3")
+    toy.control("audio-ann-logmel", "sleep 8")
+    toy.control("audio-bob-logmel", "sleep 8")
     outcome = conduct(toy)
     assert outcome.errors == []
     assert set(outcome.states.values()) == {"done"}
