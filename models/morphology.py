@@ -14,7 +14,10 @@ def grow(mask: Tensor, reach: int) -> Tensor:
     if reach <= 0:
         return mask
     values = mask if mask.is_floating_point() else mask.float()
-    grown = max_pool2d(values[None, None], 2 * reach + 1, 1, reach)[0, 0]
+    side = 2 * reach + 1
+    # Down each column, then along each row: the same as the square, and far less work.
+    columns = max_pool2d(values[None, None], (side, 1), 1, (reach, 0))
+    grown = max_pool2d(columns, (1, side), 1, (0, reach))[0, 0]
     return grown if mask.is_floating_point() else grown.to(mask.dtype)
 
 

@@ -215,11 +215,7 @@ def _check(
 
     tiles, captions, view = [], [], None
     for frame, spoken, words in ((shut, shut, "its own"), (wide, shut, "closed"), (shut, wide, "wide open")):
-        truth, camera, own = (
-            footage.frame(frame, whole),
-            footage.camera(frame, whole),
-            footage.mask(frame, whole, DRAWN),
-        )
+        truth, camera, own = seen(frame)
         raster = draw(footage, renderer, table, frame, spoken)
         view = view or painter.view(raster, camera, own)  # all pictures are of one size
         pasted = compose(raster, truth, footage.torso(frame, whole), own)

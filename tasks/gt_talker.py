@@ -11,13 +11,14 @@ import numpy as np
 from models.errors import UsageError
 from models.heads.motion import jaw_pixels, mean_pose
 from tasks.gt_talking_head import Filmed, GaussianHead, Shot
+from tasks.methods import GAUSSIAN_TALKER
 from tasks.params import load_params
-from tasks.people import Speaker, load_speaker
-from tasks.places import Places, check_name
+from tasks.people import Speaker
+from tasks.places import Places
 from tasks.rendering import RenderParams
 from tasks.shots import back_and_forth
 from tasks.speech_features import AudioParams
-from tasks.trained import check_trained
+from tasks.trained import speaker_with_head
 
 if TYPE_CHECKING:
     from tasks.acting import Acting
@@ -42,13 +43,9 @@ class GaussianTalker:
         """Return a speaker of the project.
 
         Raises:
-            UsageError: there is no such speaker.
-            ConsentError: there is no valid basis for using this person's likeness.
-            InputError: the head is not trained.
+            UsageError, ConsentError, InputError: as `speaker_with_head` says.
         """
-        check_name(speaker)
-        person = load_speaker(places, speaker)
-        check_trained(places, speaker, extractor, "gaussian_talker")
+        person = speaker_with_head(places, speaker, extractor, GAUSSIAN_TALKER.name)
         return GaussianTalker(
             name=speaker,
             person=person,

@@ -24,13 +24,13 @@ from models.records import TRAIN, Clip, Weights
 from models.storage import load_arrays, save_arrays
 from tasks.acting import Acting, perform
 from tasks.params import load_params, validate
-from tasks.people import Speaker, check_basis, load_speaker
-from tasks.places import Keys, Places, check_name
+from tasks.people import Speaker, check_basis
+from tasks.places import Keys, Places
 from tasks.rendering import RenderParams
 from tasks.scene import Backdrop, Scene, Shot, blink_of
 from tasks.speech_features import AudioParams
 from tasks.talking_head import TalkingHead
-from tasks.trained import check_trained
+from tasks.trained import speaker_with_head
 
 log = logging.getLogger("gausstalk")
 
@@ -59,13 +59,9 @@ class Talker:
         """Return a speaker of the project.
 
         Raises:
-            UsageError: there is no such speaker.
-            ConsentError: there is no valid basis for using this person's likeness.
-            InputError: the head is not trained.
+            UsageError, ConsentError, InputError: as `speaker_with_head` says.
         """
-        check_name(speaker)
-        person = load_speaker(places, speaker)
-        check_trained(places, speaker, extractor)
+        person = speaker_with_head(places, speaker, extractor)
         weights = Weights.load(places.record("tg_fuse", Keys(speaker=speaker, extractor=extractor)))
         return Talker(
             name=speaker,

@@ -5,8 +5,23 @@ from __future__ import annotations
 from models.errors import InputError
 from models.storage import RECORD_FILE
 from tasks.methods import METHODS, TALKING_GAUSSIAN
-from tasks.places import Keys, Places
+from tasks.people import Speaker, load_speaker
+from tasks.places import Keys, Places, check_name
 from tasks.stage import keys_per_stage
+
+
+def speaker_with_head(places: Places, speaker: str, extractor: str, method: str = TALKING_GAUSSIAN.name) -> Speaker:
+    """Return a speaker of the project whose head is trained.
+
+    Raises:
+        UsageError: there is no such speaker.
+        ConsentError: there is no valid basis for using this person's likeness.
+        InputError: the head is not trained.
+    """
+    check_name(speaker)
+    person = load_speaker(places, speaker)
+    check_trained(places, speaker, extractor, method)
+    return person
 
 
 def check_trained(places: Places, speaker: str, extractor: str, method: str = TALKING_GAUSSIAN.name) -> None:
