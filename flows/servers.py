@@ -62,8 +62,9 @@ def start_prefect(places: Places, children: Children) -> Server:
 
 def start_mlflow(places: Places, children: Children) -> Server:
     """Start MLflow's pages over .work/mlflow; `wait_for` waits until they answer."""
-    from tasks.tracking import artifact_folder, store_address
+    from tasks.tracking import artifact_folder, open_store, store_address
 
+    open_store(places)  # the server would make the database in place, and leave half of it where it is stopped early
     port = free_port(MLFLOW_PORT)
     url = f"http://{HOST}:{port}"
     command = [sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(port), "--workers", "1"]

@@ -31,9 +31,14 @@ log = logging.getLogger("gausstalk")
 Point = tuple[int, int, str, float]  # milliseconds since 1970, step, name, value
 
 
+def store_file(places: Places) -> Path:
+    """Return MLflow's database."""
+    return places.root / ".work" / "mlflow" / "mlflow.db"
+
+
 def store_address(places: Places) -> str:
     """Return the address of MLflow's database."""
-    return f"sqlite:///{places.root / '.work' / 'mlflow' / 'mlflow.db'}"
+    return f"sqlite:///{store_file(places)}"
 
 
 def artifact_folder(places: Places) -> Path:
@@ -63,11 +68,26 @@ def open_store(places: Places) -> tuple[Any, str]:
     from mlflow.tracking import MlflowClient
 
     with alone(places):
+        if not store_file(places).exists():
+            _create_store(places)
         client = MlflowClient(tracking_uri=store_address(places))
         found = client.get_experiment_by_name(EXPERIMENT)
         if found is not None:
             return client, found.experiment_id
         return client, client.create_experiment(EXPERIMENT, artifact_location=artifact_folder(places).as_uri())
+
+
+def _create_store(places: Places) -> None:
+    """Make the database beside its place and put it there whole: MLflow never mends one that was cut short."""
+    from mlflow.tracking import MlflowClient
+
+    target = store_file(places)
+    draft = target.with_name("mlflow.db.new")
+    for left in target.parent.glob(f"{draft.name}*"):
+        left.unlink()
+    client = MlflowClient(tracking_uri=f"sqlite:///{draft}")
+    client.create_experiment(EXPERIMENT, artifact_location=artifact_folder(places).as_uri())
+    os.replace(draft, target)
 
 
 def brief(error: BaseException) -> str:

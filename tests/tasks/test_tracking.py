@@ -3,6 +3,8 @@ import logging
 import multiprocessing
 import shutil
 import sqlite3
+import subprocess
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -156,6 +158,44 @@ def test_two_processes_may_open_a_fresh_store_at_once(bare: Places) -> None:
         process.join()
     assert [process.exitcode for process in processes] == [0, 0]
     assert len(runs_of(bare, key="ann")) == 1
+
+
+CUT_SHORT = """
+import os, sqlite3, sys, threading
+from pathlib import Path
+from tasks.places import Places
+from tasks.tracking import open_store
+
+places = Places(Path(sys.argv[1]))
+
+
+def half_made():
+    for path in (places.root / ".work").rglob("*.db*"):
+        try:
+            reader = sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=0)
+            names = {name for name, in reader.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+            reader.close()
+        except sqlite3.Error:
+            continue  # a journal, or being written
+        if "datasets" in names:  # which a later migration of MLflow adds
+            return True
+    return False
+
+
+threading.Thread(target=open_store, args=(places,), daemon=True).start()
+while not half_made():
+    pass
+os._exit(9)
+"""
+
+
+def test_a_process_that_ends_while_it_makes_the_store_breaks_nothing(bare: Places) -> None:
+    done = subprocess.run([sys.executable, "-c", CUT_SHORT, str(bare.root)], capture_output=True, text=True)
+    assert done.returncode == 9, done.stderr
+    client, experiment = open_store(bare)
+    client.create_run(experiment)
+    assert len(client.search_runs([experiment])) == 1
+    assert not list((bare.root / ".work").rglob("*.new*"))
 
 
 def test_publishing_logs_all_of_it_and_twice_adds_nothing(places: Places) -> None:
