@@ -31,6 +31,7 @@ class Server:
 
     name: str
     url: str
+    page: str  # for a person to open
     health: str
     log: Path
     process: subprocess.Popen[str]
@@ -55,31 +56,39 @@ def start_prefect(places: Places, children: Children) -> Server:
     url = f"http://{HOST}:{port}"
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", HOST, "--port", str(port)]
     # The pages call the port 4200 unless they are told where their server is.
-    return _start(
-        places, children, "prefect", url, f"{url}/api/health", command, {"PREFECT_SERVER_UI_API_URL": f"{url}/api"}
-    )
+    settings = {"PREFECT_SERVER_UI_API_URL": f"{url}/api"}
+    return _start(places, children, "prefect", url, "", f"{url}/api/health", command, settings)
 
 
 def start_mlflow(places: Places, children: Children) -> Server:
     """Start MLflow's pages over .work/mlflow; `wait_for` waits until they answer."""
     from tasks.tracking import artifact_folder, open_store, store_address
 
-    open_store(places)  # the server would make the database in place, and leave half of it where it is stopped early
+    # The server would make the database in place, and leave half of it where it is stopped early.
+    _, experiment = open_store(places)
     port = free_port(MLFLOW_PORT)
     url = f"http://{HOST}:{port}"
     command = [sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(port), "--workers", "1"]
     command += ["--backend-store-uri", store_address(places), "--artifacts-destination", str(artifact_folder(places))]
-    return _start(places, children, "mlflow", url, f"{url}/health", command, {})
+    runs = f"/#/experiments/{experiment}/runs"  # its first page is about language models
+    return _start(places, children, "mlflow", url, runs, f"{url}/health", command, {})
 
 
 def _start(
-    places: Places, children: Children, name: str, url: str, health: str, command: list[str], settings: dict[str, str]
+    places: Places,
+    children: Children,
+    name: str,
+    url: str,
+    path: str,
+    health: str,
+    command: list[str],
+    settings: dict[str, str],
 ) -> Server:
     log = places.root / ".work" / "log" / f"{name}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("w", encoding="utf-8") as file:
         process = children.start(command, places.root, {**os.environ, **settings}, file.fileno())
-    return Server(name, url, health, log, process)
+    return Server(name, url, url + path, health, log, process)
 
 
 def wait_for(server: Server) -> None:

@@ -110,7 +110,7 @@ def serve(places: Places, tell: Callable[[str], None]) -> None:
                 wait_for(server)
             with announced(places, servers):
                 for server in servers:
-                    tell(f"{server.name:8s}{server.url}")
+                    tell(f"{server.name:8s}{server.page}")
                 tell("Ctrl-C ends both.")
                 try:
                     _watch(servers)

@@ -1,3 +1,4 @@
+import json
 import os
 import signal
 import socket
@@ -12,6 +13,7 @@ import pytest
 from flows.processes import only_one
 from flows.servers import free_port, running_prefect
 from tasks.places import Places
+from tasks.tracking import EXPERIMENT
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -56,6 +58,13 @@ def test_ui_shows_both_addresses_and_ends_with_everything_it_started(folder: Pat
             assert address.startswith("http://127.0.0.1:")
             with urllib.request.urlopen(address, timeout=20) as page:
                 assert b"<html" in page.read().lower()
+        base, _, place = addresses["mlflow"].partition("/#/experiments/")
+        experiment, _, rest = place.partition("/")
+        assert rest == "runs"  # MLflow's first page tells nothing of this project
+        with urllib.request.urlopen(
+            f"{base}/api/2.0/mlflow/experiments/get?experiment_id={experiment}", timeout=20
+        ) as told:
+            assert json.load(told)["experiment"]["name"] == EXPERIMENT
         assert running_prefect(Places(folder)) == addresses["prefect"]
         # The pages ask the server that they come from, whatever its port is.
         with urllib.request.urlopen(addresses["prefect"] + "/ui-settings", timeout=20) as settings:
