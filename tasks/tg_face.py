@@ -44,7 +44,6 @@ def run(context: Context[FaceParams]) -> Weights:
     from models.gaussians.field import create_field
     from models.methods import talking_gaussian as method
     from models.morphology import close
-    from tasks.frame_poses import PoseLearner
     from tasks.material import Footage
     from tasks.perceptual import patch_side, perceptual_distance
     from tasks.training import FieldLearner, MotionLearner, prepare, total_of, train
@@ -68,10 +67,6 @@ def run(context: Context[FaceParams]) -> Weights:
     motion_learner = MotionLearner(motion, phase.rates)
     sampler = FrameSampler(footage.train_frames, footage.curriculum, phase.windows, seed, phase.sampling)
     parts = {"field": field_learner, "motion": motion_learner, "sampler": sampler}
-    poses = None
-    if phase.rates.poses:
-        center = footage.head_center.to(device)
-        parts["poses"] = poses = PoseLearner(footage.train_frames, len(footage.valid), phase.rates.poses, center)
 
     def step(number: int) -> dict[str, float]:
         progress, on = number / phase.steps, weights_at(phase, number)
@@ -96,9 +91,8 @@ def run(context: Context[FaceParams]) -> Weights:
             with torch.set_grad_enabled("motion" not in frozen):
                 points = face.look_up()
                 moved = motion(points, batch.audio, batch.expression).frame(0)
-        placed = poses.moved(frame, face.gaussians, moved) if poses else moved
         degree = phase.harmonics.degree(progress, config.sh_degree)
-        raster = method.draw(face.gaussians, camera, placed, behind, degree)
+        raster = method.draw(face.gaussians, camera, moved, behind, degree)
         seen = raster
         if hidden is not None:
             seen = raster._replace(image=torch.where(hidden[..., None], behind, raster.image))
@@ -107,7 +101,7 @@ def run(context: Context[FaceParams]) -> Weights:
         if distance:
             side = patch_side(phase, footage.scale, seed, number)
             terms |= method.perceptual_losses(seen.image, target, behind, on, distance, side, lips, phase.small_crops)
-        if moved is not None and placed is not None and points is not None:
+        if moved is not None and points is not None:
             shown = hair if hidden is None else None
             terms |= weighed(
                 on,
@@ -117,7 +111,7 @@ def run(context: Context[FaceParams]) -> Weights:
                         motion, motion.look_up(footage.rest), footage.rest, batch, footage.intrinsics, phase
                     ),
                     "attention": lambda: stray_attention(
-                        method.draw_maps(face.gaussians, camera, placed, points.maps()), shown, lips, phase.empty_hair
+                        method.draw_maps(face.gaussians, camera, moved, points.maps()), shown, lips, phase.empty_hair
                     ),
                 }
                 | ({"smooth": face.roughness} if config.points == "embeddings" else {}),
@@ -127,14 +121,11 @@ def run(context: Context[FaceParams]) -> Weights:
         field_learner.step(number, phase.steps, raster, frozen)
         if on["moved"] and "motion" not in frozen:
             motion_learner.step(progress)
-        if poses:
-            poses.step("poses" in frozen)
         return values
 
     outcome = train(context, "face", phase.steps, step, parts)
     quality = {**outcome.quality(gaussians=len(face.gaussians)), "placing": phase.placing}
-    tensors = face.tensors("face") | ({"poses": poses.corrections()} if poses else {})
-    return Weights("talking_gaussian", "face", config.as_record(), tensors, outcome.curves, quality)
+    return Weights("talking_gaussian", "face", config.as_record(), face.tensors("face"), outcome.curves, quality)
 
 
 def stray_attention(

@@ -45,7 +45,6 @@ def run(context: Context[FuseParams]) -> Weights:
     from models import losses
     from models.methods import talking_gaussian as method
     from models.methods.talking_gaussian import Branch, Config, FaceMotion, MouthMotion
-    from tasks.frame_poses import PoseLearner
     from tasks.material import Footage
     from tasks.perceptual import patch_side, perceptual_distance
     from tasks.training import FieldLearner, MotionLearner, prepare, total_of, train
@@ -69,10 +68,6 @@ def run(context: Context[FuseParams]) -> Weights:
     motions = {name: MotionLearner(branch.motion, rates) for name, branch in branches.items()}
     sampler = FrameSampler(footage.train_frames, footage.curriculum, (), seed)
     parts = {**fields, **{f"{name}_motion": motion for name, motion in motions.items()}, "sampler": sampler}
-    known, poses = weights["face"].tensors.get("poses"), None
-    if known is not None or rates.poses:
-        center = footage.head_center.to(device)
-        parts["poses"] = poses = PoseLearner(footage.train_frames, len(footage.valid), rates.poses, center, known)
 
     def step(number: int) -> dict[str, float]:
         progress, on = number / phase.steps, weights_at(phase, number)
@@ -85,8 +80,7 @@ def run(context: Context[FuseParams]) -> Weights:
         for name, branch in branches.items():
             with torch.set_grad_enabled(f"{name}/motion" not in frozen):
                 moved = branch.deform(windows, expression).frame(0)
-            placed = poses.moved(frame, branch.gaussians, moved) if poses else moved
-            rasters[name] = method.draw(branch.gaussians, camera, placed)
+            rasters[name] = method.draw(branch.gaussians, camera, moved)
         image = method.compose(rasters["face"], rasters["mouth"], footage.behind(frame, crop), dilation)
         box = footage.mouth_crop(frame).within(crop)
         terms = weighed(
@@ -106,14 +100,11 @@ def run(context: Context[FuseParams]) -> Weights:
             fields[name].step(number, phase.steps, frozen=own)
             if "motion" not in own:
                 motions[name].step(progress)
-        if poses:
-            poses.step("poses" in frozen)
         return values
 
     outcome = train(context, "fuse", phase.steps, step, parts)
     counts = {f"{name}_gaussians": len(branch.gaussians) for name, branch in branches.items()}
     tensors = {key: value for name, branch in branches.items() for key, value in branch.tensors(name).items()}
-    tensors |= {"poses": poses.corrections()} if poses else {}
     configs |= {"mouth_dilation": dilation}
     return Weights("talking_gaussian", "fuse", configs, tensors, outcome.curves, outcome.quality(**counts))
 

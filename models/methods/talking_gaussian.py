@@ -26,7 +26,6 @@ from models.gaussians.compositing import over
 from models.gaussians.field import GaussianField
 from models.gaussians.neighbours import neighbour_difference
 from models.gaussians.rasterize import Raster, rasterize
-from models.gaussians.rotation import multiply, rotate
 from models.gaussians.spherical_harmonics import evaluate_sh
 from models.methods.talking_gaussian_config import SMILE, Config
 from models.methods.talking_gaussian_networks import (
@@ -42,10 +41,6 @@ from models.methods.talking_gaussian_networks import (
 from models.methods.talking_gaussian_phases import FacePhase, MotionPhase
 from models.morphology import grow
 from models.schedule import weighed
-
-TURN_M = 0.1
-"""Corrections of poses measure a turn by the way of a point so far from the pivot: all six numbers are lengths."""
-
 
 # ---------------------------------------------------------------------------------------------------- drawing
 
@@ -103,22 +98,6 @@ def compose(face: Raster, mouth: Raster, behind: Tensor, dilation: int = 0) -> T
         `[H, W, 3]`.
     """
     return over(face.image, face.alpha, over(mouth.image, grow(mouth.alpha, dilation), behind))
-
-
-def shifted(gaussians: GaussianField, deformation: Deformation | None, twist: Tensor, pivot: Tensor) -> Deformation:
-    """Move a deformed field as a whole: what moving the camera the other way does, with a gradient.
-
-    Args:
-        gaussians: the field.
-        deformation: of the frame; None: at rest.
-        twist: `[6]` turn (axis times angle times 10 cm) and shift, metres; small.
-        pivot: `[3]` what the field turns about.
-    """
-    deformation = Deformation(torch.zeros_like(gaussians.means)) if deformation is None else deformation
-    turn = torch.cat([twist.new_ones(1), twist[:3] / (2 * TURN_M)])
-    means = rotate(turn, gaussians.means + deformation.means - pivot) + pivot + twist[3:]
-    quats = gaussians.quats if deformation.quats is None else gaussians.quats + deformation.quats
-    return deformation._replace(means=means - gaussians.means, quats=multiply(turn, quats) - gaussians.quats)
 
 
 # ------------------------------------------------------------------------------------------------------ losses

@@ -51,7 +51,6 @@ class Rates:
     audio_decay: float = 1e-4  # weight decay (AdamW)
     attention_decay: float = 1e-4
     grid_decay: float = 1e-2
-    poses: float = 0.0  # of a small correction (se(3)) of every training frame's pose; 0: poses stay
 
     def of_field(self, progress: float, unit_m: float = 1.0) -> dict[str, float]:
         """Return the rates of a field's parameters at `progress` 0..1; `unit_m` is what a length of 1 means, metres."""
@@ -69,7 +68,7 @@ class Rates:
             rows += curve_rows(f"{name}: {part}", self.appearance_curve, getattr(self, part), steps)
         for part in ("networks", "audio", "audio_attention", "grid"):
             rows += curve_rows(f"{name}: {part}", self.networks_curve, getattr(self, part), steps)
-        return rows + (Term(self.poses).rows(f"{name}: poses", steps) if self.poses else [])
+        return rows
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,6 @@ from models.methods.talking_gaussian import (
     lip_attention,
     motion_size,
     mouth_losses,
-    shifted,
 )
 from models.methods.talking_gaussian_phases import MotionPhase, MouthPhase
 from models.schedule import weights_at
@@ -317,35 +316,6 @@ def test_a_dilated_mouth_hides_what_shines_through_between_teeth_and_lips():
     assert image[0].min() == 1
     torch.testing.assert_close(compose(face, mouth, bright), compose(face, mouth, bright, dilation=0))
     torch.testing.assert_close(image[3:6, 3:6], mouth.image[3:6, 3:6])
-
-
-def test_to_shift_the_field_is_to_move_the_camera_the_other_way():
-    gaussians, view = field(), camera()
-    with torch.no_grad():  # flat and turned, so that their own rotation shows
-        gaussians.raw_scales += torch.tensor([1.0, 0.0, -1.5])
-        gaussians.quats += 0.8 * torch.randn(60, 4, generator=torch.Generator().manual_seed(0))
-    twist, pivot = torch.tensor([0.012, -0.013, 0.021, 0.004, -0.002, 0.003]), torch.tensor([0.0, 0.01, 0.02])
-    moved = draw(gaussians, view, shifted(gaussians, None, twist, pivot)).image
-    turn = torch.matrix_exp(torch.linalg.cross(torch.eye(3), (twist[:3] / 0.1).expand(3, 3)))
-    world = torch.eye(4)
-    world[:3, :3], world[:3, 3] = turn, pivot + twist[3:] - turn @ pivot
-    other = view._replace(world_to_camera=view.world_to_camera @ world)
-    still = draw(gaussians, view).image
-    torch.testing.assert_close(moved, draw(gaussians, other).image, atol=1e-2, rtol=0)
-    assert (moved - still).abs().max() > 0.2
-
-
-def test_a_correction_of_the_pose_is_learnt_from_pixels():
-    gaussians, view = field(), camera()
-    twist, pivot = torch.tensor([0.0, 0.0, 0.0, 0.003, 0.0, 0.0]), torch.zeros(3)
-    target = draw(gaussians, view, shifted(gaussians, None, twist, pivot)).image.detach()
-    found = torch.zeros(6, requires_grad=True)
-    optimizer = torch.optim.Adam([found], lr=2e-4)
-    for _ in range(60):
-        optimizer.zero_grad()
-        (draw(gaussians, view, shifted(gaussians, None, found, pivot)).image - target).abs().mean().backward()
-        optimizer.step()
-    assert (found - twist).abs().max() < 1e-3
 
 
 def test_colours_grow_by_degrees():

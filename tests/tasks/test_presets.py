@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from tiny_speaker import FRAMES, KEYS, make_speaker
+from tiny_speaker import KEYS, make_speaker
 
 from models.errors import InputError, MissingAssetError
 from models.methods import gaussian_talker_presets
@@ -258,24 +258,6 @@ def test_the_order_of_a_folder_changes_nothing(tmp_path, monkeypatch):
 
 
 # ------------------------------------------------------------------------------------------------------- options
-
-
-def test_poses_of_training_frames_are_corrected_and_recorded(halves):
-    phase = tg_face.FaceParams().phase
-    phase = dataclasses.replace(phase, steps=6, points=200, rates=dataclasses.replace(phase.rates, poses=1e-4))
-    face = Weights.load(run("tg_face", halves, tg_face.FaceParams(phase=phase)))
-    table = face.tensors["poses"]
-    assert table.shape == (FRAMES, 6)
-    moved = np.abs(table).max(1) > 0
-    assert 1 < moved[:32].sum() <= 32
-    assert not moved[32:].any()  # validation and test frames
-    np.testing.assert_allclose(table[:32].mean(0), 0, atol=1e-8)
-    fused = Weights.load(run("tg_fuse", halves, tg_fuse.FuseParams(phase=FusePhase(steps=3))))
-    np.testing.assert_allclose(fused.tensors["poses"], table, atol=1e-8)
-    learning = FusePhase(steps=3, rates=FuseRates(poses=1e-4))
-    assert not np.allclose(
-        Weights.load(run("tg_fuse", halves, tg_fuse.FuseParams(phase=learning))).tensors["poses"], table, atol=1e-6
-    )
 
 
 def test_a_head_draws_the_mouth_as_wide_as_it_was_fused(halves):
