@@ -9,7 +9,6 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from models.errors import InputError
-from models.morphology import grow, shrink
 from models.ssim import ssim
 
 Distance = Callable[[Tensor, Tensor], Tensor]
@@ -39,11 +38,6 @@ def coverage(alpha: Tensor, inside: Tensor, outside: Tensor | None = None) -> Te
     """
     outside = 1 - inside if outside is None else outside
     return ((1 - alpha) * inside).mean() + (alpha * outside).mean()
-
-
-def away_from_rim(alpha: Tensor, inside: Tensor, reach: int) -> Tensor:
-    """Return `coverage`, the pixels within `reach` of the mask's edge being free: there no parser is sure."""
-    return coverage(alpha, shrink(inside, reach), 1 - grow(inside, reach))
 
 
 def box_l1(image: Tensor, target: Tensor, box: tuple[int, int, int, int]) -> Tensor:

@@ -118,7 +118,6 @@ def _train(context: Context[PoseRefineParams], footage: Footage, device: str) ->
     face = create_field(*footage.first_face(phase.points, params.seed), params.sh_degree, opacity=0.27).to(device)
     learner = FieldLearner(face, phase.rates, phase.density, params.seed)
     sampler = FrameSampler(footage.train_frames, {}, (), params.seed)
-    rim = round(phase.rim_px * footage.scale)
 
     def step(number: int) -> dict[str, float]:
         behind = torch.tensor(color_at(phase.backdrops, number, phase.steps), device=device)
@@ -128,7 +127,7 @@ def _train(context: Context[PoseRefineParams], footage: Footage, device: str) ->
         target = torch.where(head[..., None], footage.frame(frame, crop), behind)
         raster = draw(face, footage.camera(frame, crop), None, behind)
         mouth, on = footage.mouth_crop(frame).within(crop), weights_at(phase, number)
-        total, values = total_of(face_losses(raster, target, head.float(), mouth, on, rim))
+        total, values = total_of(face_losses(raster, target, head.float(), mouth, on))
         total.backward()
         learner.step(number, phase.steps, raster)
         return values

@@ -32,7 +32,6 @@ class TalkingHead:
 
     def __init__(self, weights: Weights, device: str = "cpu") -> None:
         self.device = device
-        self.dilation = int(weights.config.get("mouth_dilation", 0))  # pixels; as it was trained with
         self.face, self.mouth = (
             Branch.from_tensors(kind, Config.from_record(weights.config[name]), weights.tensors, name).to(device)
             for name, kind in (("face", FaceMotion), ("mouth", MouthMotion))
@@ -110,7 +109,6 @@ class TalkingHead:
             draw(self.face.gaussians, camera, face),
             draw(self.mouth.gaussians, camera, mouth),
             torch.from_numpy(behind).to(self.device),
-            self.dilation,
         )
         return (image.clamp(0, 1) * 255 + 0.5).to(torch.uint8).cpu().numpy()
 

@@ -59,7 +59,6 @@ def run(context: Context[FaceParams]) -> Weights:
     if config.points == "embeddings":
         face.embed()
     distance = perceptual_distance(context, phase, device)
-    rim = round(phase.rim_px * footage.scale)
 
     field_learner = FieldLearner(
         face.gaussians, phase.rates, phase.density, seed, footage.unit_m(phase.unit), footage.scale
@@ -97,7 +96,7 @@ def run(context: Context[FaceParams]) -> Weights:
         if hidden is not None:
             seen = raster._replace(image=torch.where(hidden[..., None], behind, raster.image))
         mouth = footage.mouth_crop(frame).within(crop)
-        terms = method.face_losses(seen, target, head.float(), mouth, on, rim)
+        terms = method.face_losses(seen, target, head.float(), mouth, on)
         if distance:
             side = patch_side(phase, footage.scale, seed, number)
             terms |= method.perceptual_losses(seen.image, target, behind, on, distance, side, lips, phase.small_crops)

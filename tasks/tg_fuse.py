@@ -61,7 +61,6 @@ def run(context: Context[FuseParams]) -> Weights:
     rates, distance = phase.rates, perceptual_distance(context, phase, device)
     if phase.kept_opacity_rate:
         rates = replace(rates, raw_opacities=RELEASED_OPACITY_RATE, appearance_curve=())
-    dilation = round(phase.mouth_dilation_px * footage.scale)
 
     unit_m = footage.unit_m(phase.unit)
     fields = {name: FieldLearner(branch.gaussians, rates, None, seed, unit_m) for name, branch in branches.items()}
@@ -81,7 +80,7 @@ def run(context: Context[FuseParams]) -> Weights:
             with torch.set_grad_enabled(f"{name}/motion" not in frozen):
                 moved = branch.deform(windows, expression).frame(0)
             rasters[name] = method.draw(branch.gaussians, camera, moved)
-        image = method.compose(rasters["face"], rasters["mouth"], footage.behind(frame, crop), dilation)
+        image = method.compose(rasters["face"], rasters["mouth"], footage.behind(frame, crop))
         box = footage.mouth_crop(frame).within(crop)
         terms = weighed(
             on,
@@ -105,7 +104,6 @@ def run(context: Context[FuseParams]) -> Weights:
     outcome = train(context, "fuse", phase.steps, step, parts)
     counts = {f"{name}_gaussians": len(branch.gaussians) for name, branch in branches.items()}
     tensors = {key: value for name, branch in branches.items() for key, value in branch.tensors(name).items()}
-    configs |= {"mouth_dilation": dilation}
     return Weights("talking_gaussian", "fuse", configs, tensors, outcome.curves, outcome.quality(**counts))
 
 

@@ -39,7 +39,6 @@ from models.methods.talking_gaussian_networks import (
     MouthMotion as MouthMotion,
 )
 from models.methods.talking_gaussian_phases import FacePhase, MotionPhase
-from models.morphology import grow
 from models.schedule import weighed
 
 # ---------------------------------------------------------------------------------------------------- drawing
@@ -84,20 +83,18 @@ def draw_maps(gaussians: GaussianField, camera: Camera, deformation: Deformation
     return rasterize(means, quats, gaussians.scales.detach(), opacities, maps, *camera).image
 
 
-def compose(face: Raster, mouth: Raster, behind: Tensor, dilation: int = 0) -> Tensor:
+def compose(face: Raster, mouth: Raster, behind: Tensor) -> Tensor:
     """Face over mouth over what is behind them.
 
     Args:
         face: drawn over black.
         mouth: drawn over black, same size.
         behind: `[H, W, 3]` torso over background.
-        dilation: the mouth hides what is behind it so many pixels farther than it is drawn: there is no bright gap
-            between teeth and lips, but a dark one.
 
     Returns:
         `[H, W, 3]`.
     """
-    return over(face.image, face.alpha, over(mouth.image, grow(mouth.alpha, dilation), behind))
+    return over(face.image, face.alpha, over(mouth.image, mouth.alpha, behind))
 
 
 # ------------------------------------------------------------------------------------------------------ losses
@@ -109,7 +106,6 @@ def face_losses(
     head: Tensor,
     mouth_box: tuple[int, int, int, int],
     on: Mapping[str, float],
-    rim: int = 0,
 ) -> dict[str, Tensor]:
     """Compare a face drawn over a background with its target.
 
@@ -119,7 +115,6 @@ def face_losses(
         head: `[H, W]` 1 where the face is seen.
         mouth_box: left, top, right, bottom of the lips in the crop, pixels.
         on: how much each term counts now, see `models.schedule.weights_at`.
-        rim: coverage is not asked for so near to the head's edge, pixels.
 
     Returns:
         Weighted terms, those that count.
@@ -129,7 +124,7 @@ def face_losses(
         {
             "image": lambda: losses.photometric(raster.image, target, on["structure"]),
             "mouth_box": lambda: losses.box_l1(raster.image, target, mouth_box),
-            "alpha": lambda: losses.away_from_rim(raster.alpha, head, rim),
+            "alpha": lambda: losses.coverage(raster.alpha, head),
         },
     )
 

@@ -146,7 +146,6 @@ class StillPhase:
     structure: Term = Term(0.2)
     mouth_box: Term = OFF
     alpha: Term = Term(5e-3)
-    rim_px: float = 0.0
     rates: Rates = Rates()
     density: Density = Density(capacity=5000, start=0.2, every=0.1)
 
@@ -171,7 +170,6 @@ class FacePhase:
     structure: Term = Term(0.2)  # 1 - SSIM, within the image term
     mouth_box: Term = Term(0.5)  # L1 inside the mouth's crop
     alpha: Term = Term(5e-3)  # coverage
-    rim_px: float = 0.0  # so far from the head's edge coverage is not asked for, at 256 pixels
     motion: Term = Term(1e-5, start=0.125)  # mean size of the displacement
     landmarks: Term = Term(0.01, start=0.125)
     attention: Term = Term(4e-4, start=0.125, every=4)  # maps where sound or expression have no business
@@ -258,7 +256,6 @@ class FusePhase:
     patch_lpips: Term = OFF
     patch_px: tuple[float, float] = (16.0, 21.0)
     lpips: Likeness = "alex"
-    mouth_dilation_px: float = 0.0  # the mouth's alpha spreads so far, at 256 pixels: no gap between teeth and lips
     kept_opacity_rate: bool = False  # True: opacities go on with the rate of the face's own training, as released
     rates: FuseRates = FuseRates()
 

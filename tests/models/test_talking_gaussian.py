@@ -305,19 +305,6 @@ def test_attention_of_lips_and_size_of_motion_are_means():
     assert motion_size(deformation).item() == pytest.approx(expected)
 
 
-def test_a_dilated_mouth_hides_what_shines_through_between_teeth_and_lips():
-    face, mouth = layer([0.0, 0, 0], 0.0, (9, 9)), layer([0.2, 0.1, 0.1], 1.0, (9, 9))
-    drawn = torch.zeros(9, 9)
-    drawn[3:6, 3:6] = 1
-    mouth = mouth._replace(image=mouth.image * drawn[..., None], alpha=drawn)
-    bright = torch.ones(9, 9, 3)
-    image = compose(face, mouth, bright, dilation=2)
-    assert image[1:8, 1:8].max() < 0.3  # what is behind does not show
-    assert image[0].min() == 1
-    torch.testing.assert_close(compose(face, mouth, bright), compose(face, mouth, bright, dilation=0))
-    torch.testing.assert_close(image[3:6, 3:6], mouth.image[3:6, 3:6])
-
-
 def test_colours_grow_by_degrees():
     gaussians = field()
     with torch.no_grad():

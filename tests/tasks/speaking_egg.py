@@ -42,7 +42,7 @@ def make_speaking_egg(root: Path) -> Places:
         places,
         "tg_fuse",
         KEYS,
-        Weights("talking_gaussian", "fuse", {"face": config, "mouth": config, "mouth_dilation": 2}, tensors),
+        Weights("talking_gaussian", "fuse", {"face": config, "mouth": config}, tensors),
     )
     return places
 
