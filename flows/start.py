@@ -16,7 +16,7 @@ from flows.graph import Plan, read_plan
 from flows.processes import Children, is_held, only_one
 from flows.servers import Server, announced, prefect_for_a_run, running_prefect, start_mlflow, start_prefect, wait_for
 from models.errors import MachineError
-from tasks.doctor import wrong_params
+from tasks.doctor import missing_networks, wrong_params
 from tasks.methods import Method, wrong_lists
 from tasks.people import unknown_people
 from tasks.places import Places
@@ -44,6 +44,7 @@ def run(
 
     Raises:
         UsageError: see `read_plan`; or a section of params.yaml is not valid.
+        MissingAssetError: a loss of a stage that has to run needs weights that are not here.
         BusyError: another run of this project is going on.
         MachineError: Prefect's server does not start.
     """
@@ -60,8 +61,11 @@ def run(
                 enlist(places, speakers, method)
             plan = read_plan(places.root, speakers, extractors, method)
             # Now, not in the stage that would meet it in an hour.
+            todo = {item.stage for item in plan.items if item.changed}
             for error in [*wrong_params(places), *unknown_people(places), *wrong_lists(places)]:
                 raise error
+            for lacking in missing_networks(places, todo):
+                raise lacking
             return _conduct(places, plan, jobs, stages, servers)
         finally:
             stages.stop()

@@ -12,18 +12,19 @@ import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from models.errors import GausstalkError, UsageError
+from models.errors import GausstalkError, MissingAssetError, UsageError
 from tasks import dag
 from tasks.assets import first_here, read_assets
 from tasks.imports import KEY, wrong_imports
 from tasks.kernels import cache_folder
 from tasks.params import OF_ALL_STAGES, read_yaml, resolve_params
 from tasks.people import load_drive, load_speaker
+from tasks.perceptual import network_of
 from tasks.places import Places
 from tasks.stage import Stage, threads
 
@@ -231,6 +232,21 @@ def wrong_params(places: Places) -> list[UsageError]:
         except UsageError as error:
             wrong.append(error)
     return wrong
+
+
+def missing_networks(places: Places, stages: Iterable[str]) -> list[MissingAssetError]:
+    """Return an error for every stage whose losses need weights that are not here: the last may train hours later."""
+    missing = []
+    for name in sorted(stages):
+        stage = _stage_of(name)
+        if stage is None or not stage.presets:
+            continue
+        params, _ = resolve_params(places.params, name, stage.params, stage.presets)
+        try:
+            network_of(places, name, getattr(params, "phase", None))
+        except MissingAssetError as error:
+            missing.append(error)
+    return missing
 
 
 def _stage_of(section: str) -> Stage[Any] | None:

@@ -1,6 +1,7 @@
 """Presets of GaussianTalker's training as data: what they set in place of the defaults, stage by stage.
 
 cpu             a clip of a minute at 256 x 256 in minutes on two cores
+best            the same: no change that was tried is better
 demo            the same with fewer steps, for the demo speaker's 20 seconds: a minute for each module on one core
 paper, released sizes, rates and weights of the paper's supplement; how long it trains is not known. There is no
                 released code, so both are the same
@@ -85,7 +86,7 @@ DEMO: Sections = {
     "gt_renderer": {"phase": {"steps": 1000}},
     "gt_inpaint": {"phase": {"steps": 200}},
 }
-PRESETS: dict[str, Sections] = {"cpu": {}, "demo": DEMO, "released": PAPER, "paper": PAPER}
+PRESETS: dict[str, Sections] = {"cpu": {}, "best": {}, "demo": DEMO, "released": PAPER, "paper": PAPER}
 
 
 def presets_of(section: str) -> Mapping[str, Mapping[str, Any]]:

@@ -2,7 +2,8 @@
 
     cpu       the defaults: a clip of a minute at 256 x 256 in minutes on two cores; landmarks teach the motion field
               first, poses are refined
-    demo      the same, for the demo speaker's clip of 20 seconds
+    best      the same with twice the steps of the face, and LPIPS at the end of fusing
+    demo      that of cpu, for the demo speaker's clip of 20 seconds
     released  what the official code runs: coarse grids, six action units, a face curriculum of blinks only
     paper     what the paper says: fine grids, seven action units, and the lip curriculum of the first release
 
@@ -121,6 +122,12 @@ FUSE = {
     "patch_lpips": {"weight": 0.5, "start": 0.5},
     "rates": {**RATES, "raw_opacities": 1e-3, "means_curve": (), "networks_curve": ()},
 }
+BEST: Sections = {
+    "tg_face": {"phase": {"steps": 8000}},
+    "tg_fuse": {
+        "phase": {"mouth_box": 1.0, "patch_lpips": {"weight": 0.05, "start": 0.5}, "lpips": "squeeze_caffe"},
+    },
+}
 RELEASED: Sections = {
     "pose_refine": {"rounds": 0},
     "tg_motion": {"sh_degree": 2, "gaze": False, "phase": {"steps": 0}},
@@ -150,7 +157,7 @@ PAPER: Sections = {
     },
     "tg_mouth": {**RELEASED["tg_mouth"], "mouth_grid": (64, 384.0)},
 }
-PRESETS: dict[str, Sections] = {"cpu": {}, "demo": {}, "released": RELEASED, "paper": PAPER}
+PRESETS: dict[str, Sections] = {"cpu": {}, "best": BEST, "demo": {}, "released": RELEASED, "paper": PAPER}
 
 
 def presets_of(section: str) -> Mapping[str, Mapping[str, Any]]:

@@ -20,7 +20,7 @@ from models.perceptual.networks import official_shapes, write
 from models.records import Landmarks, RefinedPoses, Weights
 from models.schedule import Term
 from tasks import explain, pose_refine, tables, tg_face, tg_fuse, tg_motion, tg_mouth
-from tasks.doctor import wrong_params
+from tasks.doctor import missing_networks, wrong_params
 from tasks.material import Box, Footage
 from tasks.params import resolve_params
 from tasks.perceptual import patch_side
@@ -99,6 +99,7 @@ def test_every_preset_trains_however_short(preset, egg, weights, monkeypatch):
     assert len(config["action_units"]) == (7 if preset == "paper" else 6)
     assert config["face_grid"] == [16, 256.0 if preset == "paper" else 38.4]
     assert given["tg_fuse"].config["mouth"]["mouth_grid"] == [64, 384.0 if preset == "paper" else 57.6]
+    assert ("patch_lpips" in given["tg_fuse"].curves) == (preset in (*OFFICIAL, "best"))
     if official:  # fusing changes colours and the face's opacity only
         assert "lip_lpips" in given["tg_face"].curves
         for branch, kept in (("face", "raw_scales"), ("mouth", "raw_opacities")):
@@ -158,6 +159,16 @@ def test_missing_weights_of_lpips_are_named_with_the_way_out(egg, monkeypatch):
     sections = egg.params.read_text().replace("{points: 150,", "{points: 150, patch_lpips: 0,")
     egg.params.write_text(sections)
     assert "patch_lpips" not in Weights.load(run("tg_mouth", egg)).curves
+
+
+def test_weights_that_only_the_last_stage_needs_are_missed_before_the_first_begins(egg, weights, monkeypatch):
+    egg.params.write_text("preset: best\ntg_motion: {}\ntg_face: {}\ntg_fuse: {}\n")
+    monkeypatch.setenv("GAUSSTALK_ASSETS", "")
+    missing = missing_networks(egg, ["ingest", "tg_motion", "tg_face", "tg_fuse"])
+    assert [error.fix.splitlines()[0] for error in missing] == ["gausstalk fetch squeezenet_caffe"]
+    assert missing_networks(egg, ["tg_motion", "tg_face"]) == []
+    monkeypatch.setenv("GAUSSTALK_ASSETS", str(weights))
+    assert missing_networks(egg, ["tg_fuse"]) == []
 
 
 def test_patches_are_drawn_anew_every_step_and_the_same_again():
