@@ -56,8 +56,6 @@ def run(context: Context[FaceParams]) -> Weights:
     motion = method.load_motion(method.FaceMotion(config), method.under(taught.tensors, "motion"), "tg_motion")
     first = footage.first_face(phase.points, seed, phase.placing)
     face = method.Branch(create_field(*first, config.sh_degree, opacity=phase.opacity), motion).to(device)
-    if config.points == "embeddings":
-        face.embed()
     distance = perceptual_distance(context, phase, device)
 
     field_learner = FieldLearner(
@@ -112,8 +110,7 @@ def run(context: Context[FaceParams]) -> Weights:
                     "attention": lambda: stray_attention(
                         method.draw_maps(face.gaussians, camera, moved, points.maps()), shown, lips, phase.empty_hair
                     ),
-                }
-                | ({"smooth": face.roughness} if config.points == "embeddings" else {}),
+                },
             )
         total, values = total_of(terms)
         total.backward()

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pydantic import Field
 
 from models.curriculum import FrameSampler
-from models.methods.talking_gaussian_config import ACTION_UNITS, GridLayout, Moves, Points
+from models.methods.talking_gaussian_config import ACTION_UNITS, GridLayout, Moves
 from models.methods.talking_gaussian_phases import MotionPhase
 from models.methods.talking_gaussian_presets import presets_of
 from models.records import Weights
@@ -30,7 +30,6 @@ class MotionParams(Params):
     action_units: tuple[str, ...] = ACTION_UNITS  # that the face is told, the blink last; the paper: AU02 as well
     gaze: bool = True  # whether it is also told where the eyes look; not in the released code
     moves: Moves = "geometry"  # of the face, from frame to frame; opacity, color: of its Gaussians' appearance as well
-    points: Points = "planes"  # embeddings: the face's Gaussians get theirs from the planes when tg_face begins
     face_grid: tuple[int, float] = (16, 38.4)  # coarsest and finest resolution; the paper says 256
     grid_layout: GridLayout = "torch_ngp"  # tcnn: what tiny-cuda-nn can run on CUDA; every backend draws either
     motion_m: float = Field(0.01, gt=0)  # what a network output of 1 means
@@ -67,7 +66,6 @@ def run(context: Context[MotionParams]) -> Weights:
         action_units=params.action_units,
         gaze=params.gaze,
         moves=params.moves,
-        points=params.points,
         sh_degree=params.sh_degree,
         bound_m=params.bound_m,
         face_grid=params.face_grid,

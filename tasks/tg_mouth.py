@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import Field
 
 from models.curriculum import FrameSampler
-from models.methods.talking_gaussian_config import GridLayout, Points
+from models.methods.talking_gaussian_config import GridLayout
 from models.methods.talking_gaussian_phases import MouthPhase
 from models.methods.talking_gaussian_presets import presets_of
 from models.parsing import labels
@@ -27,7 +27,6 @@ class MouthParams(Params):
     seed: int = 0
     sh_degree: int = Field(1, ge=0, le=3)
     bound_m: float = Field(0.15, gt=0)  # as in tg_motion
-    points: Points = "planes"
     mouth_grid: tuple[int, float] = (64, 57.6)  # the paper says 384
     grid_layout: GridLayout = "torch_ngp"  # as in tg_motion
     motion_m: float = Field(0.01, gt=0)
@@ -63,7 +62,6 @@ def run(context: Context[MouthParams]) -> Weights:
         audio_size=footage.audio.values.shape[1],
         sh_degree=params.sh_degree,
         bound_m=params.bound_m,
-        points=params.points,
         mouth_grid=params.mouth_grid,
         grid_layout=params.grid_layout,
         motion_m=params.motion_m,
@@ -74,8 +72,6 @@ def run(context: Context[MouthParams]) -> Weights:
     motion.audio.expect(*footage.audio_scale)
     first = footage.first_mouth(phase.points, params.seed, phase.placing)
     mouth = Branch(create_field(*first, config.sh_degree, opacity=phase.opacity), motion).to(device)
-    if config.points == "embeddings":
-        mouth.embed()
     gaussians, distance = mouth.gaussians, perceptual_distance(context, phase, device)
 
     unit_m, pixel = footage.unit_m(phase.unit), footage.scale
@@ -108,8 +104,7 @@ def run(context: Context[MouthParams]) -> Weights:
             side = patch_side(phase, footage.scale, params.seed, number)
             terms |= method.perceptual_losses(seen.image, target, behind, on, distance, side)
         if moved is not None:
-            size = {"motion": lambda: method.motion_size(moved)}
-            terms |= weighed(on, size | ({"smooth": mouth.roughness} if config.points == "embeddings" else {}))
+            terms |= weighed(on, {"motion": lambda: method.motion_size(moved)})
         total, values = total_of(terms)
         total.backward()
         field_learner.step(number, phase.steps, raster, frozen)

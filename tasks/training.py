@@ -128,8 +128,7 @@ class FieldLearner:
             self.control.observe(raster)
         progress = step / steps
         current = self.rates.of_field(progress, self.unit_m)
-        held = {*frozen, "embeddings"} if "motion" in frozen else frozen
-        self.adam.step(self.gaussians.tensors(), {name: current[name] for name in current if name not in held})
+        self.adam.step(self.gaussians.tensors(), {name: current[name] for name in current if name not in frozen})
         if self.control and self.control.plan.due(step, steps):
             self.control.refine(self.gaussians, self.adam, progress)
 

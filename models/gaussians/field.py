@@ -42,8 +42,6 @@ class GaussianField:
     """`[N, 1, 3]` spherical harmonics of degree 0."""
     harmonics: Tensor
     """`[N, K - 1, 3]` the higher degrees."""
-    embeddings: Tensor | None = None
-    """`[N, F]` what a motion field knows of each Gaussian, where it is kept with them."""
 
     def __post_init__(self) -> None:
         self.replace(self.tensors())
@@ -73,8 +71,7 @@ class GaussianField:
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the parameters by name."""
-        named = {name: getattr(self, name) for name in PARAMETERS}
-        return named if self.embeddings is None else {**named, "embeddings": self.embeddings}
+        return {name: getattr(self, name) for name in PARAMETERS}
 
     def replace(self, tensors: dict[str, Tensor]) -> None:
         """Put other parameters (of another N, perhaps) in place of all present ones."""

@@ -24,7 +24,6 @@ from models.errors import InputError
 from models.gaussians.camera import Camera
 from models.gaussians.compositing import over
 from models.gaussians.field import GaussianField
-from models.gaussians.neighbours import neighbour_difference
 from models.gaussians.rasterize import Raster, rasterize
 from models.gaussians.spherical_harmonics import evaluate_sh
 from models.methods.talking_gaussian_config import SMILE, Config
@@ -269,24 +268,9 @@ class Branch(Generic[AnyMotion]):
     gaussians: GaussianField
     motion: AnyMotion
 
-    def embed(self) -> None:
-        """Give every Gaussian an embedding of its own instead of the grid (EmbedTalk, Saggar et al., 2026).
-
-        It begins as what the grid says there, so that a field that landmarks have taught goes on as before. The grid
-        stays for places that are no Gaussians: landmarks.
-        """
-        features = self.motion.planes(self.gaussians.means).detach()
-        # In rows, as a checkpoint gives them back: products of matrices differ in their last bits with the layout.
-        self.gaussians.embeddings = features.clone(memory_format=torch.contiguous_format).requires_grad_()
-
-    def roughness(self) -> Tensor:
-        """Return how much embeddings differ from those of their neighbours."""
-        assert self.gaussians.embeddings is not None
-        return neighbour_difference(self.gaussians.means, self.gaussians.embeddings)
-
     def look_up(self) -> Any:
         """Return what `motion` knows of the Gaussians; it serves for all frames as long as nothing is trained."""
-        return self.motion.look_up(self.gaussians.means, self.gaussians.embeddings)
+        return self.motion.look_up(self.gaussians.means)
 
     def deform(self, audio: Tensor, expression: Tensor | None = None) -> Deformation:
         """Deform for a batch of frames; only the face is told the expression."""
@@ -317,8 +301,6 @@ class Branch(Generic[AnyMotion]):
             gaussians = GaussianField(**parameters)
         except TypeError as error:
             raise InputError(f"{prefix}: not the Gaussians of a TalkingGaussian head", str(error)) from error
-        if (gaussians.embeddings is None) != (config.points == "planes"):
-            raise InputError(f"{prefix}: its record says {config.points}, but its Gaussians say otherwise")
         return Branch(gaussians, load_motion(kind(config), under(named, "motion"), prefix))
 
 

@@ -14,8 +14,6 @@ GridLayout = Literal["torch_ngp", "tcnn"]
 Moves = Literal["geometry", "opacity", "color"]
 """What of a face Gaussian changes from frame to frame: place and shape; its opacity, too; its colour, too (the three
 rows of Table 5 in the paper's supplement)."""
-Points = Literal["planes", "embeddings"]
-"""Where motion networks find what they know of a Gaussian: in planes, by its place, or in a row of its own."""
 ACTION_UNITS = ("AU01", "AU04", "AU05", "AU06", "AU07", "AU45")
 """Those of the released code; the paper names AU02 as well."""
 BLINK, SMILE = "AU45", "AU06"
@@ -36,7 +34,6 @@ class Config:
     action_units: tuple[str, ...] = ACTION_UNITS  # that the face is told, the blink last
     gaze: bool = True  # whether it is also told where the eyes look; not in the released code
     moves: Moves = "geometry"
-    points: Points = "planes"
     face_grid: tuple[int, float] = (16, 38.4)  # coarsest and finest resolution
     mouth_grid: tuple[int, float] = (64, 57.6)
     motion_m: float = 0.01  # what a network output of 1 means

@@ -107,14 +107,13 @@ class FaceMotion(nn.Module):
         self.expression_scale: Tensor  # [E] what the inputs are divided by
         self.register_buffer("expression_scale", torch.ones(expression_size))
 
-    def look_up(self, points: Tensor, embeddings: Tensor | None = None) -> FacePoints:
+    def look_up(self, points: Tensor) -> FacePoints:
         """Prepare points; the result serves for all frames as long as nothing is trained.
 
         Args:
             points: `[N, 3]` metres.
-            embeddings: `[N, 36]` taken instead of what the grid says there.
         """
-        grid = (self.planes(points) if embeddings is None else embeddings).t()
+        grid = self.planes(points).t()
         # Each starts at 1: where the released network, which starts at 0, happens to begin below, its ReLU lets no
         # gradient through, and lids that do not listen to the blink at first never will.
         seen = torch.relu(1 + self.expression_attention(grid))
@@ -154,9 +153,9 @@ class MouthMotion(nn.Module):
         self.reach: Tensor  # [3] metres
         self.register_buffer("reach", torch.tensor(config.mouth_directions) * config.motion_m)
 
-    def look_up(self, points: Tensor, embeddings: Tensor | None = None) -> Tensor:
-        """Prepare `[N, 3]` points: their grid features `[36, N]`, or their embeddings."""
-        return (self.planes(points) if embeddings is None else embeddings).t()
+    def look_up(self, points: Tensor) -> Tensor:
+        """Prepare `[N, 3]` points: their grid features `[36, N]`."""
+        return self.planes(points).t()
 
     def forward(self, points: Tensor, audio: Tensor, expression: Tensor | None = None) -> Deformation:
         """Deform points for a batch of frames."""

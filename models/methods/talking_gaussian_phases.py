@@ -58,7 +58,6 @@ class Rates:
         return {
             "means": unit_m * self.means * factor_at(self.means_curve, progress),
             **{name: getattr(self, name) * appearance for name in APPEARANCE},
-            "embeddings": self.grid * factor_at(self.networks_curve, progress),  # they stand for the grid
         }
 
     def rows(self, name: str, steps: int) -> list[Row]:
@@ -185,7 +184,6 @@ class FacePhase:
     small_crops: bool = False  # True: the lips' box goes to LPIPS however small it is, as released
     empty_hair: Literal["zero", "nan"] = "zero"  # the mean attention of no hair; nan as released
     sampling: Sampling = "ranks"  # rejection as released
-    smooth: Term = Term(0.1, start=0.125, every=10)  # how much embeddings differ from their neighbours'
     rates: FaceRates = FaceRates()
     density: Density = Density()
     windows: tuple[Window, ...] = (
@@ -231,7 +229,6 @@ class MouthPhase:
     lpips: Likeness = "alex"
     least_pixels: int = 20  # frames that show less of the mouth teach nothing, at 256 pixels
     sampling: Sampling = "ranks"
-    smooth: Term = Term(0.1, start=0.2, every=10)  # how much embeddings differ from their neighbours'
     rates: Rates = Rates()
     density: MouthDensity = MouthDensity()
     windows: tuple[Window, ...] = (

@@ -1,18 +1,11 @@
 """Options of the heads' networks: what each changes, and that nothing changes without them."""
 
-from dataclasses import replace
-
 import pytest
 import torch
 from head_parts import CONFIG, camera, face_motion, field, mouth_motion, sound
 
-from models.errors import InputError, UsageError
-from models.gaussians.adam import FieldAdam
-from models.gaussians.density import DensityControl
-from models.gaussians.field import inverse_softplus
-from models.gaussians.neighbours import neighbour_difference
-from models.gaussians.plan import Density
-from models.methods.talking_gaussian import Branch, Config, Deformation, FaceMotion, MouthMotion, draw
+from models.errors import UsageError
+from models.methods.talking_gaussian import Config, Deformation, draw
 
 
 def test_a_head_stored_before_an_option_existed_has_none_of_them():
@@ -107,75 +100,3 @@ def test_deformations_add_up_part_by_part():
     for part, of_all in zip(mean, batch, strict=True):
         torch.testing.assert_close(part, of_all.mean(0))
     assert mean.plus(mean._replace(colors=None)).colors is None
-
-
-# ---------------------------------------------------------------------------------------------- embeddings
-
-
-def embedded(motion, gaussians):
-    with torch.no_grad():
-        motion.planes.table.mul_(1e4)  # untrained it says next to nothing
-    branch = Branch(gaussians, motion)
-    branch.embed()
-    return branch
-
-
-@pytest.mark.parametrize(("make", "kind"), [(face_motion, FaceMotion), (mouth_motion, MouthMotion)])
-def test_embeddings_begin_as_what_the_planes_say_and_learn_by_themselves(make, kind):
-    motion = make(points="embeddings")
-    gaussians = field()
-    planes = Branch(gaussians, motion)
-    branch = embedded(motion, field())
-    before, after = (b.deform(sound(), expression()).means for b in (planes, branch))
-    assert torch.equal(before, after)
-    after.square().sum().backward()
-    rows = branch.gaussians.embeddings.grad
-    assert rows.shape == (60, 36)
-    assert (rows.abs().sum(1) > 0).all()
-    assert motion.planes.table.grad is None
-    again = Branch.from_tensors(kind, motion.config, branch.tensors("x"), "x")
-    assert torch.equal(again.gaussians.embeddings, branch.gaussians.embeddings)
-    assert torch.equal(again.deform(sound(), expression()).means, after)
-
-
-def test_gaussians_without_the_embeddings_of_their_record_are_refused():
-    arrays = embedded(face_motion(points="embeddings"), field()).tensors("face")
-    with pytest.raises(InputError, match="says planes"):
-        Branch.from_tensors(FaceMotion, CONFIG, arrays, "face")
-    del arrays["face/gaussians/embeddings"]
-    with pytest.raises(InputError, match="says embeddings"):
-        Branch.from_tensors(FaceMotion, replace(CONFIG, points="embeddings"), arrays, "face")
-    assert "embeddings" not in field().tensors()
-
-
-def test_embeddings_are_doubled_split_and_removed_with_their_gaussians():
-    gaussians = embedded(face_motion(), field(40)).gaussians
-    with torch.no_grad():
-        gaussians.raw_opacities[5] = -9.0
-        gaussians.raw_scales[39] = inverse_softplus(torch.tensor(0.015))  # this one is split, 38 is doubled
-    rows, adam = gaussians.embeddings.detach().clone(), FieldAdam(gaussians.tensors())
-    adam.first["embeddings"] += torch.arange(40.0)[:, None]
-    control = DensityControl(Density(growth=0.06, split_above=0.01, capacity=100), 40, torch.Generator())
-    control.seen += 1
-    control.total += torch.arange(40) + 1.0
-    assert control.refine(gaussians, adam, 0.5) == (1, 1, 1)
-    kept = [row for row in range(39) if row != 5]
-    assert torch.equal(gaussians.embeddings, rows[[*kept, 38, 39, 39]])
-    assert gaussians.embeddings.requires_grad
-    assert adam.first["embeddings"][:, 0].tolist() == [*kept, 0, 0, 0]
-
-
-def test_neighbours_are_the_nearest_and_pull_on_both():
-    random = torch.Generator().manual_seed(0)
-    means, values = torch.rand(30, 3, generator=random), torch.rand(30, 5, generator=random)
-    distances = torch.cdist(means, means).fill_diagonal_(9.0)
-    around = distances.topk(4, largest=False).indices
-    expected = torch.stack([(values[i] - values[around[i]]).square().mean() for i in range(30)]).mean()
-    values.requires_grad_()
-    difference = neighbour_difference(means, values, 4)
-    torch.testing.assert_close(difference, expected)
-    difference.backward()
-    with torch.no_grad():
-        assert neighbour_difference(means, values - 0.1 * values.grad, 4) < difference
-    assert neighbour_difference(means, torch.ones(30, 2)) == 0
-    assert neighbour_difference(means[:2], torch.tensor([[0.0], [2.0]])) == 4  # fewer than twenty others

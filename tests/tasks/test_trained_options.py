@@ -2,15 +2,13 @@
 
 import numpy as np
 import pytest
-import torch
 from test_training import Killed, killed_after, often, run
 from tiny_speaker import KEYS, make_speaker
 
 from models.errors import UsageError
-from models.gaussians.field import create_field
 from models.gaussians.plan import Density
 from models.methods.talking_gaussian_config import Config
-from models.methods.talking_gaussian_phases import FacePhase, FusePhase, MotionPhase, MouthDensity, MouthPhase, Rates
+from models.methods.talking_gaussian_phases import FacePhase, FusePhase, MotionPhase, MouthDensity, MouthPhase
 from models.records import ActionUnits, Weights
 from tasks import tg_face, tg_fuse, tg_motion, tg_mouth, training
 from tasks.material import expression_inputs
@@ -91,43 +89,13 @@ def test_appearance_learns_to_move(speaker, moves):
     assert picture(speaker).std() > 20
 
 
-def test_rows_take_the_grids_rate():
-    gaussians = create_field(np.random.default_rng(0).uniform(-1, 1, (60, 3)), np.full((60, 3), 0.5), 1)
-    gaussians.embeddings = torch.rand(60, 36, requires_grad=True)
-    learner, before = training.FieldLearner(gaussians, Rates(), None, 0), gaussians.embeddings.detach().clone()
-    gaussians.embeddings.sum().backward()
-    learner.step(1, 2)
-    # Adam's first step has the size of the rate, half way down to its end.
-    torch.testing.assert_close(
-        before - gaussians.embeddings, torch.full((60, 36), Rates.grid * Rates.networks_curve[0].factor ** 0.5)
-    )
-
-
-def test_embeddings_grow_with_the_field_and_are_all_that_is_needed_to_draw(speaker):
-    weights = train(speaker, motion={"points": "embeddings"}, mouth={"points": "embeddings"})
-    for stage, name in (("tg_face", "face"), ("tg_mouth", "mouth")):
-        rows = weights[stage].tensors[f"{name}/gaussians/embeddings"]
-        assert weights[stage].config["points"] == "embeddings"
-        assert rows.shape == (len(weights[stage].tensors[f"{name}/gaussians/means"]), 36)
-        assert len(rows) > 60
-        assert np.isfinite(rows).all()
-        assert sum(weights[stage].curves["smooth"]) > 0
-    drawn = picture(speaker)
-    path = speaker.record("tg_fuse", KEYS)
-    head = Weights.load(path)
-    for name in ("face", "mouth"):
-        head.tensors[f"{name}/motion/planes.table"][:] = 0
-    head.save(path)
-    assert np.array_equal(picture(speaker), drawn)
-
-
 def test_options_go_on_where_they_were_killed(speaker, monkeypatch):
-    train(speaker, motion={"points": "embeddings", "moves": "color"})
+    train(speaker, motion={"moves": "color"})
     dense = often(Density, 24, capacity=150)
     phases = {"tg_face": FacePhase(steps=24, points=100, density=dense), "tg_mouth": MouthPhase(steps=20, points=60)}
     stages = {
         "tg_face": tg_face.FaceParams(phase=phases["tg_face"]),
-        "tg_mouth": tg_mouth.MouthParams(points="embeddings", phase=phases["tg_mouth"]),
+        "tg_mouth": tg_mouth.MouthParams(phase=phases["tg_mouth"]),
     }
     monkeypatch.setattr(training, "CHECKPOINT_EVERY_S", 0.0)
     for stage, params in stages.items():
