@@ -2,7 +2,7 @@
 
     cpu       the defaults: a clip of a minute at 256 x 256 in minutes on two cores; landmarks teach the motion field
               first, poses are refined
-    best      the same with twice the steps of the face, and LPIPS at the end of fusing
+    best      the same with seven action units, twice the steps of the face, and LPIPS at the end of fusing
     demo      that of cpu, for the demo speaker's clip of 20 seconds
     released  what the official code runs: coarse grids, six action units, a face curriculum of blinks only
     paper     what the paper says: fine grids, seven action units, and the lip curriculum of the first release
@@ -122,7 +122,9 @@ FUSE = {
     "patch_lpips": {"weight": 0.5, "start": 0.5},
     "rates": {**RATES, "raw_opacities": 1e-3, "means_curve": (), "networks_curve": ()},
 }
+SEVEN_UNITS = ("AU01", "AU02", "AU04", "AU05", "AU06", "AU07", "AU45")
 BEST: Sections = {
+    "tg_motion": {"action_units": SEVEN_UNITS},
     "tg_face": {"phase": {"steps": 8000}},
     "tg_fuse": {
         "phase": {"mouth_box": 1.0, "patch_lpips": {"weight": 0.05, "start": 0.5}, "lpips": "squeeze_caffe"},
@@ -140,7 +142,7 @@ PAPER: Sections = {
     "tg_motion": {
         **RELEASED["tg_motion"],
         "face_grid": (16, 256.0),
-        "action_units": ("AU01", "AU02", "AU04", "AU05", "AU06", "AU07", "AU45"),
+        "action_units": SEVEN_UNITS,
     },
     "tg_face": {
         "phase": {

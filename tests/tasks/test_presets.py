@@ -96,7 +96,7 @@ def test_every_preset_trains_however_short(preset, egg, weights, monkeypatch):
         assert terms <= set(found.curves) | {"attention"}, stage  # every fourth step may be none of a few
     config = given["tg_face"].config
     assert config["gaze"] is not official
-    assert len(config["action_units"]) == (7 if preset == "paper" else 6)
+    assert len(config["action_units"]) == (7 if preset in ("paper", "best") else 6)
     assert config["face_grid"] == [16, 256.0 if preset == "paper" else 38.4]
     assert given["tg_fuse"].config["mouth"]["mouth_grid"] == [64, 384.0 if preset == "paper" else 57.6]
     assert ("patch_lpips" in given["tg_fuse"].curves) == (preset in (*OFFICIAL, "best"))
