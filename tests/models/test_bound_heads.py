@@ -5,6 +5,7 @@ import pytest
 import torch
 from tiny_head import make_jointed_head, make_tiny_head
 
+from models.demo.head_model import build as make_demo_head
 from models.errors import InputError
 from models.gaussians.camera import Camera
 from models.gaussians.rasterize import Raster
@@ -226,6 +227,27 @@ def test_a_face_is_drawn_where_its_mesh_is_and_moves_with_it():
     open_mouth = told.expression.clone()
     open_mouth[model.expression_names.index("jaw_open")] = 1
     assert (drawn.place(told._replace(expression=open_mouth)).means - drawn.place(told).means)[:, 1].min() < -0.01
+
+
+def test_the_skin_is_drawn_without_what_is_inside_the_mouth():
+    drawn, model, mesh, config = renderer(head=make_demo_head)
+    told = table(model, config).at(0)
+    expression = torch.eye(len(model.expression))[model.expression_names.index("jaw")]
+    told = told._replace(expression=expression)
+    lips = model.at_landmarks(model.vertices(None, expression.numpy()))
+    x, y, z = lips[model.rows_of((13, 14))].mean(0)
+    row, column = round(float(32 - 150 * y / (0.6 - z))), round(float(32 + 150 * x / (0.6 - z)))
+    inside = torch.from_numpy(mesh.inside)
+    whole, skin = drawn.draw(CAMERA, told), drawn.draw(CAMERA, told, left_out=inside)
+    assert whole.alpha[row, column] > 0.8
+    assert skin.alpha[row, column] < 0.3
+    torch.testing.assert_close(skin.alpha[20], whole.alpha[20])  # above the mouth
+    assert not drawn.draw(CAMERA, told, left_out=torch.ones_like(inside)).alpha.any()
+    skin.image.sum().backward()
+    moved = drawn.gaussians.raw_opacities.grad.abs().flatten() > 0
+    hidden = inside[drawn.gaussians.faces]
+    assert not moved[hidden].any()
+    assert moved[~hidden].any()
 
 
 def test_gradients_reach_gaussians_bases_weights_and_head():
