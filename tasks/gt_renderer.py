@@ -119,15 +119,19 @@ def run(context: Context[RendererParams]) -> Weights:
 
 
 class HeadLearner:
-    """Trains the head parameters of the clip and the perceptron of the blend weights with Adam."""
+    """Trains the head parameters of the clip and the perceptron of the blend weights with Adam.
+
+    A frame's own parameters move in the steps that draw it, and in no other: Adam's momentum would carry them on for
+    dozens of steps, and with the lips of the training frames anywhere, a mouth learns not to open with its mesh.
+    """
 
     def __init__(self, table: HeadTable, renderer: Renderer, phase: RendererPhase) -> None:
         import torch
 
         rates = phase.rates
         self.table, self.blend = table, renderer.blend
-        groups = [{"params": [parameter], "lr": getattr(rates, name)} for name, parameter in table.named_parameters()]
-        self.head = torch.optim.Adam(groups, fused=True)
+        parts = [(name, part) for name, part in table.named_parameters() if part.numel()]
+        self.head = torch.optim.SparseAdam([{"params": [part], "lr": getattr(rates, name)} for name, part in parts])
         self.weights = torch.optim.Adam(renderer.blend.parameters(), lr=rates.weights, fused=True)
 
     def step(self, frozen: frozenset[str]) -> None:
