@@ -72,6 +72,10 @@ class SpeakersFace:
         """Vertices `[V, 3]` of the speaker's neutral face, metres."""
         return self._moved(np.zeros((1, self.motion.shape[1]), np.float32))[0]
 
+    def vertices(self, frame: int) -> np.ndarray:
+        """Return vertices `[V, 3]` of the face as it was tracked in a frame, head frame, metres."""
+        return self._moved(self.motion[frame, None])[0]
+
     @property
     def lengths(self) -> np.ndarray:
         """How far a coefficient of 1 moves the face `[E + J]`, root mean square, metres."""

@@ -11,6 +11,7 @@ from models.curriculum import FrameSampler
 from models.methods.gaussian_talker_config import DRAWN, Latent, RendererConfig, Shape
 from models.methods.gaussian_talker_phases import BASES, RendererPhase
 from models.methods.gaussian_talker_presets import presets_of
+from models.parsing.labels import FACE, INSIDE_MOUTH
 from models.records import TEST, Weights
 from models.schedule import color_at, frozen_at, weights_at
 from tasks.params import Params
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from tasks.material import Footage
 
 VIEWS, RIM_PX = 24, 2  # frames that tell which triangles can be seen; what is so near to the face counts, at 256 pixels
+WIDE = 0.25  # share of the frames, those with the widest mouths, that tell what can be seen inside it
 CHECKED_FRAMES = 24  # of the test part, evenly spread
 DIFFERENCE_GAIN = 4
 
@@ -83,6 +85,8 @@ def run(context: Context[RendererParams]) -> Weights:
 
     learner = FieldLearner(renderer.gaussians, phase.rates, phase.density, seed, 1.0, footage.scale)
     head = HeadLearner(table, renderer, phase)
+    # Behind translucent lips what is inside the mouth would learn to look like lips, and fill the mouth with them.
+    inside = torch.from_numpy(face.mesh.inside).to(device)
     sampler = FrameSampler(footage.train_frames, footage.curriculum, phase.windows, seed)
 
     def step(number: int) -> dict[str, float]:
@@ -91,14 +95,15 @@ def run(context: Context[RendererParams]) -> Weights:
         behind = torch.tensor(color_at(phase.backdrops, number, phase.steps), device=device)
         frame = sampler.draw(number, progress)
         crop = footage.whole if phase.whole_frames else footage.face_crop(frame)
-        shown = footage.mask(frame, crop, DRAWN)
+        alone = on["skin_alone"]
+        shown = footage.mask(frame, crop, FACE if alone else DRAWN)
         target = torch.where(shown[..., None], footage.frame(frame, crop), behind)
         degree = phase.harmonics.degree(progress, config.sh_degree)
-        raster = renderer.draw(footage.camera(frame, crop), table.at(frame), behind, degree)
+        raster = renderer.draw(footage.camera(frame, crop), table.at(frame), behind, degree, inside if alone else None)
         lips = footage.mouth_crop(frame).within(crop)
         terms = method.renderer_losses(raster, target, shown, lips, renderer.gaussians, phase, on, distance)
         total, values = total_of(terms)
-        total.backward()
+        (total * (alone or 1)).backward()
         learner.step(number, phase.steps, raster, BASES if "blend_shapes" in frozen else ())
         head.step(frozen)
         return values
@@ -114,15 +119,19 @@ def run(context: Context[RendererParams]) -> Weights:
 
 
 class HeadLearner:
-    """Trains the head parameters of the clip and the perceptron of the blend weights with Adam."""
+    """Trains the head parameters of the clip and the perceptron of the blend weights with Adam.
+
+    A frame's own parameters move in the steps that draw it, and in no other: Adam's momentum would carry them on for
+    dozens of steps, and with the lips of the training frames anywhere, a mouth learns not to open with its mesh.
+    """
 
     def __init__(self, table: HeadTable, renderer: Renderer, phase: RendererPhase) -> None:
         import torch
 
         rates = phase.rates
         self.table, self.blend = table, renderer.blend
-        groups = [{"params": [parameter], "lr": getattr(rates, name)} for name, parameter in table.named_parameters()]
-        self.head = torch.optim.Adam(groups, fused=True)
+        parts = [(name, part) for name, part in table.named_parameters() if part.numel()]
+        self.head = torch.optim.SparseAdam([{"params": [part], "lr": getattr(rates, name)} for name, part in parts])
         self.weights = torch.optim.Adam(renderer.blend.parameters(), lr=rates.weights, fused=True)
 
     def step(self, frozen: frozenset[str]) -> None:
@@ -146,17 +155,28 @@ class HeadLearner:
 
 
 def _shown(footage: Footage, face: SpeakersFace) -> np.ndarray:
-    """Return which triangles lie where the face is in some training frame `[F]` bool; no frame tells of the others."""
+    """Return which triangles some training frame may show `[F]` bool: no frame tells of the others.
+
+    Those of the skin lie where the face is, those inside the mouth where a wide one is open. Most of gums, tongue and
+    cavity never do.
+    """
     from models.gaussians.placing import inside
     from models.morphology import grow
 
-    centres = face.neutral[face.mesh.triangles].mean(1)
-    shown = np.zeros(len(centres), bool)
     frames = footage.train_frames
-    for frame in frames[np.unique(np.linspace(0, len(frames) - 1, VIEWS).astype(int))].tolist():
-        mask = grow(footage.mask(frame, footage.whole, DRAWN).float(), round(RIM_PX * footage.scale)).cpu().numpy() > 0
-        shown |= inside(centres, mask, footage.poses[frame], footage.track.intrinsics)
-    return shown
+    wide = frames[np.argsort(-footage.curriculum["opening"][frames], kind="stable")]
+    wide = wide[: max(1, round(WIDE * len(wide)))]
+
+    def lies_in(seen: np.ndarray, group: tuple[int, ...]) -> np.ndarray:
+        found = np.zeros(len(face.mesh.triangles), bool)
+        for frame in seen[np.unique(np.linspace(0, len(seen) - 1, VIEWS).astype(int))].tolist():
+            mask = grow(footage.mask(frame, footage.whole, group).float(), round(RIM_PX * footage.scale))
+            vertices = face.vertices(frame)
+            lie = inside(vertices, mask.cpu().numpy() > 0, footage.poses[frame], footage.track.intrinsics)
+            found |= lie[face.mesh.triangles].any(1)
+        return found
+
+    return np.where(face.mesh.inside, lies_in(wide, INSIDE_MOUTH), lies_in(frames, DRAWN))
 
 
 def _check(

@@ -167,11 +167,23 @@ class Renderer:
         coefficients: Coefficients,
         background: Tensor | None = None,
         degree: int | None = None,
+        left_out: Tensor | None = None,
     ) -> Raster:
-        """Draw one frame over a plain background, black if not given; see `models.methods.talking_gaussian.draw`."""
+        """Draw one frame.
+
+        Args:
+            camera: of the frame.
+            coefficients: what the head model is told.
+            background: a plain colour `[3]`; None: black.
+            degree: of the spherical harmonics at most; None: all of them.
+            left_out: `[F]` bool, triangles whose Gaussians are not drawn; None: all are.
+        """
         placed = self.place(coefficients)
         colors = evaluate_sh(placed.means, camera.center, placed.coefficients, degree)
-        return rasterize(placed.means, placed.quats, placed.scales, placed.opacities, colors, *camera, background)
+        opacities = placed.opacities
+        if left_out is not None:
+            opacities = torch.where(left_out[self.gaussians.faces], 0.0, opacities)
+        return rasterize(placed.means, placed.quats, placed.scales, opacities, colors, *camera, background)
 
 
 def first_gaussians(

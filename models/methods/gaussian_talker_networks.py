@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.gaussians.rotation import matrix_of
@@ -210,7 +211,7 @@ class HeadTable(nn.Module):
     """The head parameters of every frame as they were tracked, and what training adds to them.
 
     Only training frames have corrections. What those of motion and pose have in common is taken out, or the head would
-    drift away from the frames that have none.
+    drift away from the frames that have none. Gradients are sparse: those of a frame's own row.
     """
 
     tracked_identity: Tensor  # [K]
@@ -246,10 +247,13 @@ class HeadTable(nn.Module):
         """Return the parameters of a frame."""
         own = frame in self.learns
 
-        def change(table: Tensor) -> Tensor:
-            return table[frame] - table.detach()[self.frames].mean(0) if own else torch.zeros_like(table[frame])
+        def row(table: Tensor, number: int) -> Tensor:
+            return F.embedding(self.frames.new_tensor(number), table, sparse=True)
 
-        shape = self.shape[frame] if len(self.shape) > 1 and own else self.shape.mean(0)
+        def change(table: Tensor) -> Tensor:
+            return row(table, frame) - table.detach()[self.frames].mean(0) if own else torch.zeros_like(table[frame])
+
+        shape = row(self.shape, frame if len(self.shape) > 1 else 0) if own else self.shape.mean(0)
         return Coefficients(
             identity=self.tracked_identity + shape,
             expression=self.tracked_expression[frame] + change(self.expression),

@@ -61,6 +61,7 @@ PAPER: Sections = {
             "windows": (),
             "face_lpips": 0.1,
             "mouth_box": 0.0,
+            "skin_alone": 0.0,
             "frozen": ({"parts": ("head",), "end": 0.04}, {"parts": ("blend_shapes",), "end": 0.08}),
             "rates": TABLE_2,
             "density": {

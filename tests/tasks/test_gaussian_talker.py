@@ -5,14 +5,19 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from bound_egg import MODULES, PAINT, PARAMS, SMALL, SPEAK, SPEAKER, make_bound_egg, run, save
 from tiny_speaker import KEYS, SIZE
 
 from models.errors import InputError
+from models.methods.gaussian_talker_config import RendererConfig
+from models.methods.gaussian_talker_networks import BlendShapes, HeadTable
+from models.methods.gaussian_talker_phases import RendererPhase
 from models.methods.gaussian_talker_presets import PRESETS
 from models.records import Clip, HeadTrack, Rendering, Weights
 from tasks import gt_motion, training
 from tasks.explain import explain
+from tasks.gt_renderer import HeadLearner
 from tasks.media import probe
 from tasks.params import resolve_params
 
@@ -188,3 +193,19 @@ def test_presets_are_valid_and_explained(preset, stage, tmp_path):
             stage
         ]
         assert getattr(params, expected[0]) == expected[1]
+
+
+def test_a_frame_moves_only_in_the_steps_that_draw_it():
+    config = RendererConfig(shape="per_frame")
+    heads = HeadTable(np.zeros(2), np.zeros((4, 3)), np.zeros((4, 0)), np.arange(4), config)
+    learner = HeadLearner(heads, SimpleNamespace(blend=BlendShapes(config, 3)), RendererPhase())
+    heads.at(1).expression.sum().backward()
+    learner.step(frozenset())
+    once = heads.expression.detach().clone()
+    assert not once[[0, 2, 3]].any()
+    assert (once[1] != 0).all()
+    for _ in range(5):
+        heads.at(2).expression.sum().backward()
+        learner.step(frozenset())
+    assert torch.equal(heads.expression[1], once[1])
+    assert heads.expression[2].abs().min() > once[1].abs().max()
