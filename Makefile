@@ -16,7 +16,7 @@ help:  ## show this
 
 demo: $(VENV)/.installed-demo  ## install, compute the demo speaker, say where the report and the videos are
 	@git rev-parse --git-dir >/dev/null 2>&1 || dvc config --local core.no_scm true
-	gausstalk run $(if $(METHOD),demo --method $(METHOD))  # the graph of dvc.yaml, two stages at a time where two cores are
+	gausstalk run $(if $(METHOD),demo --method $(METHOD) --preset demo)  # the graph of dvc.yaml, two stages at a time where two cores are
 	$(if $(METHOD),,dvc repro  # finds nothing left to do, or does it)
 	@gausstalk report
 

@@ -146,6 +146,7 @@ def run(
     method: Annotated[
         str, typer.Option(help="Only its heads: talkinggaussian or gaussiantalker; a speaker new to it is listed.")
     ] = "",
+    preset: Annotated[str, typer.Option(help="Train by it from now on: cpu, best, demo, released, paper.")] = "",
     jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Stages that run side by side.")] = 2,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would run.")] = False,
     table: Annotated[int, typer.Option(help="Fill table 5 (what moves) or 6 (extractors) of the supplement.")] = 0,
@@ -158,6 +159,8 @@ def run(
 
     chosen = find_method(method) if method else None
     places = project()
+    if preset and (explain or dry_run or table):
+        raise UsageError("a preset is chosen by a whole run", "--explain, --dry-run and --table change nothing", "")
     if explain:
         from tasks.explain import explain as told
 
@@ -179,7 +182,7 @@ def run(
             raise UsageError(f"table {table} is of TalkingGaussian alone", "", "leave out --method")
         outcome = variants.fill(places, table, _only(speakers, table), extractor or (), jobs)
     else:
-        outcome = start.run(places, speakers or (), extractor or (), jobs, chosen)
+        outcome = start.run(places, speakers or (), extractor or (), jobs, chosen, preset)
     if json:
         console.show_json(outcome)
     else:

@@ -20,7 +20,7 @@ from tasks.doctor import missing_networks, wrong_params
 from tasks.methods import Method, wrong_lists
 from tasks.people import unknown_people
 from tasks.places import Places
-from tasks.registry import enlist
+from tasks.registry import choose_preset, enlist
 
 log = logging.getLogger("gausstalk")
 
@@ -36,14 +36,19 @@ def interrupt_on_signals() -> None:
 
 
 def run(
-    places: Places, speakers: Sequence[str], extractors: Sequence[str], jobs: int, method: Method | None = None
+    places: Places,
+    speakers: Sequence[str],
+    extractors: Sequence[str],
+    jobs: int,
+    method: Method | None = None,
+    preset: str = "",
 ) -> dict[str, Any]:
     """Bring the heads of `speakers` up to date; return states, seconds, errors and the exit code.
 
-    A method that is named makes the heads of these speakers from now on: params.yaml lists them.
+    A method that is named makes the heads of these speakers from now on, and a preset trains all: params.yaml says so.
 
     Raises:
-        UsageError: see `read_plan`; or a section of params.yaml is not valid.
+        UsageError: see `read_plan`; there is no such preset; or a section of params.yaml is not valid.
         MissingAssetError: a loss of a stage that has to run needs weights that are not here.
         BusyError: another run of this project is going on.
         MachineError: Prefect's server does not start.
@@ -59,6 +64,8 @@ def run(
         try:
             if method is not None:
                 enlist(places, speakers, method)
+            if preset:
+                choose_preset(places, preset)
             plan = read_plan(places.root, speakers, extractors, method)
             # Now, not in the stage that would meet it in an hour.
             todo = {item.stage for item in plan.items if item.changed}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import datetime
+import difflib
 import io
 import logging
 import os
@@ -18,9 +19,10 @@ import yaml
 from pydantic import Field
 
 from models.errors import ConsentError, InputError, MachineError, UsageError
+from models.methods.talking_gaussian_presets import PRESETS
 from tasks.assets import sha256_of
 from tasks.methods import Method
-from tasks.params import Params, read_yaml, validate
+from tasks.params import DEFAULT_PRESET, Params, read_yaml, validate
 from tasks.people import Basis, Consent, Drive, Research, Speaker, check_basis, listed_speakers
 from tasks.places import Places, check_name
 
@@ -205,6 +207,29 @@ def enlist(places: Places, speakers: Sequence[str], method: Method) -> list[str]
         replace_params(places.params, with_name(places.params, method.listed, name))
         log.info("added %s to params.yaml: %s", name, method.listed)
     return added
+
+
+def choose_preset(places: Places, name: str) -> bool:
+    """Write the preset of training into params.yaml; comments and order stay.
+
+    Returns:
+        Whether it was another one.
+
+    Raises:
+        UsageError: there is no such preset, or params.yaml is not valid.
+    """
+    if name not in PRESETS:
+        near = difflib.get_close_matches(name, PRESETS, n=1)
+        fix = f"did you mean {near[0]}?" if near else "gausstalk run --explain tg_face shows what one does"
+        raise UsageError(f"no preset {name!r}", f"there are {', '.join(PRESETS)}", fix)
+    if read_yaml(places.params).get("preset", DEFAULT_PRESET) == name:
+        return False
+    text = places.params.read_text(encoding="utf-8")
+    line = re.search(r"^preset:[ \t]*([^\s#]+)", text, re.MULTILINE)
+    new = f"{text[: line.start(1)]}{name}{text[line.end(1) :]}" if line else f"preset: {name}\n{text}"
+    replace_params(places.params, new)
+    log.info("params.yaml: preset %s from now on", name)
+    return True
 
 
 def check_enlisted(places: Places, speakers: Sequence[str], method: Method) -> None:

@@ -14,7 +14,7 @@ from tasks.measured import Measured
 from tasks.methods import GAUSSIAN_TALKER, METHODS, TALKING_GAUSSIAN, find_method, method_of, wrong_lists
 from tasks.params import read_yaml
 from tasks.places import Keys, Places
-from tasks.registry import check_enlisted, enlist
+from tasks.registry import check_enlisted, choose_preset, enlist
 from tasks.stage import execute
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -82,6 +82,19 @@ def test_a_speaker_who_is_new_to_a_method_is_listed_and_nothing_else_changes(pla
     assert enlist(places, [], TALKING_GAUSSIAN) == []
     with pytest.raises(UsageError, match="no speaker 'bob'"):
         enlist(places, ["bob"], GAUSSIAN_TALKER)
+
+
+def test_a_preset_is_written_where_it_was_and_nothing_else_changes(places: Places) -> None:
+    before = places.params.read_text()
+    assert not choose_preset(places, "cpu")
+    assert choose_preset(places, "best")
+    assert places.params.read_text() == before.replace("preset: cpu ", "preset: best ")
+    with pytest.raises(UsageError, match="no preset 'bset'") as error:
+        choose_preset(places, "bset")
+    assert error.value.fix == "did you mean best?"
+    places.params.write_text("speakers: []\n")
+    assert choose_preset(places, "demo")
+    assert read_yaml(places.params) == {"preset": "demo", "speakers": []}
 
 
 def test_a_listed_head_of_nobody_is_an_error(places: Places) -> None:
