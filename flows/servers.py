@@ -12,7 +12,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from flows.environment import prepare
@@ -57,7 +57,7 @@ def start_prefect(places: Places, children: Children) -> Server:
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", HOST, "--port", str(port)]
     # The pages call the port 4200 unless they are told where their server is.
     settings = {"PREFECT_SERVER_UI_API_URL": f"{url}/api"}
-    return _start(places, children, "prefect", url, "", f"{url}/api/health", command, settings)
+    return _start(places, children, "prefect", url, f"{url}/api/health", command, settings)
 
 
 def start_mlflow(places: Places, children: Children) -> Server:
@@ -70,25 +70,18 @@ def start_mlflow(places: Places, children: Children) -> Server:
     url = f"http://{HOST}:{port}"
     command = [sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(port), "--workers", "1"]
     command += ["--backend-store-uri", store_address(places), "--artifacts-destination", str(artifact_folder(places))]
-    runs = f"/#/experiments/{experiment}/runs"  # its first page is about language models
-    return _start(places, children, "mlflow", url, runs, f"{url}/health", command, {})
+    server = _start(places, children, "mlflow", url, f"{url}/health", command, {})
+    return replace(server, page=f"{url}/#/experiments/{experiment}/runs")  # the first page is about language models
 
 
 def _start(
-    places: Places,
-    children: Children,
-    name: str,
-    url: str,
-    path: str,
-    health: str,
-    command: list[str],
-    settings: dict[str, str],
+    places: Places, children: Children, name: str, url: str, health: str, command: list[str], settings: dict[str, str]
 ) -> Server:
     log = places.root / ".work" / "log" / f"{name}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("w", encoding="utf-8") as file:
         process = children.start(command, places.root, {**os.environ, **settings}, file.fileno())
-    return Server(name, url, url + path, health, log, process)
+    return Server(name, url, url, health, log, process)
 
 
 def wait_for(server: Server) -> None:

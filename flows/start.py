@@ -62,10 +62,10 @@ def run(
             log.warning("ended %d processes that an earlier run, itself killed, had left behind", left)
         interrupt_on_signals()
         try:
-            if method is not None:
-                enlist(places, speakers, method)
             if preset:
                 choose_preset(places, preset)
+            if method is not None:
+                enlist(places, speakers, method)
             plan = read_plan(places.root, speakers, extractors, method)
             # Now, not in the stage that would meet it in an hour.
             todo = {item.stage for item in plan.items if item.changed}

@@ -28,16 +28,14 @@ def photometric(image: Tensor, target: Tensor, structure: float = 0.2) -> Tensor
     return (image - target).abs().mean() + structure * (1 - ssim(image, target))
 
 
-def coverage(alpha: Tensor, inside: Tensor, outside: Tensor | None = None) -> Tensor:
+def coverage(alpha: Tensor, inside: Tensor) -> Tensor:
     """Ask for an opaque render inside a mask and an empty one outside.
 
     Args:
         alpha: `[H, W]` of the render.
-        inside: `[H, W]` 1 where the layer is seen.
-        outside: `[H, W]` 1 where it is not; everything else if not given. Pixels in neither are free.
+        inside: `[H, W]` 1 where the layer is seen, 0 elsewhere.
     """
-    outside = 1 - inside if outside is None else outside
-    return ((1 - alpha) * inside).mean() + (alpha * outside).mean()
+    return ((1 - alpha) * inside).mean() + (alpha * (1 - inside)).mean()
 
 
 def box_l1(image: Tensor, target: Tensor, box: tuple[int, int, int, int]) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
@@ -119,6 +119,18 @@ def load_params(path: Path, section: str, model: type[AnyParams]) -> AnyParams:
     return validate(model, _section(read_yaml(path), path, section, model), f"{path.name}: {section}")
 
 
+def check_preset(name: Any, presets: Collection[str], where: str = "") -> None:
+    """Refuse a preset that there is not.
+
+    Raises:
+        UsageError: it names those that there are, and the nearest.
+    """
+    if name not in presets:
+        near = difflib.get_close_matches(str(name), list(presets), n=1)
+        fix = f"did you mean {near[0]!r}?" if near else ""
+        raise UsageError(f"{where}no preset {name!r}", f"there are {', '.join(sorted(presets))}", fix)
+
+
 def resolve_params(
     path: Path, section: str, model: type[AnyParams], presets: Mapping[str, Mapping[str, Any]]
 ) -> tuple[AnyParams, str]:
@@ -142,10 +154,7 @@ def resolve_params(
         return load_params(path, section, model), ""
     data = read_yaml(path)
     name, scale = data.get("preset", DEFAULT_PRESET), data.get("scale", 1)
-    if name not in presets:
-        near = difflib.get_close_matches(str(name), list(presets), n=1)
-        fix = f"did you mean {near[0]!r}?" if near else ""
-        raise UsageError(f"{path.name}: no preset {name!r}", f"there are {', '.join(sorted(presets))}", fix)
+    check_preset(name, presets, f"{path.name}: ")
     if isinstance(scale, bool) or not isinstance(scale, int | float) or not 0 < scale < math.inf:
         raise UsageError(f"{path.name}: scale is {scale!r}", "it multiplies the steps of training", "write scale: 1.0")
     where = f"{path.name}: {section}"

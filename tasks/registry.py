@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import datetime
-import difflib
 import io
 import logging
 import os
@@ -22,7 +21,7 @@ from models.errors import ConsentError, InputError, MachineError, UsageError
 from models.methods.talking_gaussian_presets import PRESETS
 from tasks.assets import sha256_of
 from tasks.methods import Method
-from tasks.params import DEFAULT_PRESET, Params, read_yaml, validate
+from tasks.params import DEFAULT_PRESET, Params, check_preset, read_yaml, validate
 from tasks.people import Basis, Consent, Drive, Research, Speaker, check_basis, listed_speakers
 from tasks.places import Places, check_name
 
@@ -218,10 +217,7 @@ def choose_preset(places: Places, name: str) -> bool:
     Raises:
         UsageError: there is no such preset, or params.yaml is not valid.
     """
-    if name not in PRESETS:
-        near = difflib.get_close_matches(name, PRESETS, n=1)
-        fix = f"did you mean {near[0]}?" if near else "gausstalk run --explain tg_face shows what one does"
-        raise UsageError(f"no preset {name!r}", f"there are {', '.join(PRESETS)}", fix)
+    check_preset(name, PRESETS)
     if read_yaml(places.params).get("preset", DEFAULT_PRESET) == name:
         return False
     text = places.params.read_text(encoding="utf-8")

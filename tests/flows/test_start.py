@@ -47,6 +47,18 @@ def test_wrong_params_stop_a_run_before_it_begins(toy: Toy) -> None:
     assert not (toy.root / "log").exists()
 
 
+def test_a_run_trains_by_the_preset_it_is_told_and_goes_on_with_it(toy: Toy) -> None:
+    params = toy.root / "params.yaml"
+    before = params.read_text()
+    for words, why in (("bset", "no preset 'bset'"), ("best --dry-run", "a preset is chosen by a whole run")):
+        refused = call(toy, "run", "--preset", *words.split())
+        assert refused.returncode == 2
+        assert refused.stderr.startswith(f"error: {why}")
+        assert params.read_text() == before
+    assert call(toy, "run", "--preset", "best").returncode == 0
+    assert params.read_text() == f"preset: best\n{before}"
+
+
 def test_a_speaker_without_a_record_stops_a_run_before_it_begins(toy: Toy) -> None:
     (toy.root / "data" / "speakers" / "bob.yaml").unlink()
     done = call(toy, "run")

@@ -91,7 +91,7 @@ def test_a_preset_is_written_where_it_was_and_nothing_else_changes(places: Place
     assert places.params.read_text() == before.replace("preset: cpu ", "preset: best ")
     with pytest.raises(UsageError, match="no preset 'bset'") as error:
         choose_preset(places, "bset")
-    assert error.value.fix == "did you mean best?"
+    assert error.value.fix == "did you mean 'best'?"
     places.params.write_text("speakers: []\n")
     assert choose_preset(places, "demo")
     assert read_yaml(places.params) == {"preset": "demo", "speakers": []}

@@ -190,7 +190,9 @@ os._exit(9)
 
 
 def test_a_process_that_ends_while_it_makes_the_store_breaks_nothing(bare: Places) -> None:
-    done = subprocess.run([sys.executable, "-c", CUT_SHORT, str(bare.root)], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", CUT_SHORT, str(bare.root)], capture_output=True, text=True, timeout=300
+    )
     assert done.returncode == 9, done.stderr
     client, experiment = open_store(bare)
     client.create_run(experiment)
