@@ -1,7 +1,7 @@
 """GaussianTalker: the Inpainting Generator, which puts the drawn face back into the frame whose pose it has.
 
-It is taught by training frames alone: the face is drawn anew, both it and the frame's own are cut out of the frame,
-and the frame itself says what should be there.
+It is taught by training frames alone: the face is drawn anew, both it and the frame's own are cut out of the frame as
+if the jaw had been lower, and the frame itself says what should be there.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class InpaintingParams(Params):
     levels: int = Field(3, ge=1, le=5)  # how often the picture is halved
     blocks: int = Field(1, ge=0)  # at the last level
     stem: int = Field(2, ge=1, le=4)  # side of the patches that are one pixel for it
-    margin_px: int = Field(3, ge=1)  # the hole goes so far beyond the faces, at 256 pixels
+    margin_px: int = Field(3, ge=1)  # what is painted goes so far beyond what is uncovered, at 256 pixels
     feather_px: int = Field(2, ge=1)  # from its edge on, so far the frame shines through
     phase: InpaintingPhase = InpaintingPhase()
 
@@ -104,15 +104,13 @@ def run(context: Context[InpaintingParams]) -> Weights:
         foreign = random.random() < phase.foreign
         own = footage.mask(frame, footage.whole, DRAWN)
         raster = draw(footage, renderer, table, frame, other if foreign else frame)
-        view = painter.view(raster, footage.camera(frame, footage.whole), own)
-        if random.random() < phase.lowered:
-            most = phase.lower_px * footage.scale
-            down, aside = (round(most * float(share)) for share in random.uniform((0, -0.25), (1, 0.25)))
-            view = view._replace(hole=view.hole | method.shifted(view.hole, down, aside))
+        most = phase.lower_px * footage.scale
+        down, aside = (round(most * float(share)) for share in random.uniform((0, -0.25), (1, 0.25)))
+        view = painter.view(raster, footage.camera(frame, footage.whole), own | method.shifted(own, down, aside))
         target = footage.frame(frame, footage.whole)[view.rows, view.columns]
         painted = painter.fill(view, target)
         own = own[view.rows, view.columns]
-        terms = method.inpainting_losses(painted, target, view, own, foreign, phase, on, distance)
+        terms = method.inpainting_losses(painted, target, view, own, foreign, on, distance)
         total, values = total_of(terms)
         total.backward()
         learner.step(progress)
@@ -167,12 +165,11 @@ def _check(
     """Paint test frames, beside what pasting the face in gives; return how near both are to the truth, in dB.
 
     With the frame's own motion: `seam`, the rim of the face to both sides, and `face`, all of it. Pasting copies the
-    frame next to its own face, so there it has the truth at hand. `hidden` is fair: neck and cloth below the chin, both
-    being told that the frame's face had covered them. `beside` is the seam with the motion of another frame, as far as
-    it lies on neither face, which is all that the frame tells then; pasting copies it, and has no error.
+    frame next to its own face, so there it has the truth at hand, and so has painting, but where it takes the face to
+    be uncovered. `hidden` is neck and cloth below the chin, both being told that the frame's face had covered them.
     """
     from models.methods.gaussian_talker import compose
-    from models.methods.gaussian_talker_inpainting import FAINT, shifted
+    from models.methods.gaussian_talker_inpainting import shifted
     from models.morphology import grow, shrink
     from models.parsing import labels
     from tasks.pictures import enlarged, mark_of_clip, save_strip
@@ -203,15 +200,12 @@ def _check(
         }
         seam = grow(own, rim) & ~shrink(own, rim)
         lower = own | shifted(own, round(LOWER_PX * footage.scale), 0)
-        hidden = lower & ~own & footage.mask(frame, whole, labels.TORSO)
+        hidden = lower & ~own & footage.mask(frame, whole, labels.TORSO) & (painter.share(raster, camera, lower) > 0)
         for name, picture in pictures.items():
             compare(f"{name}seam", picture, truth, seam)
             compare(f"{name}face", picture, truth, own)
         compare("hidden", painter.paint(raster, camera, truth, lower), truth, hidden)
         compare("pasted_hidden", compose(raster, truth, _under(footage, frame, lower), lower), truth, hidden)
-        raster = draw(footage, renderer, table, frame, wide if frame != wide else shut)
-        free = painter.hole(raster, camera, own) & ~grow(own, 1) & ~(raster.alpha > FAINT)
-        compare("beside", painter.paint(raster, camera, truth, own), truth, free)
 
     tiles, captions, view = [], [], None
     for frame, spoken, words in ((shut, shut, "its own"), (wide, shut, "closed"), (shut, wide, "wide open")):
@@ -219,11 +213,11 @@ def _check(
         raster = draw(footage, renderer, table, frame, spoken)
         view = view or painter.view(raster, camera, own)  # all pictures are of one size
         pasted = compose(raster, truth, footage.torso(frame, whole), own)
-        missing = truth * ~painter.hole(raster, camera, own)[..., None]
+        missing = truth * (1 - painter.share(raster, camera, own)[..., None])
         for picture in (truth, missing, pasted, painter.paint(raster, camera, truth, own)):
             part = picture[view.rows, view.columns].clamp(0, 1)
             tiles.append(enlarged((part * 255 + 0.5).byte().cpu().numpy(), ENLARGED))
-        captions += [f"frame {frame}", "what is cut out", f"{words} expression, pasted", "painted"]
+        captions += [f"frame {frame}", "what of it is painted over", f"{words} expression, pasted", "painted"]
     save_strip(context.preview / "strip.jpg", tiles, mark_of_clip(footage.clip), captions)
     return {f"test_{name}_psnr": round(float(np.mean(values)), 3) for name, values in errors.items()}
 

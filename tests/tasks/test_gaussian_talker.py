@@ -63,10 +63,10 @@ def test_the_generator_learns_what_is_around_the_face(talker, trained):
     finally:
         save(taught, talker.record("gt_inpaint", dataclasses.replace(KEYS, extractor=None)))
     quality = taught.quality
-    for name in ("test_seam_psnr", "test_hidden_psnr", "test_beside_psnr"):
-        assert quality[name] > untaught[name] + 0.5, (name, quality, untaught)
+    assert quality["test_hidden_psnr"] > untaught["test_hidden_psnr"] + 0.5, (quality, untaught)
     assert quality["test_hidden_psnr"] > quality["test_pasted_hidden_psnr"]
-    assert quality["test_face_psnr"] > quality["test_pasted_face_psnr"] - 1
+    for name in ("seam", "face"):  # what need not be invented is not
+        assert quality[f"test_{name}_psnr"] > quality[f"test_pasted_{name}_psnr"] - 0.2, (name, quality)
     assert (talker.preview("gt_inpaint", dataclasses.replace(KEYS, extractor=None)) / "strip.jpg").stat().st_size > 0
 
 
