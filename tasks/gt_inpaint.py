@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from models.methods.gaussian_talker import Renderer
     from models.methods.gaussian_talker_inpainting import InpaintingGenerator, Painter
     from models.methods.gaussian_talker_networks import HeadTable
+    from tasks.gt_head import SpeakersFace
     from tasks.material import Footage
 
 SPREAD = 16  # frames, beside those of the farthest expressions, that tell where the face can be
@@ -102,11 +103,12 @@ def run(context: Context[InpaintingParams]) -> Weights:
         random = np.random.default_rng((params.seed, number))
         frame, other = sampler.draw(number, progress), int(random.choice(frames))
         foreign = random.random() < phase.foreign
-        own = footage.mask(frame, footage.whole, DRAWN)
+        camera = footage.camera(frame, footage.whole)
+        own = footage.mask(frame, footage.whole, DRAWN) & face.covers(frame, camera)
         raster = draw(footage, renderer, table, frame, other if foreign else frame)
         most = phase.lower_px * footage.scale
         down, aside = (round(most * float(share)) for share in random.uniform((0, -0.25), (1, 0.25)))
-        view = painter.view(raster, footage.camera(frame, footage.whole), own | method.shifted(own, down, aside))
+        view = painter.view(raster, camera, own | method.shifted(own, down, aside))
         target = footage.frame(frame, footage.whole)[view.rows, view.columns]
         painted = painter.fill(view, target)
         own = own[view.rows, view.columns]
@@ -117,7 +119,7 @@ def run(context: Context[InpaintingParams]) -> Weights:
         return values
 
     outcome = train(context, "inpaint", phase.steps, step, {"network": learner, "sampler": sampler})
-    quality = outcome.quality(reach=len(reach)) | _check(context, footage, renderer, table, painter)
+    quality = outcome.quality(reach=len(reach)) | _check(context, footage, face, renderer, table, painter)
     tensors = {f"network/{name}": tensor for name, tensor in painter.network.state_dict().items()} | {"reach": reach}
     arrays = {name: tensor.detach().cpu().contiguous().numpy().copy() for name, tensor in tensors.items()}
     return Weights("gaussian_talker", "inpaint", config.as_record(), arrays, outcome.curves, quality)
@@ -160,7 +162,12 @@ class InpaintingLearner:
 
 
 def _check(
-    context: Context[InpaintingParams], footage: Footage, renderer: Renderer, table: HeadTable, painter: Painter
+    context: Context[InpaintingParams],
+    footage: Footage,
+    face: SpeakersFace,
+    renderer: Renderer,
+    table: HeadTable,
+    painter: Painter,
 ) -> dict[str, float]:
     """Paint test frames, beside what pasting the face in gives; return how near both are to the truth, in dB.
 
@@ -183,7 +190,8 @@ def _check(
     errors: dict[str, list[float]] = {}
 
     def seen(frame: int) -> tuple[Tensor, Camera, Tensor]:
-        return footage.frame(frame, whole), footage.camera(frame, whole), footage.mask(frame, whole, DRAWN)
+        camera = footage.camera(frame, whole)
+        return footage.frame(frame, whole), camera, footage.mask(frame, whole, DRAWN) & face.covers(frame, camera)
 
     def compare(name: str, picture: Tensor, truth: Tensor, where: Tensor) -> None:
         if where.any():

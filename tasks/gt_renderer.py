@@ -96,7 +96,8 @@ def run(context: Context[RendererParams]) -> Weights:
         frame = sampler.draw(number, progress)
         crop = footage.whole if phase.whole_frames else footage.face_crop(frame)
         alone = on["skin_alone"]
-        shown = footage.mask(frame, crop, FACE if alone else DRAWN)
+        seen = face.covers(frame, footage.camera(frame, footage.whole))[crop.rows, crop.columns]
+        shown = footage.mask(frame, crop, FACE if alone else DRAWN) & seen
         target = torch.where(shown[..., None], footage.frame(frame, crop), behind)
         degree = phase.harmonics.degree(progress, config.sh_degree)
         raster = renderer.draw(footage.camera(frame, crop), table.at(frame), behind, degree, inside if alone else None)
@@ -110,7 +111,7 @@ def run(context: Context[RendererParams]) -> Weights:
 
     outcome = train(context, "renderer", phase.steps, step, {"field": learner, "head": head, "sampler": sampler})
     quality = outcome.quality(gaussians=len(renderer.gaussians), triangles=len(renderer.triangles))
-    quality |= _check(context, footage, renderer, table)
+    quality |= _check(context, footage, face, renderer, table)
     named = {f"gaussians/{name}": tensor for name, tensor in renderer.gaussians.tensors().items()}
     named |= {f"blend/{name}": tensor for name, tensor in renderer.blend.state_dict().items()}
     named |= {f"head/{name}": tensor for name, tensor in table.state_dict().items()}
@@ -180,7 +181,7 @@ def _shown(footage: Footage, face: SpeakersFace) -> np.ndarray:
 
 
 def _check(
-    context: Context[RendererParams], footage: Footage, renderer: Renderer, table: HeadTable
+    context: Context[RendererParams], footage: Footage, face: SpeakersFace, renderer: Renderer, table: HeadTable
 ) -> dict[str, float]:
     """Draw test frames with their tracked motion, beside the truth; return how near they are."""
     import torch
@@ -189,9 +190,10 @@ def _check(
     from tasks.pictures import mark_of_clip, save_strip, telling_frames
 
     def drawn(frame: int) -> tuple[np.ndarray, np.ndarray]:
-        hole, whole = footage.mask(frame, footage.whole, DRAWN), footage.whole
+        whole, camera = footage.whole, footage.camera(frame, footage.whole)
+        hole = footage.mask(frame, whole, DRAWN) & face.covers(frame, camera)
         with torch.no_grad():
-            raster = renderer.draw(footage.camera(frame, whole), table.at(frame))
+            raster = renderer.draw(camera, table.at(frame))
             image = compose(raster, footage.frame(frame, whole), footage.torso(frame, whole), hole)
         return (image.clamp(0, 1) * 255 + 0.5).byte().cpu().numpy(), hole.cpu().numpy()
 

@@ -104,6 +104,7 @@ class GaussianHead:
     filmed: Filmed
     translator: Translator
     who: int  # number of the speaker's embedding
+    face: SpeakersFace
     mouthing: Mouthing
     renderer: Renderer
     table: HeadTable
@@ -128,7 +129,7 @@ class GaussianHead:
         translator = load_translator(motion, face, device)
         who = translator.config.speaker(speaker)
         painter = load_painter(painted, device)
-        return GaussianHead(filmed, translator, who, face.mouthing(), renderer, table, painter, device)
+        return GaussianHead(filmed, translator, who, face, face.mouthing(), renderer, table, painter, device)
 
     @property
     def still(self) -> Tensor:
@@ -158,5 +159,6 @@ class GaussianHead:
         values = self.filmed.frames[shot.frame].astype(np.float32) / 255
         frame = torch.from_numpy(values).to(self.device)
         own = torch.from_numpy(select(self.filmed.labels[shot.frame], DRAWN)).to(self.device)
+        own &= self.face.covers(shot.acting, camera)
         image = self.painter.paint(raster, camera, frame, own)
         return (image.clamp(0, 1) * 255 + 0.5).to(torch.uint8).cpu().numpy()

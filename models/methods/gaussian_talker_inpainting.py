@@ -252,7 +252,7 @@ class Painter:
         the edge of a face is soft, and the parser errs by a pixel. It comes and goes with the drawn face's alpha, lest
         the seam flicker while a jaw moves.
         """
-        config, scale = self.network.config, _scale(camera)
+        config, scale = self.network.config, scale_of(camera)
         near, margin, width, context = (
             round(length * scale) for length in (config.near_px, config.margin_px, config.feather_px, config.context_px)
         )
@@ -293,7 +293,7 @@ def _part(places: Tensor, limit: int, border: int) -> slice:
     return slice(start, max(start + 1, min(limit, last + 1 + border)))
 
 
-def _scale(camera: Camera) -> float:
+def scale_of(camera: Camera) -> float:
     """Return how much larger than 256 pixels the frame is."""
     return max(camera.width, camera.height) / 256
 
