@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from models.methods.gaussian_talker import Renderer
     from models.methods.gaussian_talker_inpainting import InpaintingGenerator, Painter
     from models.methods.gaussian_talker_networks import HeadTable
-    from tasks.gt_head import SpeakersFace
     from tasks.material import Footage
 
 SPREAD = 16  # frames, beside those of the farthest expressions, that tell where the face can be
@@ -103,15 +102,15 @@ def run(context: Context[InpaintingParams]) -> Weights:
         random = np.random.default_rng((params.seed, number))
         frame, other = sampler.draw(number, progress), int(random.choice(frames))
         foreign = random.random() < phase.foreign
-        camera = footage.camera(frame, footage.whole)
-        own = footage.mask(frame, footage.whole, DRAWN) & face.covers(frame, camera)
-        raster = draw(footage, renderer, table, frame, other if foreign else frame)
+        drawn = draw(footage, renderer, table, frame, frame)
+        raster = draw(footage, renderer, table, frame, other) if foreign else drawn
         most = phase.lower_px * footage.scale
         down, aside = (round(most * float(share)) for share in random.uniform((0, -0.25), (1, 0.25)))
-        view = painter.view(raster, camera, own | method.shifted(own, down, aside))
+        lower = torch.maximum(drawn.alpha, method.shifted(drawn.alpha, down, aside))
+        view = painter.view(raster, footage.camera(frame, footage.whole), lower)
         target = footage.frame(frame, footage.whole)[view.rows, view.columns]
         painted = painter.fill(view, target)
-        own = own[view.rows, view.columns]
+        own = footage.mask(frame, footage.whole, DRAWN)[view.rows, view.columns]
         terms = method.inpainting_losses(painted, target, view, own, foreign, on, distance)
         total, values = total_of(terms)
         total.backward()
@@ -119,7 +118,7 @@ def run(context: Context[InpaintingParams]) -> Weights:
         return values
 
     outcome = train(context, "inpaint", phase.steps, step, {"network": learner, "sampler": sampler})
-    quality = outcome.quality(reach=len(reach)) | _check(context, footage, face, renderer, table, painter)
+    quality = outcome.quality(reach=len(reach)) | _check(context, footage, renderer, table, painter)
     tensors = {f"network/{name}": tensor for name, tensor in painter.network.state_dict().items()} | {"reach": reach}
     arrays = {name: tensor.detach().cpu().contiguous().numpy().copy() for name, tensor in tensors.items()}
     return Weights("gaussian_talker", "inpaint", config.as_record(), arrays, outcome.curves, quality)
@@ -162,19 +161,15 @@ class InpaintingLearner:
 
 
 def _check(
-    context: Context[InpaintingParams],
-    footage: Footage,
-    face: SpeakersFace,
-    renderer: Renderer,
-    table: HeadTable,
-    painter: Painter,
+    context: Context[InpaintingParams], footage: Footage, renderer: Renderer, table: HeadTable, painter: Painter
 ) -> dict[str, float]:
     """Paint test frames, beside what pasting the face in gives; return how near both are to the truth, in dB.
 
-    With the frame's own motion: `seam`, the rim of the face to both sides, and `face`, all of it. Pasting copies the
-    frame next to its own face, so there it has the truth at hand, and so has painting, but where it takes the face to
-    be uncovered. `hidden` is neck and cloth below the chin, both being told that the frame's face had covered them.
+    With the frame's own motion, where nothing is uncovered: `seam`, the rim of the face to both sides, and `face`, all
+    of it. `hidden` is neck and cloth below the chin, both being told that the frame's face had covered them.
     """
+    import torch
+
     from models.methods.gaussian_talker import compose
     from models.methods.gaussian_talker_inpainting import shifted
     from models.morphology import grow, shrink
@@ -190,8 +185,7 @@ def _check(
     errors: dict[str, list[float]] = {}
 
     def seen(frame: int) -> tuple[Tensor, Camera, Tensor]:
-        camera = footage.camera(frame, whole)
-        return footage.frame(frame, whole), camera, footage.mask(frame, whole, DRAWN) & face.covers(frame, camera)
+        return footage.frame(frame, whole), footage.camera(frame, whole), footage.mask(frame, whole, DRAWN)
 
     def compare(name: str, picture: Tensor, truth: Tensor, where: Tensor) -> None:
         if where.any():
@@ -203,26 +197,29 @@ def _check(
         truth, camera, own = seen(frame)
         raster = draw(footage, renderer, table, frame, frame)
         pictures = {
-            "": painter.paint(raster, camera, truth, own),
+            "": painter.paint(raster, camera, truth, raster.alpha),
             "pasted_": compose(raster, truth, footage.torso(frame, whole), own),
         }
         seam = grow(own, rim) & ~shrink(own, rim)
-        lower = own | shifted(own, round(LOWER_PX * footage.scale), 0)
-        hidden = lower & ~own & footage.mask(frame, whole, labels.TORSO) & (painter.share(raster, camera, lower) > 0)
+        lower, drawn = (
+            torch.maximum(face, shifted(face, round(LOWER_PX * footage.scale), 0)) for face in (own, raster.alpha)
+        )
+        hidden = lower & ~own & footage.mask(frame, whole, labels.TORSO) & (painter.share(raster, camera, drawn) > 0)
         for name, picture in pictures.items():
             compare(f"{name}seam", picture, truth, seam)
             compare(f"{name}face", picture, truth, own)
-        compare("hidden", painter.paint(raster, camera, truth, lower), truth, hidden)
+        compare("hidden", painter.paint(raster, camera, truth, drawn), truth, hidden)
         compare("pasted_hidden", compose(raster, truth, _under(footage, frame, lower), lower), truth, hidden)
 
     tiles, captions, view = [], [], None
     for frame, spoken, words in ((shut, shut, "its own"), (wide, shut, "closed"), (shut, wide, "wide open")):
         truth, camera, own = seen(frame)
         raster = draw(footage, renderer, table, frame, spoken)
-        view = view or painter.view(raster, camera, own)  # all pictures are of one size
+        drawn = draw(footage, renderer, table, frame, frame).alpha
+        view = view or painter.view(raster, camera, drawn)  # all pictures are of one size
         pasted = compose(raster, truth, footage.torso(frame, whole), own)
-        missing = truth * (1 - painter.share(raster, camera, own)[..., None])
-        for picture in (truth, missing, pasted, painter.paint(raster, camera, truth, own)):
+        missing = truth * (1 - painter.share(raster, camera, drawn)[..., None])
+        for picture in (truth, missing, pasted, painter.paint(raster, camera, truth, drawn)):
             part = picture[view.rows, view.columns].clamp(0, 1)
             tiles.append(enlarged((part * 255 + 0.5).byte().cpu().numpy(), ENLARGED))
         captions += [f"frame {frame}", "what of it is painted over", f"{words} expression, pasted", "painted"]

@@ -4,7 +4,9 @@ The frame's own chin may be lower than the one that was drawn, and must not show
 cut out as well as what was drawn, both with a margin, and a U-Net of gated convolutions (Yu et al., "Free-form image
 inpainting with gated convolution", ICCV 2019, section 3.1) paints what is behind them. What need not be invented is
 not: the drawn face stays as it is, and of what was painted is taken only what lies where the frame's own face was and
-the drawn one is not. It is taught by frames as if their jaw had been lower.
+the drawn one is not. Where it was the renderer says, drawing it with the frame's own motion: a parser's contour is a
+pixel off, and would have neck and cloth beside an unmoved chin painted anew. It is taught by frames as if their jaw had
+been lower.
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ from models.ssim import ssim_map
 
 INPUTS = 3 + 3 + 1 + 1  # the frame without its face, the drawn face, its alpha, the hole
 FAINT = 0.05  # alpha and opacity from which something is there
-BARE = 0.25  # alpha of the drawn face below which what is behind it begins to count as uncovered
+BARE = 0.25  # alpha from which a face covers what is behind it; below, it does in part
 REACH_M = 0.25  # half the side of the cube about the head's origin in which a face moves
 
 
@@ -225,7 +227,7 @@ class Painter:
             raster: the drawn face, over black.
             camera: of the frame.
             frame: `[H, W, 3]` in 0..1.
-            own: `[H, W]` bool, the frame's own face.
+            own: `[H, W]` alpha of the frame's own face, drawn with the frame's own motion.
         """
         view = self.view(raster, camera, own)
         before = frame[view.rows, view.columns]
@@ -247,27 +249,23 @@ class Painter:
     def view(self, raster: Raster, camera: Camera, own: Tensor) -> View:
         """Return the part of the frame that the face can reach, and what there is painted; see `paint`.
 
-        The hole is what was drawn and the frame's own face, with a margin. What looks like skin where the face cannot
-        be, as a hand does, stays. Uncovered is the frame's own face where the drawn one is not, with that margin too:
-        the edge of a face is soft, and the parser errs by a pixel. It comes and goes with the drawn face's alpha, lest
-        the seam flicker while a jaw moves.
+        The hole is what was drawn and the frame's own face, with a margin. Uncovered is the frame's own face where the
+        drawn one is not, with that margin too: the true edge of a face may be a pixel beside the drawn one. It comes
+        and goes with the alpha of both, lest the seam flicker while a jaw moves.
         """
         config, scale = self.network.config, scale_of(camera)
-        near, margin, width, context = (
-            round(length * scale) for length in (config.near_px, config.margin_px, config.feather_px, config.context_px)
+        margin, width, context = (
+            round(length * scale) for length in (config.margin_px, config.feather_px, config.context_px)
         )
         columns, rows, size = self._project(camera)
         rows_part, columns_part = (
-            _part(places, limit, near + margin + context)
+            _part(places, limit, size + margin + context)
             for places, limit in ((rows, camera.height), (columns, camera.width))
         )
-        reached = raster.alpha.new_zeros(camera.height, camera.width)
-        inside = (rows >= 0) & (rows < camera.height) & (columns >= 0) & (columns < camera.width)
-        reached[rows[inside], columns[inside]] = 1
-        reached, alpha, own = (part[rows_part, columns_part] for part in (reached, raster.alpha.detach(), own))
-        own = own & (grow(reached, near + size) > 0)
-        hole = grow(own | (alpha > FAINT), margin)
-        share = feather(grow(own * (1 - alpha / BARE).clamp(min=0), margin), width)
+        alpha, own = (part.detach().float()[rows_part, columns_part] for part in (raster.alpha, own))
+        hole = grow(torch.maximum(own, alpha) > FAINT, margin)
+        bare = (own.clamp(max=BARE) - alpha).clamp(min=0) / BARE
+        share = feather(grow(bare, margin), width)
         return View(rows_part, columns_part, hole, share, raster.image.detach()[rows_part, columns_part], alpha)
 
     def share(self, raster: Raster, camera: Camera, own: Tensor) -> Tensor:
