@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from tasks.material import Footage
 
 VIEWS, RIM_PX = 24, 2  # frames that tell which triangles can be seen; what is so near to the face counts, at 256 pixels
+FACING = 0.1  # cosine of the angle between normal and camera from which a triangle of the skin tells its colour
 WIDE = 0.25  # share of the frames, those with the widest mouths, that tell what can be seen inside it
 CHECKED_FRAMES = 24  # of the test part, evenly spread
 DIFFERENCE_GAIN = 4
@@ -158,10 +159,11 @@ class HeadLearner:
 def _shown(footage: Footage, face: SpeakersFace) -> np.ndarray:
     """Return which triangles some training frame may show `[F]` bool: no frame tells of the others.
 
-    Those of the skin lie where the face is, those inside the mouth where a wide one is open. Most of gums, tongue and
-    cavity never do.
+    Those of the skin lie where the face is and face the camera, those inside the mouth lie where a wide one is open.
+    Most of gums, tongue and cavity never do. Skin that always faces away would show the colours of what it is hidden
+    by, as soon as the head turns farther: there the frame has its own.
     """
-    from models.gaussians.placing import inside
+    from models.gaussians.placing import facing, inside
     from models.morphology import grow
 
     frames = footage.train_frames
@@ -174,7 +176,8 @@ def _shown(footage: Footage, face: SpeakersFace) -> np.ndarray:
             mask = grow(footage.mask(frame, footage.whole, group).float(), round(RIM_PX * footage.scale))
             vertices = face.vertices(frame)
             lie = inside(vertices, mask.cpu().numpy() > 0, footage.poses[frame], footage.track.intrinsics)
-            found |= lie[face.mesh.triangles].any(1)
+            turned = facing(vertices, face.mesh.triangles, footage.poses[frame]) > FACING
+            found |= lie[face.mesh.triangles].any(1) & (turned | face.mesh.inside)
         return found
 
     return np.where(face.mesh.inside, lies_in(wide, INSIDE_MOUTH), lies_in(frames, DRAWN))
