@@ -11,7 +11,11 @@ OPEN = EYE_LEFT  # a part whose triangles are seen from both sides
 
 
 def silhouette(
-    vertices: np.ndarray, triangles: np.ndarray, world_to_camera: np.ndarray, intrinsics: np.ndarray, size: tuple[int, int]
+    vertices: np.ndarray,
+    triangles: np.ndarray,
+    world_to_camera: np.ndarray,
+    intrinsics: np.ndarray,
+    size: tuple[int, int],
 ) -> np.ndarray:
     """Return where a mesh is seen `[H, W]` bool; its openings, as those of eyes, count as it.
 

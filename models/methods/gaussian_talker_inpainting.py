@@ -264,7 +264,7 @@ class Painter:
         )
         alpha, own = (part.detach().float()[rows_part, columns_part] for part in (raster.alpha, own))
         hole = grow(torch.maximum(own, alpha) > FAINT, margin)
-        bare = (own.clamp(max=BARE) - alpha).clamp(min=0) / BARE
+        bare = (own.clamp(max=BARE) - alpha.clamp(min=FAINT)).clamp(min=0) / (BARE - FAINT)
         share = feather(grow(bare, margin), width)
         return View(rows_part, columns_part, hole, share, raster.image.detach()[rows_part, columns_part], alpha)
 

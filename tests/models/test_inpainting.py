@@ -172,30 +172,21 @@ def test_the_hole_covers_the_frames_face_and_the_drawn_one_whatever_both_say(fac
     assert lowest[1.0] > lowest[0.0] + 1  # the chin goes down, or nothing is tested
     for own in amounts:
         for amount in amounts:
-            part = painter.view(drawn(face, view, jaw_open=amount), view, alphas[own] > 0.5)
+            part = painter.view(drawn(face, view, jaw_open=amount), view, alphas[own])
             hole = torch.zeros(SIZE, SIZE, dtype=torch.bool)
             hole[part.rows, part.columns] = part.hole
             assert hole[alphas[amount] > FAINT].all(), (own, amount)
-            assert hole[alphas[own] > 0.5].all(), (own, amount)
+            assert hole[alphas[own] > FAINT].all(), (own, amount)
             assert hole.float().mean() < 0.6
             assert part.hole[part.share > 0].all()
-
-
-def test_a_hand_far_from_the_face_is_not_painted_over(face, painter):
-    view, own = camera(), torch.zeros(SIZE, SIZE, dtype=torch.bool)
-    raster = drawn(face, view)
-    own[:4, :4] = True
-    assert not painter.share(raster, view, own).any()
-    chin = torch.nonzero(raster.alpha > FAINT)[:, 0].max() + 2
-    own[chin, SIZE // 2] = True
-    assert painter.share(raster, view, own)[chin, SIZE // 2] == 1
 
 
 def test_with_the_frames_own_motion_nothing_is_invented(face, painter):
     view, frame = camera(), scene()
     for amount in (0.0, 0.5, 1.0):
         raster = drawn(face, view, jaw_open=amount)
-        picture = painter.paint(raster, view, frame, raster.alpha > 0.5)
+        assert not painter.share(raster, view, raster.alpha).any()
+        picture = painter.paint(raster, view, frame, raster.alpha)
         expected = raster.image + (1 - raster.alpha[..., None]) * frame
         torch.testing.assert_close(picture, expected.clamp(0, 1))
         bare = raster.alpha == 0
@@ -207,12 +198,12 @@ def test_the_drawn_face_stays_as_it_was_drawn_and_the_frame_where_no_face_was(fa
     view, frame = camera(), scene()
     kept = frame.clone()
     for new, old in ((0.0, 1.0), (1.0, 0.0), (0.5, 0.5)):
-        raster, own = drawn(face, view, jaw_open=new), drawn(face, view, jaw_open=old).alpha > 0.5
+        raster, own = drawn(face, view, jaw_open=new), drawn(face, view, jaw_open=old).alpha
         picture = painter.paint(raster, view, frame, own)
         opaque = raster.alpha > 0.99
         assert opaque.sum() > 500
         torch.testing.assert_close(picture[opaque], raster.image[opaque].clamp(0, 1), rtol=0, atol=0.01)
-        outside = (raster.alpha == 0) & ~grow(own, MARGIN)
+        outside = (raster.alpha == 0) & ~grow(own > 0, MARGIN)
         assert torch.equal(picture[outside], frame[outside])
         assert picture.min() >= 0
         assert picture.max() <= 1
@@ -223,8 +214,8 @@ def test_a_lower_chin_of_the_frame_is_painted_over(face, painter):
     """Whatever the frame's own chin looks like, it is not in the picture; without the mask it would be."""
     view, frame = camera(), scene()
     raster = drawn(face, view)
-    own = drawn(face, view, jaw_open=1.0).alpha > 0.5
-    chin = own & (raster.alpha < FAINT)
+    own = drawn(face, view, jaw_open=1.0).alpha
+    chin = (own > 0.5) & (raster.alpha < FAINT)
     assert chin.sum() > 20
     black, white = (painter.paint(raster, view, torch.where(chin[..., None], to, frame), own) for to in (0.0, 1.0))
     shows = (white - black).abs().amax(-1)
@@ -239,7 +230,7 @@ def test_a_lower_chin_of_the_frame_is_painted_over(face, painter):
 def test_the_seam_has_no_jump(face, painter):
     """What is painted comes in as evenly as it says: by one part of the feather's width with each pixel."""
     view, white = camera(), torch.ones(SIZE, SIZE, 3)
-    raster, own = drawn(face, view), drawn(face, view, jaw_open=1.0).alpha > 0.5
+    raster, own = drawn(face, view), drawn(face, view, jaw_open=1.0).alpha
     wide = Painter(InpaintingGenerator(dataclasses.replace(SMALL, margin_px=16, feather_px=12)), painter.reach)
     part = wide.view(raster, view, own)
     for painted in (torch.zeros_like(part.face), torch.full_like(part.face, 0.5)):
@@ -252,7 +243,7 @@ def test_the_seam_has_no_jump(face, painter):
 
 
 def test_the_seam_comes_and_goes_with_the_chin(painter, face):
-    view, own = camera(), drawn(face, camera(), jaw_open=1.0).alpha > 0.5
+    view, own = camera(), drawn(face, camera(), jaw_open=1.0).alpha
     shares = [painter.share(drawn(face, view, jaw_open=amount), view, own).sum() for amount in (1.0, 0.7, 0.4, 0.0)]
     assert shares == sorted(shares)
     assert shares[0] == 0 < shares[-1]
@@ -261,7 +252,7 @@ def test_the_seam_comes_and_goes_with_the_chin(painter, face):
 def test_a_face_beyond_the_frame_is_cut_off_at_its_edge(face, painter):
     for right in (0.1, 0.25, 1.0):  # at the edge, half gone, gone
         view, frame = camera(right=right), scene()
-        raster, own = drawn(face, view), torch.zeros(SIZE, SIZE, dtype=torch.bool)
+        raster, own = drawn(face, view), torch.zeros(SIZE, SIZE)
         picture = painter.paint(raster, view, frame, own)
         assert picture.shape == frame.shape
         assert torch.equal(picture[:, :8], frame[:, :8])
@@ -336,9 +327,9 @@ def test_a_few_steps_teach_what_is_behind_a_face(face, painter):
     def seen(right, amount):
         view = camera(right=right)
         raster = drawn(face, view, jaw_open=amount)
-        own = raster.alpha > 0.5
-        room = torch.where(grow(own, 6)[..., None], dark, light)
-        return view, raster, raster.image + (1 - raster.alpha[..., None]) * room, own | shifted(own, 8, 0)
+        room = torch.where(grow(raster.alpha > 0.5, 8)[..., None], dark, light)
+        lower = torch.maximum(raster.alpha, shifted(raster.alpha, 8, 0))
+        return view, raster, raster.image + (1 - raster.alpha[..., None]) * room, lower
 
     def wrong():
         view, raster, frame, lower = seen(0.005, 0.3)
@@ -347,10 +338,10 @@ def test_a_few_steps_teach_what_is_behind_a_face(face, painter):
         return float((taught.paint(raster, view, frame, lower) - frame)[bare].abs().mean())
 
     before = wrong()
-    for step in range(60):
+    for step in range(80):
         view, raster, frame, lower = seen(0.01 * (step % 5 - 2), step % 3 / 2)
         part = taught.view(raster, view, lower)
-        args = (frame[part.rows, part.columns], part, lower[part.rows, part.columns])
+        args = (frame[part.rows, part.columns], part, lower[part.rows, part.columns] > 0.5)
         total = sum(inpainting_losses(taught.fill(part, args[0]), *args, False, weights_at(phase, 1)).values())
         total.backward()
         optimizer.step()
@@ -360,5 +351,5 @@ def test_a_few_steps_teach_what_is_behind_a_face(face, painter):
 
 def test_a_raster_without_a_face_only_fills_the_hole(painter):
     empty = Raster(torch.zeros(SIZE, SIZE, 3), torch.zeros(SIZE, SIZE), *[torch.zeros(0)] * (len(Raster._fields) - 2))
-    picture = painter.paint(empty, camera(), scene(), torch.zeros(SIZE, SIZE, dtype=torch.bool))
+    picture = painter.paint(empty, camera(), scene(), torch.zeros(SIZE, SIZE))
     assert torch.isfinite(picture).all()
