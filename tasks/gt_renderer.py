@@ -163,7 +163,8 @@ def _shown(footage: Footage, face: SpeakersFace) -> np.ndarray:
     Most of gums, tongue and cavity never do. Skin that always faces away would show the colours of what it is hidden
     by, as soon as the head turns farther: there the frame has its own.
     """
-    from models.gaussians.placing import facing, inside
+    from models.gaussians.placing import inside
+    from models.heads.silhouette import facing
     from models.morphology import grow
 
     frames = footage.train_frames

@@ -111,18 +111,3 @@ def inside(points: np.ndarray, mask: np.ndarray, world_to_camera: np.ndarray, in
     """Return which points `[N, 3]` fall into a mask `[H, W]` bool."""
     rows, columns = _pixels(points, mask.shape, world_to_camera, intrinsics)
     return mask[rows, columns]
-
-
-def facing(vertices: np.ndarray, triangles: np.ndarray, world_to_camera: np.ndarray) -> np.ndarray:
-    """Return the cosine `[F]` of the angle between the normal of each triangle and the way to the camera.
-
-    Args:
-        vertices: `[V, 3]` metres.
-        triangles: `[F, 3]` vertex ids, counter-clockwise seen from outside.
-        world_to_camera: `[4, 4]`.
-    """
-    corners = (vertices @ world_to_camera[:3, :3].T + world_to_camera[:3, 3])[triangles].astype(np.float64)
-    normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    ways = -corners.mean(1)
-    lengths = np.linalg.norm(normals, axis=1) * np.linalg.norm(ways, axis=1)
-    return (normals * ways).sum(1) / np.maximum(lengths, 1e-20)

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from models.gaussians.field import PARAMETERS, create_field, inverse_softplus
-from models.gaussians.placing import face_points, facing, head_center, mouth_points, pick_colors
+from models.gaussians.placing import face_points, head_center, mouth_points, pick_colors
 from models.heads.mediapipe_points import CURVES, OVAL
 
 INDEX = np.arange(478)
@@ -84,19 +84,3 @@ def test_a_field_has_the_colours_opacities_and_widths_it_was_given():
 def test_inverse_softplus_undoes_softplus():
     values = torch.tensor([1e-5, 3e-4, 0.02, 1.0, 30.0])
     torch.testing.assert_close(torch.nn.functional.softplus(inverse_softplus(values)), values, rtol=2e-3, atol=0)
-
-
-@pytest.mark.parametrize("degrees", [0, 30, 89, 120, 180])
-def test_a_triangle_faces_the_camera_by_the_cosine_of_its_turn(degrees):
-    """Seen along the way to it, wherever in the picture it is."""
-    angle = np.radians(degrees)
-    turn = np.array([[np.cos(angle), 0, np.sin(angle)], [0, 1, 0], [-np.sin(angle), 0, np.cos(angle)]])
-    corners = np.array([[1.0, 0, 0], [-0.5, 0.8, 0], [-0.5, -0.8, 0]]) * 1e-3  # counter-clockwise from +z
-    pose = np.diag([1.0, -1, -1, 1])
-    pose[2, 3] = 0.6
-    found = facing(corners @ turn.T, np.array([[0, 1, 2], [0, 2, 1]]), pose)
-    np.testing.assert_allclose(found, [np.cos(angle), -np.cos(angle)], atol=2e-3)
-    aside = pose.copy()
-    aside[0, 3] = 0.6  # the way to it is at 45 degrees
-    assert facing(corners, np.array([[0, 1, 2]]), aside)[0] == pytest.approx(np.sqrt(0.5), abs=2e-3)
-    assert facing(corners[:1].repeat(3, 0), np.array([[0, 1, 2]]), pose)[0] == 0  # of no area

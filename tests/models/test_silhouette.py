@@ -1,9 +1,9 @@
-"""Where in a picture a mesh is."""
+"""Where in a picture a mesh is, and which of its triangles face the camera."""
 
 import numpy as np
 import pytest
 
-from models.heads.silhouette import silhouette
+from models.heads.silhouette import facing, silhouette
 
 INTRINSICS = np.array([[100.0, 0, 16], [0, 100.0, 12], [0, 0, 1]])
 SIZE = 24, 32
@@ -50,3 +50,19 @@ def test_parts_that_hide_each_other_count_once_and_parts_apart_both():
     assert alone.sum() == 36
     assert np.array_equal(silhouette(np.concatenate([vertices, behind]), both, pose(), INTRINSICS, SIZE), alone)
     assert silhouette(np.concatenate([vertices, beside]), both, pose(), INTRINSICS, SIZE).sum() == 72
+
+
+@pytest.mark.parametrize("degrees", [0, 30, 89, 120, 180])
+def test_a_triangle_faces_the_camera_by_the_cosine_of_its_turn(degrees):
+    """Seen along the way to it, wherever in the picture it is."""
+    angle = np.radians(degrees)
+    turn = np.array([[np.cos(angle), 0, np.sin(angle)], [0, 1, 0], [-np.sin(angle), 0, np.cos(angle)]])
+    corners = np.array([[1.0, 0, 0], [-0.5, 0.8, 0], [-0.5, -0.8, 0]]) * 1e-3  # counter-clockwise from +z
+    pose = np.diag([1.0, -1, -1, 1])
+    pose[2, 3] = 0.6
+    found = facing(corners @ turn.T, np.array([[0, 1, 2], [0, 2, 1]]), pose)
+    np.testing.assert_allclose(found, [np.cos(angle), -np.cos(angle)], atol=2e-3)
+    aside = pose.copy()
+    aside[0, 3] = 0.6  # the way to it is at 45 degrees
+    assert facing(corners, np.array([[0, 1, 2]]), aside)[0] == pytest.approx(np.sqrt(0.5), abs=2e-3)
+    assert facing(corners[:1].repeat(3, 0), np.array([[0, 1, 2]]), pose)[0] == 0  # of no area
