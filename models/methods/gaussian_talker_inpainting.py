@@ -232,7 +232,8 @@ class Painter:
         view = self.view(raster, camera, own)
         before = frame[view.rows, view.columns]
         picture = frame.clone()
-        picture[view.rows, view.columns] = composite(view, before, self.fill(view, before)).clamp(0, 1)
+        behind = self.fill(view, before) if view.share.any() else before
+        picture[view.rows, view.columns] = composite(view, before, behind).clamp(0, 1)
         return picture
 
     def fill(self, view: View, frame: Tensor) -> Tensor:
