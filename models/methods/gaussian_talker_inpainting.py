@@ -35,6 +35,7 @@ from models.ssim import ssim_map
 INPUTS = 3 + 3 + 1 + 1  # the frame without its face, the drawn face, its alpha, the hole
 FAINT = 0.05  # alpha and opacity from which something is there
 BARE = 0.25  # alpha from which a face covers what is behind it; below, it does in part
+SLACK_PX = 1  # of a frame of 256; where a face moves by less, as along the hair, nothing is uncovered
 REACH_M = 0.25  # half the side of the cube about the head's origin in which a face moves
 
 
@@ -265,7 +266,8 @@ class Painter:
         )
         alpha, own = (part.detach().float()[rows_part, columns_part] for part in (raster.alpha, own))
         hole = grow(torch.maximum(own, alpha) > FAINT, margin)
-        bare = (own.clamp(max=BARE) - alpha.clamp(min=FAINT)).clamp(min=0) / (BARE - FAINT)
+        covered = grow(alpha, round(SLACK_PX * scale)).clamp(min=FAINT)
+        bare = (own.clamp(max=BARE) - covered).clamp(min=0) / (BARE - FAINT)
         share = feather(grow(bare, margin), width)
         return View(rows_part, columns_part, hole, share, raster.image.detach()[rows_part, columns_part], alpha)
 
