@@ -249,6 +249,16 @@ def test_the_seam_comes_and_goes_with_the_chin(painter, face):
     assert shares[0] == 0 < shares[-1]
 
 
+def test_a_face_that_moved_by_a_pixel_uncovers_nothing(painter, face):
+    small = camera()
+    intrinsics = small.intrinsics * torch.tensor([[256 / SIZE], [256 / SIZE], [1.0]])
+    view = Camera(small.world_to_camera, intrinsics, 256, 256)
+    raster = drawn(face, view)
+    shares = [painter.share(raster, view, shifted(raster.alpha, down, 0)).sum() for down in (0, 1, 3, 6)]
+    assert shares[0] == shares[1] == 0
+    assert 0 < shares[2] < shares[3]
+
+
 def test_a_face_beyond_the_frame_is_cut_off_at_its_edge(face, painter):
     for right in (0.1, 0.25, 1.0):  # at the edge, half gone, gone
         view, frame = camera(right=right), scene()
