@@ -9,20 +9,24 @@ import torch
 
 from models.errors import InputError
 from models.gaussians.bound import BoundField
+from models.gaussians.camera import Camera
 from models.heads.mediapipe_points import LIP_POINTS
 from models.heads.model import HeadModel
 from models.heads.mouth_parts import with_mouth
 from models.heads.rig import FaceMesh, Rig, face_mesh, spread
+from models.heads.silhouette import silhouette
 from models.methods.gaussian_talker import Mouthing, Renderer, spoken_expressions
 from models.methods.gaussian_talker_config import InpaintingConfig, RendererConfig, TranslatorConfig
-from models.methods.gaussian_talker_inpainting import InpaintingGenerator, Painter
+from models.methods.gaussian_talker_inpainting import InpaintingGenerator, Painter, scale_of
 from models.methods.gaussian_talker_networks import BlendShapes, HeadTable, Translator
+from models.morphology import grow
 from models.records import HeadTrack, Weights
 from tasks.head_models import load_head_model
 from tasks.people import Speaker
 from tasks.places import Places
 
 AGAIN = "train it again: python -m tasks.gt_motion, tasks.gt_renderer and tasks.gt_inpaint"
+RIM_PX = 2  # so far beyond the mesh a face may be, at 256 pixels: contours are tracked to about a pixel
 SMALL_TURN = 0.05  # radians, from which it is measured how far the jaw moves a face
 
 
@@ -75,6 +79,20 @@ class SpeakersFace:
     def vertices(self, frame: int) -> np.ndarray:
         """Return vertices `[V, 3]` of the face as it was tracked in a frame, head frame, metres."""
         return self._moved(self.motion[frame, None])[0]
+
+    def covers(self, frame: int, camera: Camera) -> torch.Tensor:
+        """Return where the face is that the mesh has, as it was tracked in a frame `[H, W]` bool.
+
+        Skin beyond it is left to the frame: ears and neck, on triangles of a cheek, do not turn as they do.
+
+        Args:
+            frame: of the clip.
+            camera: of all of that frame.
+        """
+        pose, intrinsics = (part.cpu().numpy() for part in camera[:2])
+        size = camera.height, camera.width
+        seen = silhouette(self.vertices(frame), self.mesh.triangles, pose, intrinsics, size)
+        return grow(torch.from_numpy(seen), round(RIM_PX * scale_of(camera))).to(camera.intrinsics.device)
 
     @property
     def lengths(self) -> np.ndarray:

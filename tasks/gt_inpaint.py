@@ -1,7 +1,7 @@
 """GaussianTalker: the Inpainting Generator, which puts the drawn face back into the frame whose pose it has.
 
-It is taught by training frames alone: the face is drawn anew, both it and the frame's own are cut out of the frame,
-and the frame itself says what should be there.
+It is taught by training frames alone: the face is drawn anew, both it and the frame's own are cut out of the frame as
+if the jaw had been lower, and the frame itself says what should be there.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class InpaintingParams(Params):
     levels: int = Field(3, ge=1, le=5)  # how often the picture is halved
     blocks: int = Field(1, ge=0)  # at the last level
     stem: int = Field(2, ge=1, le=4)  # side of the patches that are one pixel for it
-    margin_px: int = Field(3, ge=1)  # the hole goes so far beyond the faces, at 256 pixels
+    margin_px: int = Field(3, ge=1)  # what is painted goes so far beyond what is uncovered, at 256 pixels
     feather_px: int = Field(2, ge=1)  # from its edge on, so far the frame shines through
     phase: InpaintingPhase = InpaintingPhase()
 
@@ -102,17 +102,16 @@ def run(context: Context[InpaintingParams]) -> Weights:
         random = np.random.default_rng((params.seed, number))
         frame, other = sampler.draw(number, progress), int(random.choice(frames))
         foreign = random.random() < phase.foreign
-        own = footage.mask(frame, footage.whole, DRAWN)
-        raster = draw(footage, renderer, table, frame, other if foreign else frame)
-        view = painter.view(raster, footage.camera(frame, footage.whole), own)
-        if random.random() < phase.lowered:
-            most = phase.lower_px * footage.scale
-            down, aside = (round(most * float(share)) for share in random.uniform((0, -0.25), (1, 0.25)))
-            view = view._replace(hole=view.hole | method.shifted(view.hole, down, aside))
+        drawn = draw(footage, renderer, table, frame, frame)
+        raster = draw(footage, renderer, table, frame, other) if foreign else drawn
+        most = phase.lower_px * footage.scale
+        down, aside = (round(most * float(share)) for share in random.uniform((0, -0.25), (1, 0.25)))
+        lower = torch.maximum(drawn.alpha, method.shifted(drawn.alpha, down, aside))
+        view = painter.view(raster, footage.camera(frame, footage.whole), lower)
         target = footage.frame(frame, footage.whole)[view.rows, view.columns]
         painted = painter.fill(view, target)
-        own = own[view.rows, view.columns]
-        terms = method.inpainting_losses(painted, target, view, own, foreign, phase, on, distance)
+        own = footage.mask(frame, footage.whole, DRAWN)[view.rows, view.columns]
+        terms = method.inpainting_losses(painted, target, view, own, foreign, on, distance)
         total, values = total_of(terms)
         total.backward()
         learner.step(progress)
@@ -166,13 +165,13 @@ def _check(
 ) -> dict[str, float]:
     """Paint test frames, beside what pasting the face in gives; return how near both are to the truth, in dB.
 
-    With the frame's own motion: `seam`, the rim of the face to both sides, and `face`, all of it. Pasting copies the
-    frame next to its own face, so there it has the truth at hand. `hidden` is fair: neck and cloth below the chin, both
-    being told that the frame's face had covered them. `beside` is the seam with the motion of another frame, as far as
-    it lies on neither face, which is all that the frame tells then; pasting copies it, and has no error.
+    With the frame's own motion, where nothing is uncovered: `seam`, the rim of the face to both sides, and `face`, all
+    of it. `hidden` is neck and cloth below the chin, both being told that the frame's face had covered them.
     """
+    import torch
+
     from models.methods.gaussian_talker import compose
-    from models.methods.gaussian_talker_inpainting import FAINT, shifted
+    from models.methods.gaussian_talker_inpainting import shifted
     from models.morphology import grow, shrink
     from models.parsing import labels
     from tasks.pictures import enlarged, mark_of_clip, save_strip
@@ -198,32 +197,32 @@ def _check(
         truth, camera, own = seen(frame)
         raster = draw(footage, renderer, table, frame, frame)
         pictures = {
-            "": painter.paint(raster, camera, truth, own),
+            "": painter.paint(raster, camera, truth, raster.alpha),
             "pasted_": compose(raster, truth, footage.torso(frame, whole), own),
         }
         seam = grow(own, rim) & ~shrink(own, rim)
-        lower = own | shifted(own, round(LOWER_PX * footage.scale), 0)
-        hidden = lower & ~own & footage.mask(frame, whole, labels.TORSO)
+        lower, drawn = (
+            torch.maximum(face, shifted(face, round(LOWER_PX * footage.scale), 0)) for face in (own, raster.alpha)
+        )
+        hidden = lower & ~own & footage.mask(frame, whole, labels.TORSO) & (painter.share(raster, camera, drawn) > 0)
         for name, picture in pictures.items():
             compare(f"{name}seam", picture, truth, seam)
             compare(f"{name}face", picture, truth, own)
-        compare("hidden", painter.paint(raster, camera, truth, lower), truth, hidden)
+        compare("hidden", painter.paint(raster, camera, truth, drawn), truth, hidden)
         compare("pasted_hidden", compose(raster, truth, _under(footage, frame, lower), lower), truth, hidden)
-        raster = draw(footage, renderer, table, frame, wide if frame != wide else shut)
-        free = painter.hole(raster, camera, own) & ~grow(own, 1) & ~(raster.alpha > FAINT)
-        compare("beside", painter.paint(raster, camera, truth, own), truth, free)
 
     tiles, captions, view = [], [], None
     for frame, spoken, words in ((shut, shut, "its own"), (wide, shut, "closed"), (shut, wide, "wide open")):
         truth, camera, own = seen(frame)
         raster = draw(footage, renderer, table, frame, spoken)
-        view = view or painter.view(raster, camera, own)  # all pictures are of one size
+        drawn = draw(footage, renderer, table, frame, frame).alpha
+        view = view or painter.view(raster, camera, drawn)  # all pictures are of one size
         pasted = compose(raster, truth, footage.torso(frame, whole), own)
-        missing = truth * ~painter.hole(raster, camera, own)[..., None]
-        for picture in (truth, missing, pasted, painter.paint(raster, camera, truth, own)):
+        missing = truth * (1 - painter.share(raster, camera, drawn)[..., None])
+        for picture in (truth, missing, pasted, painter.paint(raster, camera, truth, drawn)):
             part = picture[view.rows, view.columns].clamp(0, 1)
             tiles.append(enlarged((part * 255 + 0.5).byte().cpu().numpy(), ENLARGED))
-        captions += [f"frame {frame}", "what is cut out", f"{words} expression, pasted", "painted"]
+        captions += [f"frame {frame}", "what of it is painted over", f"{words} expression, pasted", "painted"]
     save_strip(context.preview / "strip.jpg", tiles, mark_of_clip(footage.clip), captions)
     return {f"test_{name}_psnr": round(float(np.mean(values)), 3) for name, values in errors.items()}
 

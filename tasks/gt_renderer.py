@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from tasks.material import Footage
 
 VIEWS, RIM_PX = 24, 2  # frames that tell which triangles can be seen; what is so near to the face counts, at 256 pixels
+FACING = 0.1  # cosine of the angle between normal and camera from which a triangle of the skin tells its colour
 WIDE = 0.25  # share of the frames, those with the widest mouths, that tell what can be seen inside it
 CHECKED_FRAMES = 24  # of the test part, evenly spread
 DIFFERENCE_GAIN = 4
@@ -96,7 +97,8 @@ def run(context: Context[RendererParams]) -> Weights:
         frame = sampler.draw(number, progress)
         crop = footage.whole if phase.whole_frames else footage.face_crop(frame)
         alone = on["skin_alone"]
-        shown = footage.mask(frame, crop, FACE if alone else DRAWN)
+        seen = face.covers(frame, footage.camera(frame, footage.whole))[crop.rows, crop.columns]
+        shown = footage.mask(frame, crop, FACE if alone else DRAWN) & seen
         target = torch.where(shown[..., None], footage.frame(frame, crop), behind)
         degree = phase.harmonics.degree(progress, config.sh_degree)
         raster = renderer.draw(footage.camera(frame, crop), table.at(frame), behind, degree, inside if alone else None)
@@ -110,7 +112,7 @@ def run(context: Context[RendererParams]) -> Weights:
 
     outcome = train(context, "renderer", phase.steps, step, {"field": learner, "head": head, "sampler": sampler})
     quality = outcome.quality(gaussians=len(renderer.gaussians), triangles=len(renderer.triangles))
-    quality |= _check(context, footage, renderer, table)
+    quality |= _check(context, footage, face, renderer, table)
     named = {f"gaussians/{name}": tensor for name, tensor in renderer.gaussians.tensors().items()}
     named |= {f"blend/{name}": tensor for name, tensor in renderer.blend.state_dict().items()}
     named |= {f"head/{name}": tensor for name, tensor in table.state_dict().items()}
@@ -157,10 +159,12 @@ class HeadLearner:
 def _shown(footage: Footage, face: SpeakersFace) -> np.ndarray:
     """Return which triangles some training frame may show `[F]` bool: no frame tells of the others.
 
-    Those of the skin lie where the face is, those inside the mouth where a wide one is open. Most of gums, tongue and
-    cavity never do.
+    Those of the skin lie where the face is and face the camera, those inside the mouth lie where a wide one is open.
+    Most of gums, tongue and cavity never do. Skin that always faces away would show the colours of what it is hidden
+    by, as soon as the head turns farther: there the frame has its own.
     """
     from models.gaussians.placing import inside
+    from models.heads.silhouette import facing
     from models.morphology import grow
 
     frames = footage.train_frames
@@ -173,14 +177,15 @@ def _shown(footage: Footage, face: SpeakersFace) -> np.ndarray:
             mask = grow(footage.mask(frame, footage.whole, group).float(), round(RIM_PX * footage.scale))
             vertices = face.vertices(frame)
             lie = inside(vertices, mask.cpu().numpy() > 0, footage.poses[frame], footage.track.intrinsics)
-            found |= lie[face.mesh.triangles].any(1)
+            turned = facing(vertices, face.mesh.triangles, footage.poses[frame]) > FACING
+            found |= lie[face.mesh.triangles].any(1) & (turned | face.mesh.inside)
         return found
 
     return np.where(face.mesh.inside, lies_in(wide, INSIDE_MOUTH), lies_in(frames, DRAWN))
 
 
 def _check(
-    context: Context[RendererParams], footage: Footage, renderer: Renderer, table: HeadTable
+    context: Context[RendererParams], footage: Footage, face: SpeakersFace, renderer: Renderer, table: HeadTable
 ) -> dict[str, float]:
     """Draw test frames with their tracked motion, beside the truth; return how near they are."""
     import torch
@@ -189,9 +194,10 @@ def _check(
     from tasks.pictures import mark_of_clip, save_strip, telling_frames
 
     def drawn(frame: int) -> tuple[np.ndarray, np.ndarray]:
-        hole, whole = footage.mask(frame, footage.whole, DRAWN), footage.whole
+        whole, camera = footage.whole, footage.camera(frame, footage.whole)
+        hole = footage.mask(frame, whole, DRAWN) & face.covers(frame, camera)
         with torch.no_grad():
-            raster = renderer.draw(footage.camera(frame, whole), table.at(frame))
+            raster = renderer.draw(camera, table.at(frame))
             image = compose(raster, footage.frame(frame, whole), footage.torso(frame, whole), hole)
         return (image.clamp(0, 1) * 255 + 0.5).byte().cpu().numpy(), hole.cpu().numpy()
 

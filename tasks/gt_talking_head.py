@@ -15,10 +15,8 @@ from torch import Tensor
 from models.errors import InputError
 from models.gaussians.camera import Camera
 from models.methods.gaussian_talker import Mouthing, Renderer
-from models.methods.gaussian_talker_config import DRAWN
 from models.methods.gaussian_talker_inpainting import Painter
 from models.methods.gaussian_talker_networks import HeadTable, Translator
-from models.parsing.labels import select
 from models.records import Clip, HeadTrack, Masks, RefinedPoses, Weights
 from models.storage import FrameStore
 from tasks.gt_head import SpeakersFace, load_painter, load_renderer, load_translator
@@ -42,7 +40,6 @@ class Filmed:
     fps: float
     sample_rate: int
     frames: FrameStore  # [T, H, W, 3]
-    labels: FrameStore  # [T, H, W]
     track: HeadTrack
     poses: np.ndarray  # [T, 4, 4]
     valid: np.ndarray  # [T] frames whose face was found by all who looked
@@ -63,7 +60,6 @@ class Filmed:
             fps=clip.fps,
             sample_rate=clip.sample_rate,
             frames=clip.frames,
-            labels=masks.labels,
             track=track,
             poses=RefinedPoses.load(places.record("pose_refine", keys)).world_to_camera,
             valid=track.valid & masks.valid,
@@ -151,12 +147,13 @@ class GaussianHead:
             `[H, W, 3]` uint8.
         """
         expression, jaw = self.mouthing.coefficients(heard[None], torch.tensor([shot.acting], device=self.device))
-        told = self.table.at(shot.frame)._replace(expression=expression[0], jaw=jaw[0])
+        acting = self.table.at(shot.acting)
+        own = self.table.at(shot.frame)._replace(expression=acting.expression, jaw=acting.jaw)
+        told = own._replace(expression=expression[0], jaw=jaw[0])
         pose, intrinsics, *size = self.filmed.camera(shot.frame)
         camera = Camera(pose.to(self.device), intrinsics.to(self.device), *size)
         raster = self.renderer.draw(camera, told)
         values = self.filmed.frames[shot.frame].astype(np.float32) / 255
         frame = torch.from_numpy(values).to(self.device)
-        own = torch.from_numpy(select(self.filmed.labels[shot.frame], DRAWN)).to(self.device)
-        image = self.painter.paint(raster, camera, frame, own)
+        image = self.painter.paint(raster, camera, frame, self.renderer.draw(camera, own).alpha)
         return (image.clamp(0, 1) * 255 + 0.5).to(torch.uint8).cpu().numpy()

@@ -104,7 +104,6 @@ class InpaintingConfig(_Stored):
     blocks: int = 4  # at the last level
     stem: int = 1  # side of the patches that are one pixel for the network
     voxel_m: float = 0.004  # how finely it is kept where the face can be
-    near_px: int = 4  # what looks like skin farther away than that is not the face
-    margin_px: int = 3  # the hole goes so far beyond the faces
-    feather_px: int = 2  # from its edge on, so far the frame shines through
-    context_px: int = 4  # of the frame that is seen around the hole, at least
+    margin_px: int = 3  # the hole goes so far beyond the faces, and what is painted beyond what is uncovered
+    feather_px: int = 2  # from the edge of what is painted on, so far the frame shines through
+    context_px: int = 8  # of the frame that is seen around the hole, at least; the faint edge of a face reaches into it

@@ -2,9 +2,11 @@
 
 The frame's own chin may be lower than the one that was drawn, and must not show below it. So the frame's own face is
 cut out as well as what was drawn, both with a margin, and a U-Net of gated convolutions (Yu et al., "Free-form image
-inpainting with gated convolution", ICCV 2019, section 3.1) paints what is missing between the drawn face and the rest,
-and corrects the drawn face. It is taught with holes that are as large as if the frame's jaw had been lower, so that the
-shape of a hole tells it nothing of where the chin should be.
+inpainting with gated convolution", ICCV 2019, section 3.1) paints what is behind them. What need not be invented is
+not: the drawn face stays as it is, and of what was painted is taken only what lies where the frame's own face was and
+the drawn one is not. Where it was the renderer says, drawing it with the frame's own motion: a parser's contour is a
+pixel off, and would have neck and cloth beside an unmoved chin painted anew. It is taught by frames as if their jaw had
+been lower.
 """
 
 from __future__ import annotations
@@ -21,17 +23,19 @@ from torch import Tensor, nn
 from models import losses
 from models.gaussians.bound import Placed
 from models.gaussians.camera import Camera
+from models.gaussians.compositing import over
 from models.gaussians.rasterize import Raster
 from models.gaussians.rotation import rotate
 from models.methods.gaussian_talker_config import InpaintingConfig
 from models.methods.gaussian_talker_networks import LEAK
-from models.methods.gaussian_talker_phases import InpaintingPhase
 from models.morphology import grow, shrink
 from models.schedule import weighed
-from models.ssim import ssim
+from models.ssim import ssim_map
 
 INPUTS = 3 + 3 + 1 + 1  # the frame without its face, the drawn face, its alpha, the hole
 FAINT = 0.05  # alpha and opacity from which something is there
+BARE = 0.25  # alpha from which a face covers what is behind it; below, it does in part
+SLACK_PX = 1  # of a frame of 256; where a face moves by less, as along the hair, nothing is uncovered
 REACH_M = 0.25  # half the side of the cube about the head's origin in which a face moves
 
 
@@ -68,9 +72,8 @@ class InpaintingBlock(nn.Module):
 class InpaintingGenerator(nn.Module):
     """A U-Net of Inpainting Blocks.
 
-    It works on patches of `stem` times `stem` pixels, which are numbers of one pixel for it. It gives two pictures:
-    what is added to the colours around where the drawn face is transparent, and to the face where it is not. Both are
-    nothing at first.
+    It works on patches of `stem` times `stem` pixels, which are numbers of one pixel for it. It gives what is added to
+    the colours around, which is nothing at first.
     """
 
     def __init__(self, config: InpaintingConfig) -> None:
@@ -83,12 +86,12 @@ class InpaintingGenerator(nn.Module):
         self.up = nn.ModuleList(
             InpaintingBlock(wide + narrow, narrow) for narrow, wide in zip(widths, widths[1:], strict=False)
         )
-        self.leave = nn.Conv2d(widths[0], 6 * config.stem**2, 3, padding=1)
+        self.leave = nn.Conv2d(widths[0], 3 * config.stem**2, 3, padding=1)
         for parameter in self.leave.parameters():
             nn.init.zeros_(parameter)
 
     def forward(self, around: Tensor, face: Tensor, alpha: Tensor, hole: Tensor) -> Tensor:
-        """Paint the hole.
+        """Paint what is behind the faces.
 
         Args:
             around: `[B, 3, H, W]` the frame, black where the hole is.
@@ -114,9 +117,7 @@ class InpaintingGenerator(nn.Module):
         for block, beside in zip(reversed(self.up), reversed(passed), strict=True):
             larger = F.interpolate(found, scale_factor=2.0, mode="nearest")
             found = block(torch.cat([larger, beside], 1))
-        told = F.pixel_shuffle(self.leave(found), self.config.stem)[..., :height, :width]
-        behind, correction = told.chunk(2, 1)
-        return face + (1 - alpha) * (around + behind) + alpha * correction
+        return around + F.pixel_shuffle(self.leave(found), self.config.stem)[..., :height, :width]
 
 
 def spread(picture: Tensor, hole: Tensor) -> Tensor:
@@ -178,23 +179,38 @@ def shifted(mask: Tensor, down: int, right: int) -> Tensor:
     return larger[max(0, -down) :, max(0, -right) :][:height, :width]
 
 
-def feather(hole: Tensor, reach: int) -> Tensor:
-    """Return how much of what is painted is taken `[H, W]`: nothing outside the hole, all at a depth of `reach` pixels.
+def feather(mask: Tensor, reach: int) -> Tensor:
+    """Return a mask `[H, W]` whose edges rise evenly: nothing outside it, all of it at a depth of `reach` pixels.
 
-    It grows by one `reach`-th with every pixel. The frame's own edges are no edges of the hole.
+    It grows by one `reach`-th with every pixel. The frame's own edges are no edges of the mask.
     """
-    inside = hole.float()
+    inside = mask.float()
     return torch.stack([shrink(inside, depth) for depth in range(max(1, reach))]).mean(0)
 
 
 class View(NamedTuple):
-    """The part of a frame that is painted, and the hole in it."""
+    """The part of a frame that the face can reach, the hole in it, and how much of what is painted there is taken."""
 
     rows: slice
     columns: slice
-    hole: Tensor  # [h, w] bool
+    hole: Tensor  # [h, w] bool, what of the frame the generator is not shown
+    share: Tensor  # [h, w] 0..1 of what is painted, the rest is the frame
     face: Tensor  # [h, w, 3] drawn over black
     alpha: Tensor  # [h, w]
+
+
+def composite(view: View, frame: Tensor, behind: Tensor) -> Tensor:
+    """Put the drawn face before what was painted where the frame's own face was uncovered, elsewhere before the frame.
+
+    Args:
+        view: of the frame.
+        frame: `[h, w, 3]` the view's part of it.
+        behind: `[h, w, 3]` what was painted.
+
+    Returns:
+        `[h, w, 3]`: the frame itself where nothing is drawn and nothing uncovered.
+    """
+    return over(view.face, view.alpha, frame + view.share[..., None] * (behind - frame))
 
 
 @dataclass
@@ -206,24 +222,23 @@ class Painter:
 
     @torch.no_grad()
     def paint(self, raster: Raster, camera: Camera, frame: Tensor, own: Tensor) -> Tensor:
-        """Return the picture `[H, W, 3]`; outside the hole it is the frame, bit for bit.
+        """Return the picture `[H, W, 3]`; where nothing is drawn and nothing uncovered it is the frame, bit for bit.
 
         Args:
             raster: the drawn face, over black.
             camera: of the frame.
             frame: `[H, W, 3]` in 0..1.
-            own: `[H, W]` bool, the frame's own face.
+            own: `[H, W]` alpha of the frame's own face, drawn with the frame's own motion.
         """
         view = self.view(raster, camera, own)
         before = frame[view.rows, view.columns]
-        painted = self.fill(view, before).clamp(0, 1)
-        share = feather(view.hole, round(self.network.config.feather_px * _scale(camera)))[..., None]
         picture = frame.clone()
-        picture[view.rows, view.columns] = torch.where(share > 0, before + share * (painted - before), before)
+        behind = self.fill(view, before) if view.share.any() else before
+        picture[view.rows, view.columns] = composite(view, before, behind).clamp(0, 1)
         return picture
 
     def fill(self, view: View, frame: Tensor) -> Tensor:
-        """Return what the generator paints `[h, w, 3]`, of which only the hole means anything.
+        """Return what the generator paints behind the faces `[h, w, 3]`, of which only the hole means anything.
 
         Args:
             view: of the frame.
@@ -234,32 +249,32 @@ class Painter:
         return self.network(around * (1 - hole), face, view.alpha[None, None], hole)[0].permute(1, 2, 0)
 
     def view(self, raster: Raster, camera: Camera, own: Tensor) -> View:
-        """Return the part of the frame that the face can reach, and the hole in it; see `paint`.
+        """Return the part of the frame that the face can reach, and what there is painted; see `paint`.
 
-        The hole is what was drawn and the frame's own face, with a margin. What looks like skin where the face cannot
-        be, as a hand does, stays.
+        The hole is what was drawn and the frame's own face, with a margin. Uncovered is the frame's own face where the
+        drawn one is not, with that margin too: the true edge of a face may be a pixel beside the drawn one. It comes
+        and goes with the alpha of both, lest the seam flicker while a jaw moves.
         """
-        config, scale = self.network.config, _scale(camera)
-        near, margin, context = (
-            round(length * scale) for length in (config.near_px, config.margin_px, config.context_px)
+        config, scale = self.network.config, scale_of(camera)
+        margin, width, context = (
+            round(length * scale) for length in (config.margin_px, config.feather_px, config.context_px)
         )
         columns, rows, size = self._project(camera)
         rows_part, columns_part = (
-            _part(places, limit, near + margin + context)
+            _part(places, limit, size + margin + context)
             for places, limit in ((rows, camera.height), (columns, camera.width))
         )
-        reached = raster.alpha.new_zeros(camera.height, camera.width)
-        inside = (rows >= 0) & (rows < camera.height) & (columns >= 0) & (columns < camera.width)
-        reached[rows[inside], columns[inside]] = 1
-        reached, alpha, own = (part[rows_part, columns_part] for part in (reached, raster.alpha.detach(), own))
-        covered = (alpha > FAINT) | (own & (grow(reached, near + size) > 0))
-        face = raster.image.detach()[rows_part, columns_part]
-        return View(rows_part, columns_part, grow(covered, margin), face, alpha)
+        alpha, own = (part.detach().float()[rows_part, columns_part] for part in (raster.alpha, own))
+        hole = grow(torch.maximum(own, alpha) > FAINT, margin)
+        covered = grow(alpha, round(SLACK_PX * scale)).clamp(min=FAINT)
+        bare = (own.clamp(max=BARE) - covered).clamp(min=0) / (BARE - FAINT)
+        share = feather(grow(bare, margin), width)
+        return View(rows_part, columns_part, hole, share, raster.image.detach()[rows_part, columns_part], alpha)
 
-    def hole(self, raster: Raster, camera: Camera, own: Tensor) -> Tensor:
-        """Return what of the whole frame is cut out `[H, W]` bool; see `paint`."""
-        view, whole = self.view(raster, camera, own), torch.zeros_like(own)
-        whole[view.rows, view.columns] = view.hole
+    def share(self, raster: Raster, camera: Camera, own: Tensor) -> Tensor:
+        """Return how much of a whole frame is taken from what is painted `[H, W]` 0..1; see `paint`."""
+        view, whole = self.view(raster, camera, own), torch.zeros_like(raster.alpha)
+        whole[view.rows, view.columns] = view.share
         return whole
 
     def _project(self, camera: Camera) -> tuple[Tensor, Tensor, int]:
@@ -279,7 +294,7 @@ def _part(places: Tensor, limit: int, border: int) -> slice:
     return slice(start, max(start + 1, min(limit, last + 1 + border)))
 
 
-def _scale(camera: Camera) -> float:
+def scale_of(camera: Camera) -> float:
     """Return how much larger than 256 pixels the frame is."""
     return max(camera.width, camera.height) / 256
 
@@ -293,35 +308,35 @@ def inpainting_losses(
     view: View,
     own: Tensor,
     foreign: bool,
-    phase: InpaintingPhase,
     on: Mapping[str, float],
     distance: losses.Distance | None = None,
 ) -> dict[str, Tensor]:
-    """Compare what was painted with the frame, wherever the frame tells what it should be.
+    """Compare the picture with the frame where something of what was painted is taken, and the frame tells the truth.
 
     Of a face that was drawn with the frame's own expression the frame tells all. Drawn with another one, it is right
     only where neither its own face nor the drawn one is: what lies behind them does not move with the mouth.
 
     Args:
-        painted: `[h, w, 3]`.
+        painted: `[h, w, 3]` behind the faces.
         target: `[h, w, 3]` the frame.
-        view: what was to be painted.
+        view: what was to be painted, perhaps as if the frame's own face had been lower.
         own: `[h, w]` bool, the frame's own face.
         foreign: the face was drawn with the expression of another frame.
-        phase: says how much the seam counts.
         on: how much each term counts now.
         distance: LPIPS, if it is asked for.
 
     Returns:
         Weighted terms, those that count.
     """
-    known = view.hole
+    known = view.share > 0
     if foreign:
         known = known & ~grow(own, 1) & ~(view.alpha > FAINT)
-    face = view.alpha > 1 - FAINT
-    weight = known * torch.where(shrink(face, 2), 1.0, phase.seam)
-    shown = torch.where(known[..., None], painted, target)
+    weight = known * view.share * (1 - view.alpha)
+    shown = torch.where(known[..., None], composite(view, target, painted), target)
     height, width = known.shape
+
+    def mean(error: Tensor, of: Tensor) -> Tensor:
+        return (error.mean(-1) * known).sum() / of.sum().clamp(min=1)
 
     def perceptual() -> Tensor:
         assert distance is not None
@@ -330,8 +345,8 @@ def inpainting_losses(
     return weighed(
         on,
         {
-            "image": lambda: ((shown - target).abs().mean(-1) * weight).sum() / weight.sum().clamp(min=1),
+            "image": lambda: mean((shown - target).abs(), weight),
             "hole_lpips": perceptual,
-            "structure": lambda: 1 - ssim(shown, target),
+            "structure": lambda: mean(1 - ssim_map(shown, target), known),
         },
     )

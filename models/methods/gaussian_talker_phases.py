@@ -188,11 +188,9 @@ class InpaintingPhase:
 
     steps: int = 1500
     foreign: float = 0.2  # share of faces that are drawn with the expression of another frame
-    lowered: float = 0.6  # share of holes that are as if the frame's own face had been lower
-    lower_px: int = 12  # by so much at most, and up to a quarter of that to the side
-    image: Term = Term()  # L1 where the frame tells what to paint
-    seam: float = 4.0  # weight of the pixels around the drawn face, over those in it
-    structure: Term = Term(0.2)  # 1 - SSIM
+    lower_px: int = 12  # the frame's own face is taken to be lower by so much at most, and aside by a quarter of that
+    image: Term = Term()  # L1 where what is painted is taken, and the frame tells what it should be
+    structure: Term = Term(0.2)  # 1 - SSIM there
     hole_lpips: Term = OFF
     lpips: Literal["alex", "vgg", "squeeze", "squeeze_caffe"] = "vgg"
     rates: InpaintingRates = InpaintingRates()

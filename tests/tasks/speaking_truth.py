@@ -126,7 +126,7 @@ def drawn(root: Path) -> dict[str, dict[str, float]]:
     found: dict[str, dict[str, list[float]]] = {}
     for frame in np.flatnonzero((footage.clip.split == TEST) & footage.valid)[::3].tolist():
         wanted, whole = footage.clip.frames[frame], footage.whole
-        own = footage.mask(frame, whole, DRAWN)
+        own = footage.mask(frame, whole, DRAWN) & face.covers(frame, footage.camera(frame, whole))
         places_of = {"face": own.cpu().numpy(), **{name: _box(footage, frame, at) for name, at in regions.items()}}
         told = table.at(frame)
         for motion, said in (("tracked", told), ("true", told._replace(expression=true[frame]))):
