@@ -59,6 +59,7 @@ class TranslatorConfig(_Stored):
     mlp_layers: int = 3
     dropout: float = 0.1
     span: int = 100  # frames that are translated at once
+    around: int | None = None  # frames to either side that a frame attends to in encoder and decoder; None: all
     reach: int = 1  # frames to either side whose sound a frame of motion attends to
     causal: bool = False  # True: no frame hears what comes after it
 

@@ -105,13 +105,14 @@ class Translator(nn.Module):
         """Return what is said `[B, T, width]`, of speech features `[B, T, 2 D]`; T is at most the span."""
         length = tokens.shape[1]
         heard = self.listen((tokens - self.mean) / self.deviation) + self.places[:length]
-        return self.encoder(heard, mask=self._later(length))
+        return self.encoder(heard, mask=self._far(length, self.config.around))
 
     def decode(self, content: Tensor, speaker: Tensor) -> Tensor:
         """Return how speakers `[B]` move when they say it: `[B, T, O]`."""
         length, who = content.shape[1], self.speakers(speaker)  # [B, width]
         asked = self.places[:length] + who[:, None]
-        motion = self.decoder(asked, content, tgt_mask=self._later(length), memory_mask=self._far(length))
+        own, sound = (self._far(length, frames) for frames in (self.config.around, self.config.reach))
+        motion = self.decoder(asked, content, tgt_mask=own, memory_mask=sound)
         gain, offset = self.colour(who)[:, None].chunk(2, -1)
         numbers = self.last(self.mlp(motion * (1 + gain) + offset))
         return self.rest[speaker][:, None] + self.spread[speaker][:, None] * numbers
@@ -143,17 +144,16 @@ class Translator(nn.Module):
             weights[start : start + span] += share
         return total / weights
 
-    def _later(self, length: int) -> Tensor | None:
-        """Return which frames a frame must not know of `[T, T]` bool: those after it, where that is asked for."""
-        if not self.config.causal:
-            return None
-        return torch.ones(length, length, dtype=torch.bool, device=self.mean.device).triu(1)
+    def _far(self, length: int, frames: int | None) -> Tensor | None:
+        """Return what a frame does not attend to `[T, T]` bool: what is farther than so many frames, or still to come.
 
-    def _far(self, length: int) -> Tensor:
-        """Return which sounds a frame of motion does not attend to `[T, T]` bool."""
+        None is all of it (`frames: None`), where what is to come may be known.
+        """
+        if frames is None and not self.config.causal:
+            return None
         apart = torch.arange(length, device=self.mean.device)
         apart = apart[None] - apart[:, None]
-        return (apart.abs() > self.config.reach) | ((apart > 0) & self.config.causal)
+        return (apart.abs() > (length if frames is None else frames)) | ((apart > 0) & self.config.causal)
 
 
 # ----------------------------------------------------------------------------------------------------- the renderer

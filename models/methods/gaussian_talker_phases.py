@@ -46,13 +46,14 @@ class TranslatorPhase:
     frames: int = 100  # in a window; at most the translator's span
     vertices: Term = Term(1e5)  # mean squared distance, square metres; with the paper's 1000 coefficients decide alone
     parameters: Term = Term(10.0)  # of the coefficients
-    smoothness: Term = Term(1e5)  # of the vertices' steps from frame to frame
-    latent: Term = Term(1e-3)  # how unlike the same words sound in two voices
+    smoothness: Term = Term(5e5)  # of the vertices' steps from frame to frame: syllables are heard, slow drift is not
+    latent: Term = Term(4e-3, every=4)  # how unlike the same words sound in two voices; costs as much as all else
     lips: float = 2.0  # weight of the lips' vertices
     disguised: float = 0.5  # share of windows that are heard in another voice
     voices: int = 4  # disguised copies of every recording
     others: Term = Term(end=0.7)  # when the other speakers' windows are drawn, too
     audio_noise: float = 0.3  # added to the features, in their standard deviations: a clip is short
+    opening: float = 1.0  # lips open so many times as far as tracked in the training frames; 0: as they were learnt to
     frozen: tuple[Frozen, ...] = (Frozen(("encoder",), start=0.7),)
     rates: MotionRates = MotionRates()
 

@@ -83,6 +83,18 @@ def test_motion_attends_to_the_sound_within_reach():
     assert torch.nonzero(moved > 1e-6).flatten().tolist() == [8, 9, 10, 11, 12]
 
 
+@pytest.mark.parametrize(("around", "first", "last"), [(None, 0, 19), (1, 8, 12)])
+def test_every_layer_attends_to_the_frames_around(around, first, last):
+    net = translator(around=around, decoder_layers=3, reach=0)  # two layers each: the first knows no sound yet
+    who = torch.tensor([0])
+    for hear, size in ((net.encode, 10), (lambda content: net.decode(content, who), 16)):
+        given = torch.randn(1, 20, size)
+        changed = given.clone()
+        changed[:, 10] += 2
+        moved = (hear(changed) - hear(given)).abs().amax((0, 2))
+        assert torch.nonzero(moved > 1e-7).flatten().tolist() == list(range(first, last + 1))
+
+
 def test_speakers_move_in_their_own_way_and_are_still_at_first():
     tokens = torch.randn(2, 20, 10)
     net = Translator(TranslatorConfig(**SMALL, speakers=("a", "b"))).eval()

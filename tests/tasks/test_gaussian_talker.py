@@ -12,17 +12,17 @@ from tiny_speaker import KEYS, SIZE
 
 from models.errors import InputError
 from models.gaussians.camera import Camera
-from models.heads.mediapipe_points import EYE_RINGS
+from models.heads.mediapipe_points import EYE_RINGS, LIP_PAIRS
 from models.methods.gaussian_talker_config import RendererConfig
 from models.methods.gaussian_talker_networks import BlendShapes, HeadTable
 from models.methods.gaussian_talker_phases import RendererPhase
 from models.methods.gaussian_talker_presets import PRESETS
 from models.parsing.labels import SKIN
-from models.records import Clip, HeadTrack, Masks, Rendering, Weights, store_path
+from models.records import TRAIN, AudioFeatures, Clip, HeadTrack, Masks, Rendering, Weights, store_path
 from models.storage import FrameStore
 from tasks import gt_motion, training
 from tasks.explain import explain
-from tasks.gt_head import SpeakersFace
+from tasks.gt_head import SpeakersFace, load_translator
 from tasks.gt_renderer import HeadLearner
 from tasks.media import probe
 from tasks.params import resolve_params
@@ -45,6 +45,22 @@ def test_lips_that_were_never_seen_open_with_their_sound(trained):
     quality = trained["gt_motion"].quality
     assert quality["test_opening_r"] > 0.6
     assert quality["test_lips_mm"] < 0.8 * quality["test_still_lips_mm"]
+
+
+def test_lips_open_as_far_as_tracked_in_the_frames_that_were_learnt(talker, trained):
+    track = HeadTrack.load(talker.record("track", SPEAKER))
+    face = SpeakersFace.of(talker, load_speaker(talker, "egg"), track)
+    learnt = np.flatnonzero((Clip.load(talker.record("ingest", SPEAKER)).split == TRAIN) & track.valid)
+    values = torch.from_numpy(AudioFeatures.load(talker.record("audio", KEYS)).values)
+    place, mouthing = torch.from_numpy(learnt), face.mouthing()
+    spoken = load_translator(trained["gt_motion"], face).speak(values, 0)[place]
+    deviations = []
+    for numbers in (mouthing.truth[place], spoken):
+        expression, _ = mouthing.coefficients(numbers, place)
+        lips = face.model.landmarks(track.identity, expression.numpy(), None)[:, face.model.pair_rows(LIP_PAIRS)]
+        deviations.append(np.linalg.norm(lips[:, :, 0] - lips[:, :, 1], axis=-1).mean(1).std())
+    assert deviations[1] == pytest.approx(deviations[0], rel=0.01)
+    assert trained["gt_motion"].quality["gain"] != 1
 
 
 def test_the_renderer_learns_the_face_and_keeps_to_its_mesh(trained):
