@@ -307,12 +307,12 @@ def _check(context: Context[TranslatorParams], translator: Translator, talk: Spe
     def error(points: np.ndarray) -> float:
         return 1000 * float(np.linalg.norm(points[:, rows] - true[:, rows], axis=-1).mean())
 
-    gaps = [talk.opening(points) for points in (true, found)]
+    wanted, given = (talk.opening(points) for points in (true, found))
     figures = {"lips_mm": error(found), "still_lips_mm": error(rest)}
-    if min(gap.std() for gap in gaps) > 0:
+    if min(wanted.std(), given.std()) > 0:
         figures |= {
-            "opening_r": float(np.corrcoef(*gaps)[0, 1]),
-            "opening_amplitude": float(gaps[1].std() / gaps[0].std()),
+            "opening_r": float(np.corrcoef(wanted, given)[0, 1]),
+            "opening_amplitude": float(given.std() / wanted.std()),
         }
     return {f"test_{name}": round(value, 4) for name, value in figures.items()}
 

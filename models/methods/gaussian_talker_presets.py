@@ -44,7 +44,7 @@ PAPER: Sections = {
             "windows": 16,
             "vertices": 1000.0,
             "smoothness": 1000.0,
-            "latent": 1e-3,
+            "latent": {"weight": 1e-3, "every": 1},
             "audio_noise": 0.0,
             "opening": 0.0,
             "others": {"weight": 1.0, "end": 0.94},
@@ -90,7 +90,7 @@ DEMO: Sections = {
     "gt_motion": {  # that speaker's slow motion is in the sound, and 16 s of speech need no narrower ear: less error so
         "encoder_layers": 4,
         "around": None,
-        "phase": {"steps": 500, "smoothness": 1e5, "latent": 1e-3, "opening": 0.0},
+        "phase": {"steps": 500, "smoothness": 1e5, "latent": {"weight": 1e-3, "every": 1}, "opening": 0.0},
     },
     "gt_renderer": {"phase": {"steps": 1000}},
     "gt_inpaint": {"phase": {"steps": 200}},

@@ -19,6 +19,7 @@ from models.methods.gaussian_talker_phases import RendererPhase
 from models.methods.gaussian_talker_presets import PRESETS
 from models.parsing.labels import SKIN
 from models.records import TRAIN, AudioFeatures, Clip, HeadTrack, Masks, Rendering, Weights, store_path
+from models.schedule import weights_at
 from models.storage import FrameStore
 from tasks import gt_motion, training
 from tasks.explain import explain
@@ -256,6 +257,17 @@ def test_presets_are_valid_and_explained(preset, stage, tmp_path):
             stage
         ]
         assert getattr(params, expected[0]) == expected[1]
+
+
+def test_preset_paper_translates_as_the_paper_says(tmp_path):
+    (tmp_path / "params.yaml").write_text("preset: paper\ngt_motion: {}\n")
+    declared = gt_motion.STAGE
+    params, _ = resolve_params(tmp_path / "params.yaml", "gt_motion", declared.params, declared.presets)
+    wanted = {"vertices": 1000, "parameters": 10, "smoothness": 1000, "latent": 1e-3}
+    for step in (1, 2, 3):
+        on = weights_at(params.phase, step)
+        assert {name: on[name] for name in wanted} == wanted
+    assert (params.encoder_layers, params.around, params.phase.opening) == (4, None, 0)
 
 
 def test_a_frame_moves_only_in_the_steps_that_draw_it():
