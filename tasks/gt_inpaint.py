@@ -28,12 +28,14 @@ if TYPE_CHECKING:
     from models.methods.gaussian_talker import Renderer
     from models.methods.gaussian_talker_inpainting import InpaintingGenerator, Painter
     from models.methods.gaussian_talker_networks import HeadTable
+    from tasks.gt_head import SpeakersFace
     from tasks.material import Footage
 
 SPREAD = 16  # frames, beside those of the farthest expressions, that tell where the face can be
 CHECKED_FRAMES = 24  # of the test part, evenly spread
 RIM_PX = 4  # of the seam to either side, at 256 pixels
 LOWER_PX = 8  # by which a face is taken to have been lower
+OPAQUE = 0.99  # share of what is painted from which nothing of the frame shines through
 NECK_ROWS, CLOTH_ROWS = 0.3, 0.08  # as the stage layers has them
 ENLARGED = 2  # times in the preview
 
@@ -46,7 +48,8 @@ class InpaintingParams(Params):
     levels: int = Field(3, ge=1, le=5)  # how often the picture is halved
     blocks: int = Field(1, ge=0)  # at the last level
     stem: int = Field(2, ge=1, le=4)  # side of the patches that are one pixel for it
-    margin_px: int = Field(3, ge=1)  # what is painted goes so far beyond what is uncovered, at 256 pixels
+    margin_px: int = Field(3, ge=1)  # the hole goes so far beyond the faces, what is painted beyond
+    # what is uncovered, at 256 pixels
     feather_px: int = Field(2, ge=1)  # from its edge on, so far the frame shines through
     phase: InpaintingPhase = InpaintingPhase()
 
@@ -118,7 +121,7 @@ def run(context: Context[InpaintingParams]) -> Weights:
         return values
 
     outcome = train(context, "inpaint", phase.steps, step, {"network": learner, "sampler": sampler})
-    quality = outcome.quality(reach=len(reach)) | _check(context, footage, renderer, table, painter)
+    quality = outcome.quality(reach=len(reach)) | _check(context, footage, face, renderer, table, painter)
     tensors = {f"network/{name}": tensor for name, tensor in painter.network.state_dict().items()} | {"reach": reach}
     arrays = {name: tensor.detach().cpu().contiguous().numpy().copy() for name, tensor in tensors.items()}
     return Weights("gaussian_talker", "inpaint", config.as_record(), arrays, outcome.curves, quality)
@@ -161,7 +164,12 @@ class InpaintingLearner:
 
 
 def _check(
-    context: Context[InpaintingParams], footage: Footage, renderer: Renderer, table: HeadTable, painter: Painter
+    context: Context[InpaintingParams],
+    footage: Footage,
+    face: SpeakersFace,
+    renderer: Renderer,
+    table: HeadTable,
+    painter: Painter,
 ) -> dict[str, float]:
     """Paint test frames, beside what pasting the face in gives; return how near both are to the truth, in dB.
 
@@ -185,7 +193,8 @@ def _check(
     errors: dict[str, list[float]] = {}
 
     def seen(frame: int) -> tuple[Tensor, Camera, Tensor]:
-        return footage.frame(frame, whole), footage.camera(frame, whole), footage.mask(frame, whole, DRAWN)
+        camera = footage.camera(frame, whole)
+        return footage.frame(frame, whole), camera, footage.mask(frame, whole, DRAWN) & face.covers(frame, camera)
 
     def compare(name: str, picture: Tensor, truth: Tensor, where: Tensor) -> None:
         if where.any():
@@ -202,9 +211,11 @@ def _check(
         }
         seam = grow(own, rim) & ~shrink(own, rim)
         lower, drawn = (
-            torch.maximum(face, shifted(face, round(LOWER_PX * footage.scale), 0)) for face in (own, raster.alpha)
+            torch.maximum(part, shifted(part, round(LOWER_PX * footage.scale), 0)) for part in (own, raster.alpha)
         )
-        hidden = lower & ~own & footage.mask(frame, whole, labels.TORSO) & (painter.share(raster, camera, drawn) > 0)
+        hidden = (
+            lower & ~own & footage.mask(frame, whole, labels.TORSO) & (painter.share(raster, camera, drawn) > OPAQUE)
+        )
         for name, picture in pictures.items():
             compare(f"{name}seam", picture, truth, seam)
             compare(f"{name}face", picture, truth, own)

@@ -6,6 +6,7 @@ and perceptron go on alone.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 
 LEAST_KNOWN = 0.5  # of a window's frames, for it to be learnt from
 SHORTEST = 25  # frames to learn from, at least
+MEASURED = 1000  # of the training frames, at most, tell how far lips open
+MOST_GAIN = 2.0  # of what is spoken
 
 
 class TranslatorParams(Params):
@@ -271,17 +274,20 @@ def _open_as_far(translator: Translator, talk: Speech, values: Tensor, share: fl
 
     A regression says less the less it knows, and lips that open less than they should look like mumbling. Statistical
     speech synthesis scales what is predicted to its natural variance (Toda and Tokuda, "A speech parameter generation
-    algorithm considering global variance", 2007); so do we, by one gain over all that is spoken.
+    algorithm considering global variance", 2007); so do we, by one gain over all that is spoken. It has a limit: what
+    next to nothing was learnt of would be blown up.
     """
     import torch
 
     frames = torch.nonzero(talk.known)[:, 0]
+    frames = frames[:: math.ceil(len(frames) / MEASURED)]
     spoken = translator.speak(values, 0)[frames]
     true, found = (float(talk.opening(talk.landmarks(part, frames)).std()) for part in (talk.truth[frames], spoken))
-    if not share or min(true, found) <= 0:
+    if not share or not min(true, found) > 0:  # NaN where a head model has no such landmarks
         return 1.0
-    translator.spread[0] *= share * true / found
-    return share * true / found
+    gain = min(share * true / found, MOST_GAIN)
+    translator.spread[0] *= gain
+    return gain
 
 
 def _check(context: Context[TranslatorParams], translator: Translator, talk: Speech) -> dict[str, float]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from pydantic import Field
 
 from models.curriculum import FrameSampler
+from models.errors import InputError
 from models.methods.gaussian_talker_config import DRAWN, Latent, RendererConfig, Shape
 from models.methods.gaussian_talker_phases import BASES, RendererPhase
 from models.methods.gaussian_talker_presets import presets_of
@@ -18,6 +20,8 @@ from tasks.params import Params
 from tasks.stage import Context, Stage, main
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from models.methods.gaussian_talker import Renderer
     from models.methods.gaussian_talker_networks import HeadTable
     from tasks.gt_head import SpeakersFace
@@ -89,6 +93,7 @@ def run(context: Context[RendererParams]) -> Weights:
     # Behind translucent lips what is inside the mouth would learn to look like lips, and fill the mouth with them.
     inside = torch.from_numpy(face.mesh.inside).to(device)
     sampler = FrameSampler(footage.train_frames, footage.curriculum, phase.windows, seed)
+    covered = _coverage(footage, face)
 
     def step(number: int) -> dict[str, float]:
         progress, on = number / phase.steps, weights_at(phase, number)
@@ -97,8 +102,7 @@ def run(context: Context[RendererParams]) -> Weights:
         frame = sampler.draw(number, progress)
         crop = footage.whole if phase.whole_frames else footage.face_crop(frame)
         alone = on["skin_alone"]
-        seen = face.covers(frame, footage.camera(frame, footage.whole))[crop.rows, crop.columns]
-        shown = footage.mask(frame, crop, FACE if alone else DRAWN) & seen
+        shown = footage.mask(frame, crop, FACE if alone else DRAWN) & covered(frame)[crop.rows, crop.columns]
         target = torch.where(shown[..., None], footage.frame(frame, crop), behind)
         degree = phase.harmonics.degree(progress, config.sh_degree)
         raster = renderer.draw(footage.camera(frame, crop), table.at(frame), behind, degree, inside if alone else None)
@@ -162,6 +166,9 @@ def _shown(footage: Footage, face: SpeakersFace) -> np.ndarray:
     Those of the skin lie where the face is and face the camera, those inside the mouth lie where a wide one is open.
     Most of gums, tongue and cavity never do. Skin that always faces away would show the colours of what it is hidden
     by, as soon as the head turns farther: there the frame has its own.
+
+    Raises:
+        InputError: no skin is shown at all.
     """
     from models.gaussians.placing import inside
     from models.heads.silhouette import facing
@@ -181,7 +188,29 @@ def _shown(footage: Footage, face: SpeakersFace) -> np.ndarray:
             found |= lie[face.mesh.triangles].any(1) & (turned | face.mesh.inside)
         return found
 
-    return np.where(face.mesh.inside, lies_in(wide, INSIDE_MOUTH), lies_in(frames, DRAWN))
+    shown = np.where(face.mesh.inside, lies_in(wide, INSIDE_MOUTH), lies_in(frames, DRAWN))
+    if not (shown & ~face.mesh.inside).any():
+        raise InputError(
+            f"{footage.clip.speaker}: no training frame shows a triangle of the face",
+            "the tracked mesh lies beside what the parser calls skin, or its triangles are turned inside out",
+            f"look at data/preview/{footage.clip.speaker}/track and parse",
+        )
+    return shown
+
+
+def _coverage(footage: Footage, face: SpeakersFace) -> Callable[[int], Tensor]:
+    """Return what tells where the face is that the mesh has in a frame `[H, W]` bool, found out once a frame."""
+    import torch
+
+    shape, found = (footage.height, footage.width), dict[int, np.ndarray]()
+
+    def covered(frame: int) -> Tensor:
+        if frame not in found:  # eight pixels a byte: a long clip has thousands of frames
+            found[frame] = np.packbits(face.covers(frame, footage.camera(frame, footage.whole)).cpu().numpy())
+        bits = np.unpackbits(found[frame], count=shape[0] * shape[1]).reshape(shape)
+        return torch.from_numpy(bits).to(footage.device).bool()
+
+    return covered
 
 
 def _check(

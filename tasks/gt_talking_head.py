@@ -16,7 +16,7 @@ from models.errors import InputError
 from models.gaussians.camera import Camera
 from models.methods.gaussian_talker import Mouthing, Renderer
 from models.methods.gaussian_talker_inpainting import Painter
-from models.methods.gaussian_talker_networks import HeadTable, Translator
+from models.methods.gaussian_talker_networks import Coefficients, HeadTable, Translator
 from models.records import Clip, HeadTrack, Masks, RefinedPoses, Weights
 from models.storage import FrameStore
 from tasks.gt_head import SpeakersFace, load_painter, load_renderer, load_translator
@@ -147,13 +147,17 @@ class GaussianHead:
             `[H, W, 3]` uint8.
         """
         expression, jaw = self.mouthing.coefficients(heard[None], torch.tensor([shot.acting], device=self.device))
-        acting = self.table.at(shot.acting)
-        own = self.table.at(shot.frame)._replace(expression=acting.expression, jaw=acting.jaw)
-        told = own._replace(expression=expression[0], jaw=jaw[0])
+        told = self.table.at(shot.frame)._replace(expression=expression[0], jaw=jaw[0])
         pose, intrinsics, *size = self.filmed.camera(shot.frame)
         camera = Camera(pose.to(self.device), intrinsics.to(self.device), *size)
         raster = self.renderer.draw(camera, told)
         values = self.filmed.frames[shot.frame].astype(np.float32) / 255
         frame = torch.from_numpy(values).to(self.device)
-        image = self.painter.paint(raster, camera, frame, self.renderer.draw(camera, own).alpha)
+        own = self.renderer.draw(camera, self._own(shot.frame)).alpha
+        image = self.painter.paint(raster, camera, frame, own)
         return (image.clamp(0, 1) * 255 + 0.5).to(torch.uint8).cpu().numpy()
+
+    def _own(self, frame: int) -> Coefficients:
+        """Return what the face of a frame of the clip does itself, as in the nearest one where it was found."""
+        found = self.table.at(self.filmed.shot(frame).acting)
+        return self.table.at(frame)._replace(expression=found.expression, jaw=found.jaw)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from models.demo.fields import Array, smoothstep
 from models.demo.identity import Identity, Look
 from models.demo.mesh import Field, NormalOperator, Volume, axis, evaluate, extract, occlusion, soft_shadow
 from models.demo.raster import (
+    CLOSED,
     CLOTH,
     EYE_LEFT,
     EYE_RIGHT,
@@ -49,6 +51,11 @@ class Body:
     fixed: Array  # [V, 10] float32, columns as in raster.py
     tangents: Array  # [V, 3] float32, zero where there is no hair
     stiffness: Array  # [V] float32: 1 follows the skull, 0 stays with the shoulders
+
+    @cached_property
+    def open(self) -> Array:
+        """Which triangles are seen from behind as well `[F]` bool."""
+        return ~np.isin(self.part, CLOSED)
 
 
 def head_mesh(who: Identity) -> tuple[Array, Array]:

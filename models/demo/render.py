@@ -23,6 +23,7 @@ from models.demo.landmarks import LandmarkRig
 from models.demo.mesh import NormalOperator
 from models.demo.shape import EYE_DEPTH, FISSURE_HALF_WIDTH, lower_lid, upper_lid
 from models.errors import UsageError
+from models.heads.triangles import rasterize
 from models.parsing.labels import LIPS, NECK, SKIN
 
 CAMERA_DISTANCE = 960.0  # mm from the head's origin
@@ -146,7 +147,7 @@ class Actor:
         focal = rows * (CAMERA_DISTANCE - FACE_PLANE) / VIEW
         camera = np.array([focal, rows / 2, CAMERA_HEIGHT, CAMERA_DISTANCE])
         raster.place(points, normals, body.tangents, body.stiffness, motion[:3], camera, b.moving, b.screen)
-        raster.rasterize(b.screen, body.triangles, body.part, b.depth, b.owner, b.weights)
+        rasterize(b.screen, body.triangles, body.open, b.depth, b.owner, b.weights)
         scene, lids = self._scene(animation, t, motion, values)
         raster.shade(
             b.moving, body.fixed, body.triangles, body.part, b.owner, b.weights, self.atlas, self.table, _LIGHTS,

@@ -5,9 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from models.demo.raster import EYE_LEFT, rasterize
-
-OPEN = EYE_LEFT  # a part whose triangles are seen from both sides
+from models.heads.triangles import rasterize
 
 
 def silhouette(
@@ -30,7 +28,7 @@ def silhouette(
     screen = seen @ intrinsics.T
     screen = np.concatenate([screen[:, :2] / screen[:, 2:] - 0.5, 1 / screen[:, 2:]], 1).astype(np.float32)
     nearness, owner, weights = np.empty(size, np.float32), np.empty(size, np.int32), np.empty((*size, 2), np.float32)
-    rasterize(screen, triangles.astype(np.int32), np.full(len(triangles), OPEN, np.int8), nearness, owner, weights)
+    rasterize(screen, triangles.astype(np.int32), np.ones(len(triangles), bool), nearness, owner, weights)
     outlines, _ = cv2.findContours((owner >= 0).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     return cv2.drawContours(np.zeros(size, np.uint8), outlines, -1, 1, cv2.FILLED) > 0
 

@@ -251,7 +251,7 @@ def renderer_losses(
     Args:
         raster: of the face's crop.
         target: `[H, W, 3]` the frame where the face is, the backdrop elsewhere.
-        face: `[H, W]` bool, where the parser sees the face, inside of the mouth included.
+        face: `[H, W]` bool, where the parser sees the face, inside of the mouth included, and the mesh has it.
         lips: left, top, right, bottom of the lips in the crop, pixels.
         gaussians: what was drawn.
         phase: gives the reach of both hinges.

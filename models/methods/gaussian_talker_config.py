@@ -107,4 +107,4 @@ class InpaintingConfig(_Stored):
     voxel_m: float = 0.004  # how finely it is kept where the face can be
     margin_px: int = 3  # the hole goes so far beyond the faces, and what is painted beyond what is uncovered
     feather_px: int = 2  # from the edge of what is painted on, so far the frame shines through
-    context_px: int = 8  # of the frame that is seen around the hole, at least; the faint edge of a face reaches into it
+    context_px: int = 8  # of the frame that is seen around what the face can reach; faint edges go on into it

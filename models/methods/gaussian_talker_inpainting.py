@@ -173,7 +173,7 @@ def reach_of(faces: Iterable[Placed], voxel: float) -> Tensor:
 
 
 def shifted(mask: Tensor, down: int, right: int) -> Tensor:
-    """Return a mask `[H, W]` bool moved by so many pixels; what comes in from the edges is empty."""
+    """Return a mask or an alpha `[H, W]` moved by so many pixels; what comes in from the edges is empty."""
     height, width = mask.shape
     larger = F.pad(mask, (max(0, right), max(0, -right), max(0, down), max(0, -down)))
     return larger[max(0, -down) :, max(0, -right) :][:height, :width]

@@ -359,7 +359,12 @@ def test_a_few_steps_teach_what_is_behind_a_face(face, painter):
     assert wrong() < 0.5 * before
 
 
-def test_a_raster_without_a_face_only_fills_the_hole(painter):
+def test_where_nothing_is_drawn_only_the_uncovered_face_is_painted(painter):
     empty = Raster(torch.zeros(SIZE, SIZE, 3), torch.zeros(SIZE, SIZE), *[torch.zeros(0)] * (len(Raster._fields) - 2))
-    picture = painter.paint(empty, camera(), scene(), torch.zeros(SIZE, SIZE))
-    assert torch.isfinite(picture).all()
+    frame, view = scene(), camera()
+    own = torch.zeros(SIZE, SIZE)
+    assert torch.equal(painter.paint(empty, view, frame, own), frame)
+    own[SIZE // 2 - 4 : SIZE // 2 + 4, SIZE // 2 - 4 : SIZE // 2 + 4] = 1
+    changed = (painter.paint(empty, view, frame, own) != frame).any(-1)
+    assert changed[own > 0].all()
+    assert not changed[~grow(own > 0, painter.network.config.margin_px)].any()

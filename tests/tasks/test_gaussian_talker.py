@@ -64,6 +64,14 @@ def test_lips_open_as_far_as_tracked_in_the_frames_that_were_learnt(talker, trai
     assert trained["gt_motion"].quality["gain"] != 1
 
 
+def test_what_was_hardly_learnt_is_not_blown_up(tmp_path):
+    params = PARAMS["gt_motion"]
+    params = params.model_copy(update={"phase": dataclasses.replace(params.phase, steps=1)})
+    places = make_bound_egg(tmp_path)
+    run("gt_motion", places, params)
+    assert Weights.load(places.record("gt_motion", KEYS)).quality["gain"] == gt_motion.MOST_GAIN
+
+
 def test_the_renderer_learns_the_face_and_keeps_to_its_mesh(trained):
     weights = trained["gt_renderer"]
     curve = weights.curves["image"]

@@ -7,6 +7,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+import torch
 from bound_egg import SPEAKER, make_bound_egg, run, save
 from tiny_speaker import FRAMES, KEYS, SIZE
 
@@ -14,11 +15,13 @@ from models.audio import logmel
 from models.audio.align import scale_of
 from models.errors import InputError, MissingAssetError, UsageError
 from models.methods.gaussian_talker_config import DRAWN
+from models.methods.gaussian_talker_inpainting import Painter
 from models.parsing.labels import select
 from models.records import AudioFeatures, Clip, HeadTrack, Masks, Rendering, Weights
 from tasks import live, say
 from tasks.acting import Acting
 from tasks.gt_talker import GaussianTalker
+from tasks.gt_talking_head import Shot
 from tasks.media import FrameReader, probe, write_wav
 from tasks.methods import GAUSSIAN_TALKER
 from tasks.places import Keys
@@ -99,6 +102,15 @@ def test_a_recording_of_any_length_is_said(talker, tmp_path):
     # The loop is 46 frames long: pictures so far apart differ by what is spoken, and by nothing else.
     assert np.abs(pictures[15] - pictures[61]).max() > 3
     assert np.array_equal(pictures[15, :, :2], pictures[61, :, :2])
+
+
+def test_of_a_frame_that_is_held_its_own_face_is_taken_away_whatever_the_drawn_one_does(talker, monkeypatch):
+    head, taken = talker.head(), []
+    monkeypatch.setattr(Painter, "paint", lambda _, raster, camera, frame, own: taken.append(own) or frame)
+    for acting in (10, 25, 40):
+        head.picture(Shot(25, acting), head.still)
+    assert (taken[0] > 0.5).any()
+    assert all(torch.equal(own, taken[1]) for own in taken)
 
 
 def test_a_recording_of_no_length_is_refused_and_another_said(talker, tmp_path):
