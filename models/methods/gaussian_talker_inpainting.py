@@ -36,6 +36,7 @@ INPUTS = 3 + 3 + 1 + 1  # the frame without its face, the drawn face, its alpha,
 FAINT = 0.05  # alpha and opacity from which something is there
 BARE = 0.25  # alpha from which a face covers what is behind it; below, it does in part
 SLACK_PX = 1  # of a frame of 256; where a face moves by less, as along the hair, nothing is uncovered
+SPECK_PX = 2  # at 256 pixels: what is painted has nothing smaller than twice that and one
 REACH_M = 0.25  # half the side of the cube about the head's origin in which a face moves
 
 
@@ -188,6 +189,16 @@ def feather(mask: Tensor, reach: int) -> Tensor:
     return torch.stack([shrink(inside, depth) for depth in range(max(1, reach))]).mean(0)
 
 
+def without_specks(picture: Tensor, reach: int) -> Tensor:
+    """Return the median of all pixels that are up to `reach` away (a square), at every pixel of `[H, W, 3]`.
+
+    Where skin, collar and room meet the generator is unsure pixel by pixel; edges stay.
+    """
+    side = 2 * reach + 1
+    planes = F.pad(picture.permute(2, 0, 1)[None], (reach,) * 4, mode="replicate")[0]
+    return planes.unfold(1, side, 1).unfold(2, side, 1).flatten(-2).median(-1).values.permute(1, 2, 0)
+
+
 class View(NamedTuple):
     """The part of a frame that the face can reach, the hole in it, and how much of what is painted there is taken."""
 
@@ -233,7 +244,9 @@ class Painter:
         view = self.view(raster, camera, own)
         before = frame[view.rows, view.columns]
         picture = frame.clone()
-        behind = self.fill(view, before) if view.share.any() else before
+        behind = before
+        if view.share.any():
+            behind = without_specks(self.fill(view, before), round(SPECK_PX * scale_of(camera)))
         picture[view.rows, view.columns] = composite(view, before, behind).clamp(0, 1)
         return picture
 

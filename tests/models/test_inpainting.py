@@ -28,6 +28,7 @@ from models.methods.gaussian_talker_inpainting import (
     reach_of,
     shifted,
     spread,
+    without_specks,
 )
 from models.methods.gaussian_talker_networks import BlendShapes, Coefficients
 from models.methods.gaussian_talker_phases import InpaintingPhase, RendererPhase
@@ -357,6 +358,15 @@ def test_a_few_steps_teach_what_is_behind_a_face(face, painter):
         optimizer.step()
         optimizer.zero_grad()
     assert wrong() < 0.5 * before
+
+
+def test_specks_go_and_edges_stay():
+    edge = torch.zeros(20, 24, 3)
+    edge[:, 12:] = 0.8
+    specked = edge.clone()
+    specked[3:5, 4:6], specked[10, 11], specked[16, 0] = 1.0, torch.tensor([0.0, 0.9, 0.0]), 0.5
+    assert torch.equal(without_specks(specked, 2), edge)
+    assert torch.equal(without_specks(specked, 0), specked)
 
 
 def test_where_nothing_is_drawn_only_the_uncovered_face_is_painted(painter):
