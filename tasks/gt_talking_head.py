@@ -8,15 +8,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
 
 from models.errors import InputError
 from models.gaussians.camera import Camera
+from models.heads.mediapipe_points import EYE_RINGS, LIP_POINTS
 from models.methods.gaussian_talker import Mouthing, Renderer
 from models.methods.gaussian_talker_inpainting import Painter
 from models.methods.gaussian_talker_networks import Coefficients, HeadTable, Translator
+from models.parsing.labels import HAIR, select
 from models.records import Clip, HeadTrack, Masks, RefinedPoses, Weights
 from models.storage import FrameStore
 from tasks.gt_head import SpeakersFace, load_painter, load_renderer, load_translator
@@ -40,6 +43,7 @@ class Filmed:
     fps: float
     sample_rate: int
     frames: FrameStore  # [T, H, W, 3]
+    labels: FrameStore  # [T, H, W]
     track: HeadTrack
     poses: np.ndarray  # [T, 4, 4]
     valid: np.ndarray  # [T] frames whose face was found by all who looked
@@ -60,6 +64,7 @@ class Filmed:
             fps=clip.fps,
             sample_rate=clip.sample_rate,
             frames=clip.frames,
+            labels=masks.labels,
             track=track,
             poses=RefinedPoses.load(places.record("pose_refine", keys)).world_to_camera,
             valid=track.valid & masks.valid,
@@ -84,6 +89,23 @@ class Filmed:
         if not len(known):
             raise InputError(f"{self.speaker}: no frame shows a face", "", "look at the stages landmarks and parse")
         return Shot(frame, int(known[np.argmin(np.abs(known - frame))]))
+
+    def fringe(self, frame: int) -> np.ndarray:
+        """Return how much of a frame is hair above the eyes `[H, W]` float32 in 0..1: no mouth moves what it covers.
+
+        Lower down a jaw that opens has to cover the hair beside it.
+        """
+        rows = {int(number): row for row, number in enumerate(self.track.landmark_index)}
+        eyes, lips = (
+            self.track.rest_landmarks[[rows[number] for number in group if number in rows]].mean(0)
+            for group in ((*EYE_RINGS[0], *EYE_RINGS[1]), LIP_POINTS)
+        )
+        seen = np.stack([eyes, lips]) @ self.poses[frame][:3, :3].T + self.poses[frame][:3, 3]
+        (eye, lip) = (seen / seen[:, 2:] @ self.track.intrinsics.T)[:, :2]
+        hair = select(self.labels[frame], (HAIR,))
+        y, x = np.mgrid[: hair.shape[0], : hair.shape[1]] + 0.5
+        above = (x - eye[0]) * (eye - lip)[0] + (y - eye[1]) * (eye - lip)[1] > 0
+        return cv2.blur((hair & above).astype(np.float32), (3, 3))
 
     def camera(self, frame: int) -> Camera:
         """Return the camera of a whole frame."""
@@ -155,6 +177,8 @@ class GaussianHead:
         frame = torch.from_numpy(values).to(self.device)
         own = self.renderer.draw(camera, self._own(shot.frame)).alpha
         image = self.painter.paint(raster, camera, frame, own)
+        fringe = torch.from_numpy(self.filmed.fringe(shot.frame)).to(self.device)
+        image = image + fringe[..., None] * (frame - image)
         return (image.clamp(0, 1) * 255 + 0.5).to(torch.uint8).cpu().numpy()
 
     def _own(self, frame: int) -> Coefficients:

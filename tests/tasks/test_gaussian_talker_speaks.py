@@ -16,7 +16,7 @@ from models.audio.align import scale_of
 from models.errors import InputError, MissingAssetError, UsageError
 from models.methods.gaussian_talker_config import DRAWN
 from models.methods.gaussian_talker_inpainting import Painter
-from models.parsing.labels import select
+from models.parsing.labels import HAIR, select
 from models.records import AudioFeatures, Clip, HeadTrack, Masks, Rendering, Weights
 from tasks import live, say
 from tasks.acting import Acting
@@ -111,6 +111,22 @@ def test_of_a_frame_that_is_held_its_own_face_is_taken_away_whatever_the_drawn_o
         head.picture(Shot(25, acting), head.still)
     assert (taken[0] > 0.5).any()
     assert all(torch.equal(own, taken[1]) for own in taken)
+
+
+def test_hair_over_the_forehead_stays_the_frames_and_beside_the_jaw_it_does_not(talker):
+    """The face is drawn over all of the head; whatever is called hair above its eyes is put back."""
+    head = talker.head()
+    bald, frame = head.picture(Shot(25, 25), head.still).astype(int), head.filmed.frames[25].astype(int)
+    labels = np.full((SIZE, SIZE), HAIR, np.uint8)
+    hairy = dataclasses.replace(head, filmed=dataclasses.replace(head.filmed, labels={25: labels}))
+    found = hairy.picture(Shot(25, 25), head.still).astype(int)
+    drawn = np.abs(bald - frame).max(2) > 4
+    back = drawn & (np.abs(found - frame).max(2) <= 1)
+    kept = drawn & (np.abs(found - bald).max(2) <= 1)
+    assert min(back.sum(), kept.sum()) > 20
+    rows = np.arange(SIZE)[:, None] + np.zeros(SIZE)
+    assert rows[back].max() <= rows[kept].min() + 2  # the head is upright in that frame
+    assert (back | kept)[drawn].mean() > 0.8
 
 
 def test_a_recording_of_no_length_is_refused_and_another_said(talker, tmp_path):
