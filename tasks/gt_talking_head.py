@@ -105,7 +105,8 @@ class Filmed:
         hair = select(self.labels[frame], (HAIR,))
         y, x = np.mgrid[: hair.shape[0], : hair.shape[1]] + 0.5
         above = (x - eye[0]) * (eye - lip)[0] + (y - eye[1]) * (eye - lip)[1] > 0
-        return cv2.blur((hair & above).astype(np.float32), (3, 3))
+        side = 2 * max(1, round(max(hair.shape) / 256)) + 1
+        return cv2.blur((hair & above).astype(np.float32), (side, side))
 
     def camera(self, frame: int) -> Camera:
         """Return the camera of a whole frame."""
