@@ -7,6 +7,7 @@ import json
 import multiprocessing
 import signal
 from collections.abc import Iterator
+from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from models.demo.render import Actor
     from models.demo.speech import Speech
 
-SPEAKER, SCRIPT = "speakers/demo", "en-male"
+SPEAKER, TEXT = "speakers/demo", ("en-male", "en-male-more")
 DRIVES = {"de_f": "de-female", "de_m": "de-male", "zh_f": "zh-female", "zh_m": "zh-male"}
 BATCH = 5  # frames that a process draws at a time
 CRF = 12  # of the video: no visible loss
@@ -34,7 +35,7 @@ CRF = 12  # of the video: no visible loss
 class DemoParams(Params):
     """How much of the demo speaker is made."""
 
-    seconds: float = Field(20.0, ge=0.2, le=600)  # of the speaker's video; the text is repeated or cut off to fit
+    seconds: float = Field(20.0, ge=0.2, le=600)  # of video; the text lasts a minute and is repeated beyond it
     drive_seconds: float = Field(6.4, ge=0.2, le=60)  # of each drive
     size: int = Field(256, ge=32, le=1024)  # pixels a side
     seed: int = 7  # of head motion, gaze and blinks
@@ -54,14 +55,15 @@ def run(context: Context[DemoParams]) -> None:
     watch()
     from models.demo.animation import animate
     from models.demo.render import Actor
+    from models.demo.speech import Speech
 
     params = context.params
-    spoken = _spoken([SCRIPT, *DRIVES.values()])
+    spoken = _spoken([*TEXT, *DRIVES.values()])
     for drive, script in DRIVES.items():
         voice = fitted(spoken[script], params.drive_seconds)
         write_wav(context.raw[f"drives/{drive}"] / "speech.wav", voice.samples, voice.sample_rate)
     seconds = round(params.seconds * FPS) / FPS
-    speech = fitted(spoken[SCRIPT], seconds)
+    speech = fitted(reduce(Speech.followed_by, (spoken[script] for script in TEXT)), seconds)
     animation = animate(speech, seconds, FPS, params.seed)
     actor = Actor("male", params.size)
     folder = context.raw[SPEAKER]
@@ -97,16 +99,12 @@ def _speak(script: str) -> Speech:
 def fitted(speech: Speech, seconds: float) -> Speech:
     """Return speech that lasts `seconds`: repeated as often as needed and cut off at the end."""
     count = round(seconds * speech.sample_rate)
-    times = -(-count // len(speech.samples))
-    samples = np.tile(speech.samples, times)[:count]
-    phonemes = []
-    for turn in range(times):
-        shift = turn * speech.duration_s
-        for phoneme in speech.phonemes:
-            begin, end = phoneme.start_s + shift, min(phoneme.end_s + shift, seconds)
-            if begin < end:
-                phonemes.append(dataclasses.replace(phoneme, start_s=begin, end_s=end))
-    return dataclasses.replace(speech, samples=samples, phonemes=phonemes)
+    whole = speech
+    while len(whole.samples) < count:
+        whole = whole.followed_by(speech)
+    heard = (phoneme for phoneme in whole.phonemes if phoneme.start_s < seconds)
+    phonemes = [dataclasses.replace(phoneme, end_s=min(phoneme.end_s, seconds)) for phoneme in heard]
+    return dataclasses.replace(whole, samples=whole.samples[:count], phonemes=phonemes)
 
 
 def _drawn(actor: Actor, animation: Animation, processes: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:

@@ -38,6 +38,21 @@ SCRIPTS: dict[str, Script] = {
         168,
         20.0,
     ),
+    # What else the speaker says in longer clips, so that these are more to learn from: no sentence comes twice, and the
+    # last ones, which a head is tested on, are new to it.
+    "en-male-more": Script(
+        "A journey of a thousand miles begins with one small step. The boy put his blue shoes by the door and jumped "
+        "over the puddle. Each of those old machines makes a strange humming noise. We usually measure the water "
+        "before we bake. Which of you would choose a warm loaf with honey? The young king had five faithful friends "
+        "who pushed the boat out of the mud. Robin said that the weather in August was good for growing flowers, and "
+        "nobody thought about the winter. Pass me the spoon, the big bowl, and a jar of brown sugar, please. My "
+        "brother loves to watch videos of rockets. He keeps a huge book of maps on the shelf above his bed, and every "
+        "night he chooses a new place to dream about.",
+        "en",
+        "male",
+        168,
+        40.0,
+    ),
     "de-male": Script(_GERMAN, "de", "male", 165, 6.4),
     "de-female": Script(_GERMAN, "de", "female", 165, 6.4),
     "zh-male": Script(_CHINESE, "zh", "male", 195, 6.4),

@@ -3,7 +3,7 @@
 import ctypes
 import re
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -33,6 +33,10 @@ class Phoneme:
     symbol: str
     stressed: bool
 
+    def later(self, seconds: float) -> "Phoneme":
+        """The same sound, `seconds` later."""
+        return replace(self, start_s=self.start_s + seconds, end_s=self.end_s + seconds)
+
 
 @dataclass(frozen=True)
 class Speech:
@@ -61,8 +65,13 @@ class Speech:
         lead = round(lead_s * self.sample_rate)
         samples = np.zeros(round(duration_s * self.sample_rate), np.int16)
         samples[lead : lead + len(self.samples)] = self.samples
-        shifted = [Phoneme(p.start_s + lead_s, p.end_s + lead_s, p.symbol, p.stressed) for p in self.phonemes]
+        shifted = [phoneme.later(lead_s) for phoneme in self.phonemes]
         return Speech(samples, self.sample_rate, [Phoneme(0.0, lead_s, "", False), *shifted])
+
+    def followed_by(self, other: "Speech") -> "Speech":
+        """This speech, then another one of the same sample rate."""
+        phonemes = [*self.phonemes, *(phoneme.later(self.duration_s) for phoneme in other.phonemes)]
+        return Speech(np.concatenate([self.samples, other.samples]), self.sample_rate, phonemes)
 
 
 class _EventName(ctypes.Union):

@@ -1,6 +1,6 @@
 """GaussianTalker against what is known: the demo's head, whose motion was computed.
 
-`python -m tests.tasks.speaking_truth` teaches the motion translator by 20 seconds and by a minute of the demo's voice
+`python -m tests.tasks.speaking_truth` teaches the motion translator by 20 seconds and by the minute of the demo's text
 with its true motion, and prints how far its lips are from the true ones in sentences it has never heard, beside a still
 mouth's. `python -m tests.tasks.speaking_truth PROJECT` draws test frames of the demo speaker trained in that folder
 with the true motion in place of the tracked one, and prints the PSNR of face, mouth and eyes.
@@ -27,6 +27,7 @@ from models.methods.gaussian_talker import compose
 from models.methods.gaussian_talker_config import DRAWN
 from models.records import TEST, TRAIN, DemoTruth, HeadTrack, Weights
 from tasks import gt_motion, gt_renderer
+from tasks.demo import TEXT
 from tasks.gt_head import SpeakersFace, load_renderer
 from tasks.material import Footage
 from tasks.people import load_speaker
@@ -37,16 +38,6 @@ from tests.saved_clip import save_clip
 
 KEYS, DEMO = Keys(speaker="robin", extractor="logmel"), Keys(speaker="demo")
 RATE, FPS, SIZE = 16_000, 25, 32
-MORE = (
-    "A journey of a thousand miles begins with one small step. The boy put his blue shoes by the door and jumped over "
-    "the puddle. Each of those old machines makes a strange humming noise.",
-    "We usually measure the water before we bake. Which of you would choose a warm loaf with honey? The young king had "
-    "five faithful friends who pushed the boat out of the mud.",
-    "Robin said that the weather in August was good for growing flowers, and nobody thought about the winter. Pass me "
-    "the spoon, the big bowl, and a jar of brown sugar, please.",
-    "My brother loves to watch videos of rockets. He keeps a huge book of maps on the shelf above his bed, and every "
-    "night he chooses a new place to dream about.",
-)
 UNHEARD = (
     "The quick brown fox jumps over the lazy dog while seven wizards juggle blue vases. Who will pay for the broken "
     "window? She sells sea shells by the shore, and the wheat fields look golden in July. My father often measures the "
@@ -55,10 +46,10 @@ UNHEARD = (
 )
 
 
-def spoken(places: Places, more: int) -> None:
-    """Write a speaker who says the demo's text and `more` others to learn from, then what is to be tested on."""
-    voice, rate = VOICES["en", "male"], SCRIPTS["en-male"].rate
-    texts = [SCRIPTS["en-male"].speak(), *(synthesize(text, voice, rate) for text in (*MORE[:more], UNHEARD))]
+def spoken(places: Places, scripts: tuple[str, ...]) -> None:
+    """Write a speaker who says some scripts to learn from, then what is to be tested on."""
+    unheard = synthesize(UNHEARD, VOICES["en", "male"], SCRIPTS["en-male"].rate)
+    texts = [*(SCRIPTS[script].speak() for script in scripts), unheard]
     model, parts = build(), [_part(speech, 50 + number) for number, speech in enumerate(texts)]
     sound, expression = (np.concatenate(part) for part in zip(*parts, strict=True))
     count, heard = len(expression), sum(len(part[1]) for part in parts[:-1])
@@ -101,10 +92,10 @@ def _part(speech: Speech, seed: int) -> tuple[np.ndarray, np.ndarray]:
     return samples.clip(-32768, 32767).astype(np.int16), expression.astype(np.float32)
 
 
-def translated(more: int, root: Path, **phase: Any) -> dict[str, Any]:
-    """Return the quality of a translator that was taught by the demo's text and `more` others."""
+def translated(scripts: tuple[str, ...], root: Path, **phase: Any) -> dict[str, Any]:
+    """Return the quality of a translator that was taught by some scripts."""
     places = Places(root)
-    spoken(places, more)
+    spoken(places, scripts)
     params = gt_motion.TranslatorParams(phase=gt_motion.TranslatorPhase(**phase))
     return Weights.load(execute(gt_motion.STAGE, gt_motion.run, KEYS, places, params)).quality
 
@@ -156,12 +147,12 @@ def main() -> None:
         for motion, psnr in drawn(Path(sys.argv[1])).items():
             sys.stdout.write(f"{motion:8}" + "".join(f"  {name} {value:.2f} dB" for name, value in psnr.items()) + "\n")
         return
-    for more in (0, len(MORE)):
+    for scripts in (TEXT[:1], TEXT):
         with tempfile.TemporaryDirectory() as folder:
-            quality = translated(more, Path(folder), steps=1000, audio_noise=0.2)
+            quality = translated(scripts, Path(folder), steps=1000, audio_noise=0.2)
         lips, still = quality["test_lips_mm"], quality["test_still_lips_mm"]
         told = f"lips {lips:.2f} mm, still {still:.2f}: {lips / still:.2f}; r {quality['test_opening_r']:.2f}"
-        sys.stdout.write(f"{1 + more} texts: {told}\n")
+        sys.stdout.write(f"{' '.join(scripts)}: {told}\n")
         sys.stdout.flush()
 
 

@@ -1,11 +1,13 @@
 """The demo speaker as a stage: everything it promises is there, agrees with itself and is made the same every time."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from models.demo.scripts import SCRIPTS
 from models.demo.speech import Phoneme, Speech
 from models.records import DemoTruth
 from tasks import demo
@@ -24,6 +26,18 @@ def test_speech_is_repeated_or_cut_to_the_wanted_length() -> None:
     short = demo.fitted(speech, 0.7)
     assert len(short.samples) == 700
     assert [(p.start_s, p.end_s) for p in short.phonemes] == [(0.0, 0.6), (0.6, 0.7)]
+
+
+def test_a_longer_clip_goes_on_with_another_text() -> None:
+    hello = Speech(np.full(1000, 1, np.int16), 1000, [Phoneme(0.0, 1.0, "a", True)])
+    world = Speech(np.full(500, 2, np.int16), 1000, [Phoneme(0.0, 0.2, "", False), Phoneme(0.2, 0.5, "o", False)])
+    both = hello.followed_by(world)
+    assert [(p.start_s, p.end_s, p.symbol) for p in both.phonemes] == [(0, 1, "a"), (1, 1.2, ""), (1.2, 1.5, "o")]
+    assert demo.fitted(both, 1.0).phonemes == hello.phonemes  # what is cut off leaves nothing behind
+    np.testing.assert_array_equal(demo.fitted(both, 2.0).samples, np.repeat([1, 2, 1], [1000, 500, 500]))
+    sentences = re.findall(r"[^.?!]+", " ".join(SCRIPTS[script].text for script in demo.TEXT))
+    assert len({sentence.strip() for sentence in sentences}) == len(sentences)
+    assert sum(SCRIPTS[script].duration_s for script in demo.TEXT) == 60
 
 
 def test_a_tiny_demo_is_whole_and_repeatable(tmp_path: Path) -> None:
