@@ -23,6 +23,7 @@ from models.parsing.labels import HAIR, select
 from models.records import Clip, HeadTrack, Masks, RefinedPoses, Weights
 from models.storage import FrameStore
 from tasks.gt_head import SpeakersFace, load_painter, load_renderer, load_translator
+from tasks.head_models import project
 from tasks.people import load_speaker
 from tasks.places import Keys, Places
 from tasks.shots import cuts_of, longest_shot
@@ -95,13 +96,9 @@ class Filmed:
 
         Lower down a jaw that opens has to cover the hair beside it.
         """
-        rows = {int(number): row for row, number in enumerate(self.track.landmark_index)}
-        eyes, lips = (
-            self.track.rest_landmarks[[rows[number] for number in group if number in rows]].mean(0)
-            for group in ((*EYE_RINGS[0], *EYE_RINGS[1]), LIP_POINTS)
-        )
-        seen = np.stack([eyes, lips]) @ self.poses[frame][:3, :3].T + self.poses[frame][:3, 3]
-        (eye, lip) = (seen / seen[:, 2:] @ self.track.intrinsics.T)[:, :2]
+        groups = (*EYE_RINGS[0], *EYE_RINGS[1]), LIP_POINTS
+        places = (self.track.rest_landmarks[np.isin(self.track.landmark_index, group)].mean(0) for group in groups)
+        eye, lip = project(np.stack([*places]), self.track, frame)
         hair = select(self.labels[frame], (HAIR,))
         y, x = np.mgrid[: hair.shape[0], : hair.shape[1]] + 0.5
         above = (x - eye[0]) * (eye - lip)[0] + (y - eye[1]) * (eye - lip)[1] > 0
