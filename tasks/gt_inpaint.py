@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 SPREAD = 16  # frames, beside those of the farthest expressions, that tell where the face can be
 CHECKED_FRAMES = 24  # of the test part, evenly spread
-RIM_PX = 4  # of the seam to either side, at 256 pixels
+SEAM_PX = 4  # of the seam to either side, at 256 pixels
 LOWER_PX = 8  # by which a face is taken to have been lower
 OPAQUE = 0.99  # share of what is painted from which nothing of the frame shines through
 NECK_ROWS, CLOTH_ROWS = 0.3, 0.08  # as the stage layers has them
@@ -189,7 +189,7 @@ def _check(
         return {}
     opening = footage.curriculum["opening"][frames]
     shut, wide = (int(frames[order]) for order in (opening.argmin(), opening.argmax()))
-    rim, whole = max(1, round(RIM_PX * footage.scale)), footage.whole
+    rim, whole = max(1, round(SEAM_PX * footage.scale)), footage.whole
     errors: dict[str, list[float]] = {}
 
     def seen(frame: int) -> tuple[Tensor, Camera, Tensor]:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from tasks.gt_head import SpeakersFace
     from tasks.material import Footage
 
-VIEWS, RIM_PX = 24, 2  # frames that tell which triangles can be seen; what is so near to the face counts, at 256 pixels
+VIEWS, NEAR_PX = 24, 2  # frames that tell which triangles can be seen; so near to the face counts, at 256 pixels
 FACING = 0.1  # cosine of the angle between normal and camera from which a triangle of the skin tells its colour
 WIDE = 0.25  # share of the frames, those with the widest mouths, that tell what can be seen inside it
 CHECKED_FRAMES = 24  # of the test part, evenly spread
@@ -181,7 +181,7 @@ def _shown(footage: Footage, face: SpeakersFace) -> np.ndarray:
     def lies_in(seen: np.ndarray, group: tuple[int, ...]) -> np.ndarray:
         found = np.zeros(len(face.mesh.triangles), bool)
         for frame in seen[np.unique(np.linspace(0, len(seen) - 1, VIEWS).astype(int))].tolist():
-            mask = grow(footage.mask(frame, footage.whole, group).float(), round(RIM_PX * footage.scale))
+            mask = grow(footage.mask(frame, footage.whole, group).float(), round(NEAR_PX * footage.scale))
             vertices = face.vertices(frame)
             lie = inside(vertices, mask.cpu().numpy() > 0, footage.poses[frame], footage.track.intrinsics)
             turned = facing(vertices, face.mesh.triangles, footage.poses[frame]) > FACING
