@@ -365,8 +365,10 @@ def test_specks_go_and_edges_stay():
     edge[:, 12:] = 0.8
     specked = edge.clone()
     specked[3:5, 4:6], specked[10, 11], specked[16, 0] = 1.0, torch.tensor([0.0, 0.9, 0.0]), 0.5
-    assert torch.equal(without_specks(specked, 2), edge)
-    assert torch.equal(without_specks(specked, 0), specked)
+    everywhere, above = torch.ones(20, 24, dtype=torch.bool), torch.arange(20)[:, None].expand(20, 24) < 8
+    assert torch.equal(without_specks(specked, 2, everywhere), edge)
+    assert torch.equal(without_specks(specked, 0, everywhere), specked)
+    assert torch.equal(without_specks(specked, 2, above), torch.where(above[..., None], edge, specked))
 
 
 def test_where_nothing_is_drawn_only_the_uncovered_face_is_painted(painter):
