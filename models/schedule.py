@@ -12,6 +12,23 @@ from dataclasses import dataclass, fields
 from typing import Any, ClassVar, NamedTuple
 
 
+class Phase:
+    """What every phase of training is: plain values, checked as soon as they are given."""
+
+    def __post_init__(self) -> None:
+        """Check that counts are none below zero, and that all is a number that calls itself one.
+
+        Raises:
+            ValueError: one of them is not.
+        """
+        for part in fields(self):  # type: ignore[arg-type]  # of the dataclasses that this is a base of
+            value = getattr(self, part.name)
+            if isinstance(value, int) and value < 0:
+                raise ValueError(f"{part.name} is a count: 0 or more, not {value}")
+            if isinstance(value, float) and not math.isfinite(value):
+                raise ValueError(f"{part.name} is {value}, which is no number")
+
+
 class Row(NamedTuple):
     """What is on from one step to another, in words, for a table."""
 
@@ -34,11 +51,13 @@ class Term:
     rests: int = 0  # at every so many steps it is off; 0: never
 
     def __post_init__(self) -> None:
-        """Check the times.
+        """Check the weight and the times.
 
         Raises:
-            ValueError: they are no part of a phase.
+            ValueError: a loss cannot count so much, or the times are no part of a phase.
         """
+        if not 0 <= self.weight < math.inf:
+            raise ValueError(f"a term's weight is 0 or more, not {self.weight}")
         if not 0 <= self.start <= self.end <= 1 or self.every < 1 or self.rests < 0:
             raise ValueError("a term starts at 0 or later, ends at 1 or before, and counts every 1 or more steps")
 
@@ -82,6 +101,15 @@ class Backdrop:
     start: float = 0.0
     end: float = 1.0
 
+    def __post_init__(self) -> None:
+        """Check that there are some.
+
+        Raises:
+            ValueError: there are none.
+        """
+        if not self.colors:
+            raise ValueError("colors of a backdrop are one or more, each three numbers")
+
     def rows(self, name: str, steps: int) -> list[Row]:
         """Describe it."""
         colors = ", ".join(" ".join(f"{value:g}" for value in color) for color in self.colors)
@@ -97,6 +125,15 @@ class Decay:
     factor: float
     over: float = 1.0
     until: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Check the times.
+
+        Raises:
+            ValueError: nothing can fall so.
+        """
+        if not (self.factor > 0 and self.over > 0 and 0 < self.until <= 1):
+            raise ValueError("a factor above 0 falls over more than 0 of a phase, until 1 or before")
 
 
 Curve = tuple[Decay, ...]

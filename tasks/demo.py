@@ -38,7 +38,7 @@ class DemoParams(Params):
     seconds: float = Field(20.0, ge=0.2, le=600)  # of video; the text lasts a minute and is repeated beyond it
     drive_seconds: float = Field(6.4, ge=0.2, le=60)  # of each drive
     size: int = Field(256, ge=32, le=1024)  # pixels a side
-    seed: int = 7  # of head motion, gaze and blinks
+    seed: int = Field(7, ge=0)  # of head motion, gaze and blinks
 
 
 STAGE = Stage(name="demo", per=(), params=DemoParams, raw=(SPEAKER, *(f"drives/{drive}" for drive in DRIVES)))

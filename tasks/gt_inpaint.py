@@ -43,7 +43,7 @@ ENLARGED = 2  # times in the preview
 class InpaintingParams(Params):
     """How the generator is built and taught."""
 
-    seed: int = 0
+    seed: int = Field(0, ge=0)
     width: int = Field(12, ge=2)  # channels at the first level; the paper preset: 32
     levels: int = Field(3, ge=1, le=5)  # how often the picture is halved
     blocks: int = Field(1, ge=0)  # at the last level

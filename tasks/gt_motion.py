@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from models.errors import InputError
 from models.methods.gaussian_talker_config import TranslatorConfig
@@ -41,7 +41,7 @@ MOST_GAIN = 2.0  # of what is spoken
 class TranslatorParams(Params):
     """How the motion translator is built and taught. Sizes of the paper: width 512, inner 1024."""
 
-    seed: int = 0
+    seed: int = Field(0, ge=0)
     speakers: tuple[str, ...] = ()  # who else teaches the encoder, tracked with the same head model
     width: int = Field(128, ge=8, multiple_of=2)
     inner: int = Field(256, ge=8)
@@ -54,6 +54,12 @@ class TranslatorParams(Params):
     reach: int = Field(1, ge=0)  # frames to either side that a frame of motion attends to in the sound
     causal: bool = False  # True: no frame hears what comes after it
     phase: TranslatorPhase = TranslatorPhase()
+
+    @model_validator(mode="after")
+    def _heads_share_the_width(self) -> TranslatorParams:
+        if self.width % self.heads:
+            raise ValueError(f"the width, {self.width}, is shared by the heads: a multiple of {self.heads}")
+        return self
 
 
 STAGE = Stage(

@@ -37,7 +37,7 @@ DIFFERENCE_GAIN = 4
 class RendererParams(Params):
     """How the renderer is trained."""
 
-    seed: int = 0
+    seed: int = Field(0, ge=0)
     gaussians: int = Field(9000, ge=0)  # to begin with; 0: one on each triangle; the paper: 10522
     sh_degree: int = Field(1, ge=0, le=3)  # the paper: 3, which a clip with one camera hardly tells
     color_bands: int = Field(1, ge=1, le=16)  # how many of the spherical harmonics change with the motion

@@ -34,7 +34,7 @@ class LandmarkParams(Params):
     min_found: float = Field(0.8, ge=0, le=1)  # share of frames that must show a face
     max_second_face: float = Field(0.1, ge=0, le=1)  # share of frames that may show two faces
     truth_noise_px: float = Field(1.0, ge=0)  # trembling added to the demo speaker's true landmarks
-    seed: int = 5  # of that trembling
+    seed: int = Field(5, ge=0)  # of that trembling
 
 
 STAGE = Stage(

@@ -35,7 +35,7 @@ DIFFERENCE_GAIN = 4
 class PoseRefineParams(Params):
     """How poses are refined."""
 
-    seed: int = 0
+    seed: int = Field(0, ge=0)
     sh_degree: int = Field(1, ge=0, le=3)
     rounds: int = Field(2, ge=0, le=10)  # 0 leaves the poses as they are
     phase: StillPhase = StillPhase()

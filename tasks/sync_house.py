@@ -33,7 +33,7 @@ class SyncHouseParams(Params):
     least_seconds: float = Field(10.0, ge=0)  # of that material; with less nothing is learnt
     left_out: tuple[str, ...] = ()  # speakers that are only checked, whole, and not learnt from
     wanted: float = Field(0.9, gt=0, le=1)  # share of planted lags that must be found
-    seed: int = 0
+    seed: int = Field(0, ge=0)
 
 
 STAGE = Stage(name="sync_house", per=(), params=SyncHouseParams, reads=("mouths",), gives=Weights, lists=("speakers",))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
+from pydantic import Field
+
 from models.curriculum import FrameSampler
 from models.errors import InputError
 from models.methods.talking_gaussian_phases import FacePhase
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
 class FaceParams(Params):
     """How the face is trained."""
 
-    seed: int = 0
+    seed: int = Field(0, ge=0)
     phase: FacePhase = FacePhase()
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from pydantic import Field
+
 from models.curriculum import FrameSampler
 from models.methods.talking_gaussian_phases import FusePhase
 from models.methods.talking_gaussian_presets import presets_of
@@ -21,7 +23,7 @@ this rate."""
 class FuseParams(Params):
     """How the two fields are brought together."""
 
-    seed: int = 0
+    seed: int = Field(0, ge=0)
     phase: FusePhase = FusePhase()
 
 

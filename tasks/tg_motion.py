@@ -24,7 +24,7 @@ from tasks.stage import Context, Stage, main
 class MotionParams(Params):
     """How the motion field is taught by landmarks."""
 
-    seed: int = 0
+    seed: int = Field(0, ge=0)
     sh_degree: int = Field(1, ge=0, le=3)  # of the colours of the face's Gaussians
     bound_m: float = Field(0.15, gt=0)  # half the side of the cube that the grid covers
     action_units: tuple[str, ...] = ACTION_UNITS  # that the face is told, the blink last; the paper: AU02 as well

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 class MouthParams(Params):
     """How the inside of the mouth is trained."""
 
-    seed: int = 0
+    seed: int = Field(0, ge=0)
     sh_degree: int = Field(1, ge=0, le=3)
     bound_m: float = Field(0.15, gt=0)  # as in tg_motion
     mouth_grid: tuple[int, float] = (64, 57.6)  # the paper says 384

@@ -43,6 +43,15 @@ class Density:
     green_limits: tuple[float, float] = (0.12, 0.88)  # red and blue are below the first, green above the second
     green_until: float = 0.0  # fraction up to which this goes on after `stop`
 
+    def __post_init__(self) -> None:
+        """Check the interval.
+
+        Raises:
+            ValueError: it is none.
+        """
+        if not 0 < self.every <= 1:
+            raise ValueError(f"every is a fraction of the phase between two refinements: above 0, not {self.every}")
+
     def interval(self, steps: int) -> int:
         """Return the steps between two refinements in a phase of `steps`."""
         return max(1, round(self.every * steps))

@@ -10,7 +10,7 @@ from typing import ClassVar, Literal
 
 from models.curriculum import Window
 from models.gaussians.plan import Density, Green, Harmonics
-from models.schedule import OFF, Backdrop, Curve, Decay, Frozen, Row, Term, curve_rows, factor_at
+from models.schedule import OFF, Backdrop, Curve, Decay, Frozen, Phase, Row, Term, curve_rows, factor_at
 
 GREEN, MAGENTA = (0.0, 1.0, 0.0), (1.0, 0.0, 1.0)
 APPEARANCE = ("quats", "raw_scales", "raw_opacities", "colors", "harmonics")
@@ -36,7 +36,7 @@ class MotionRates:
 
 
 @dataclass(frozen=True)
-class TranslatorPhase:
+class TranslatorPhase(Phase):
     """The motion translator: first by all speakers together, then by the one who is to speak."""
 
     __pydantic_config__: ClassVar = {"extra": "forbid"}
@@ -56,6 +56,16 @@ class TranslatorPhase:
     opening: float = 1.0  # lips open so many times as far as tracked in the training frames; 0: as they were learnt to
     frozen: tuple[Frozen, ...] = (Frozen(("encoder",), start=0.7),)
     rates: MotionRates = MotionRates()
+
+    def __post_init__(self) -> None:
+        """Check that there is something to learn from in a step.
+
+        Raises:
+            ValueError: there is nothing, or a number is out of its range.
+        """
+        super().__post_init__()
+        if min(self.windows, self.frames) < 1:
+            raise ValueError("windows and frames of a step are 1 or more")
 
 
 @dataclass(frozen=True)
@@ -139,7 +149,7 @@ class BoundDensity(Density):
 
 
 @dataclass(frozen=True)
-class RendererPhase:
+class RendererPhase(Phase):
     """The dynamic Gaussian renderer on the head parameters of the clip."""
 
     __pydantic_config__: ClassVar = {"extra": "forbid"}
@@ -182,7 +192,7 @@ class InpaintingRates:
 
 
 @dataclass(frozen=True)
-class InpaintingPhase:
+class InpaintingPhase(Phase):
     """The Inpainting Generator on training frames whose faces are drawn anew. Lengths in pixels of a frame of 256."""
 
     __pydantic_config__: ClassVar = {"extra": "forbid"}

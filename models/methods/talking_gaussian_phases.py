@@ -11,7 +11,7 @@ from typing import ClassVar, Literal
 
 from models.curriculum import Sampling, Window
 from models.gaussians.plan import Density, Harmonics
-from models.schedule import OFF, Backdrop, Curve, Decay, Frozen, Row, Term, curve_rows, factor_at
+from models.schedule import OFF, Backdrop, Curve, Decay, Frozen, Phase, Row, Term, curve_rows, factor_at
 
 Unit = Literal["metres", "extent"]
 """Of learning rates of positions and of density control's lengths; the extent is 1.1 times how far the camera's places
@@ -115,7 +115,7 @@ class MotionRates(Rates):
 
 
 @dataclass(frozen=True)
-class MotionPhase:
+class MotionPhase(Phase):
     """The face's motion field, taught by tracked landmarks before there is any image."""
 
     __pydantic_config__: ClassVar = {"extra": "forbid"}
@@ -133,7 +133,7 @@ class MotionPhase:
 
 
 @dataclass(frozen=True)
-class StillPhase:
+class StillPhase(Phase):
     """A face field that does not move at all, against which poses are refined."""
 
     __pydantic_config__: ClassVar = {"extra": "forbid"}
@@ -150,7 +150,7 @@ class StillPhase:
 
 
 @dataclass(frozen=True)
-class FacePhase:
+class FacePhase(Phase):
     """The face field in front of plain colours."""
 
     __pydantic_config__: ClassVar = {"extra": "forbid"}
@@ -204,7 +204,7 @@ class MouthDensity(Density):
 
 
 @dataclass(frozen=True)
-class MouthPhase:
+class MouthPhase(Phase):
     """The inside of the mouth in front of plain colours; frames with a closed mouth are left out."""
 
     __pydantic_config__: ClassVar = {"extra": "forbid"}
@@ -238,7 +238,7 @@ class MouthPhase:
 
 
 @dataclass(frozen=True)
-class FusePhase:
+class FusePhase(Phase):
     """Both fields over torso and background, against the frame."""
 
     __pydantic_config__: ClassVar = {"extra": "forbid"}

@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.gaussians.plan import Density
+from models.methods.gaussian_talker_phases import TranslatorPhase
 from models.methods.talking_gaussian_phases import FacePhase, FusePhase, MotionPhase, MouthPhase, StillPhase
 from models.schedule import (
     OFF,
@@ -47,6 +48,26 @@ def test_the_table_says_what_the_loop_does_however_short_the_phase(start, width,
 def test_a_term_outside_its_phase_is_refused(wrong):
     with pytest.raises(ValueError, match="a term starts"):
         Term(1.0, **wrong)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda: FacePhase(steps=-5),
+        lambda: FacePhase(points=-1),
+        lambda: TranslatorPhase(windows=0),
+        lambda: TranslatorPhase(audio_noise=float("nan")),
+        lambda: Term(-1.0),
+        lambda: Term(float("inf")),
+        lambda: Density(every=0.0),
+        lambda: Backdrop(()),
+        lambda: Decay(0.1, over=0.0),
+        lambda: Decay(0.1, until=5.0),
+    ],
+)
+def test_a_number_with_which_nothing_can_be_trained_is_refused(wrong):
+    with pytest.raises(ValueError, match="above 0|or more|no number"):
+        wrong()
 
 
 def test_the_released_curve_halves_then_jumps():
