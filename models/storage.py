@@ -41,7 +41,10 @@ def save_arrays(path: Path, arrays: dict[str, np.ndarray], schema: str, version:
     header = {"schema": schema, "version": version, "sha256": digest_arrays(arrays), "meta": meta}
     path.parent.mkdir(parents=True, exist_ok=True)
     contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    path.touch()
+    mode = path.stat().st_mode
     save_file(contiguous, str(path), metadata={"gausstalk": json.dumps(header, sort_keys=True, allow_nan=False)})
+    path.chmod(mode)  # safetensors leaves a file that only its owner can read, whatever the umask says
 
 
 def read_header(path: Path) -> dict[str, Any]:
@@ -59,7 +62,14 @@ def read_header(path: Path) -> dict[str, Any]:
         ) from error
     if "gausstalk" not in metadata:
         raise InputError(f"{path}: not a record of this project", "the header has no 'gausstalk' entry")
-    header: dict[str, Any] = json.loads(metadata["gausstalk"])
+    try:
+        header: dict[str, Any] = json.loads(metadata["gausstalk"])
+    except ValueError as error:
+        raise InputError(
+            f"{path}: not a readable record",
+            f"its header is damaged: {error}",
+            "delete it and run the stage that makes it again",
+        ) from error
     return header
 
 

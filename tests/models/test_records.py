@@ -103,6 +103,16 @@ def test_a_truncated_record_is_an_input_error(tmp_path: Path, keep: int) -> None
         ActionUnits.load(tmp_path)
 
 
+def test_a_header_that_is_no_json_is_an_input_error(tmp_path: Path) -> None:
+    make_clip(tmp_path).save(tmp_path)
+    path = tmp_path / RECORD_FILE
+    content = path.read_bytes()
+    at = content.index(b'\\"schema')
+    path.write_bytes(content[:at] + b"xxxxxxxx" + content[at + 8 :])
+    with pytest.raises(InputError, match="not a readable record"):
+        Clip.load(tmp_path)
+
+
 def test_another_kind_of_record_is_refused(tmp_path: Path) -> None:
     make_clip(tmp_path).save(tmp_path)
     with pytest.raises(InputError, match="holds a Clip, not a Landmarks"):
