@@ -18,7 +18,7 @@ from tasks.places import Places
 from tasks.rendering import RenderParams
 from tasks.shots import back_and_forth
 from tasks.speech_features import AudioParams
-from tasks.trained import speaker_with_head
+from tasks.trained import heard_by, speaker_with_head
 
 if TYPE_CHECKING:
     from tasks.acting import Acting
@@ -51,7 +51,7 @@ class GaussianTalker:
             person=person,
             scene=Filmed.load(places, speaker),
             extractor=extractor,
-            audio=load_params(places.params, "audio", AudioParams),
+            audio=heard_by(places, speaker, extractor),
             crf=load_params(places.params, "render", RenderParams).crf,
             places=places,
         )

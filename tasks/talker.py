@@ -30,7 +30,7 @@ from tasks.rendering import RenderParams
 from tasks.scene import Backdrop, Scene, Shot, blink_of
 from tasks.speech_features import AudioParams
 from tasks.talking_head import TalkingHead
-from tasks.trained import speaker_with_head
+from tasks.trained import heard_by, speaker_with_head
 
 log = logging.getLogger("gausstalk")
 
@@ -69,7 +69,7 @@ class Talker:
             weights=weights,
             scene=Scene.load(places, speaker, face_config(weights)),
             extractor=extractor,
-            audio=load_params(places.params, "audio", AudioParams),
+            audio=heard_by(places, speaker, extractor),
             scale=_scale(Clip.load(places.record("ingest", Keys(speaker=speaker))), extractor),
             crf=load_params(places.params, "render", RenderParams).crf,
         )

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from models.errors import InputError
+from models.records import AudioFeatures
 from models.storage import RECORD_FILE
 from tasks.methods import METHODS, TALKING_GAUSSIAN
 from tasks.people import Speaker, load_speaker
 from tasks.places import Keys, Places, check_name
+from tasks.speech_features import AudioParams
 from tasks.stage import keys_per_stage
 
 
@@ -22,6 +24,12 @@ def speaker_with_head(places: Places, speaker: str, extractor: str, method: str 
     person = load_speaker(places, speaker)
     check_trained(places, speaker, extractor, method)
     return person
+
+
+def heard_by(places: Places, speaker: str, extractor: str) -> AudioParams:
+    """Return how much sound a frame of a trained head hears, whatever params.yaml asks of the next one."""
+    windows = AudioFeatures.load(places.record("audio", Keys(speaker=speaker, extractor=extractor))).values
+    return AudioParams(window=windows.shape[2])
 
 
 def check_trained(places: Places, speaker: str, extractor: str, method: str = TALKING_GAUSSIAN.name) -> None:

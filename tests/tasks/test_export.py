@@ -81,6 +81,14 @@ def test_the_command_line_says_it_without_a_project(talker: Talker, tmp_path: Pa
     assert len(list(FrameReader(tmp_path / "out" / "a.mp4"))) == 15
 
 
+def test_a_head_hears_as_much_sound_as_it_was_trained_with(tmp_path: Path) -> None:
+    places = make_speaking_egg(tmp_path)
+    before = Talker.of(places, "egg").audio
+    places.params.write_text("audio: {window: 8}\nrender: {crf: 4}\n")  # for the next training
+    assert Talker.of(places, "egg").audio == before
+    assert before.window == 16
+
+
 def test_the_basis_travels_with_the_file_and_is_checked_where_it_is_used(tmp_path: Path) -> None:
     places = make_speaking_egg(tmp_path / "project")
     write_wav(tmp_path / "a.wav", sound()[:6400])
@@ -88,6 +96,7 @@ def test_the_basis_travels_with_the_file_and_is_checked_where_it_is_used(tmp_pat
     write_person(places, "research")
     Talker.of(places, "egg").save(path)
     assert read_header(path)["meta"]["person"]["research"]["source"] == "an archive"
+    assert path.stat().st_mode == (tmp_path / "a.wav").stat().st_mode  # others may read it as they may any new file
     say(Talker.load(path), [tmp_path / "a.wav"], tmp_path / "out.mp4")
     with av.open(str(tmp_path / "out.mp4")) as container:
         assert "private evaluation only" in container.metadata["comment"]
