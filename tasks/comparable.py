@@ -41,6 +41,10 @@ def _split(about: Mapping[str, Any]) -> str:
     return f"{about.get('split', '?')} ({about['data']['split'][:8]})"
 
 
+WITH_THE_FRAME = ("frame", "head")
+"""Regions that are the true frame's for the most part where a method draws the face alone."""
+
+
 def caveats(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
     """Return what else two results that may be compared do not share."""
     notes = []

@@ -135,6 +135,17 @@ def test_numbers_of_two_networks_have_no_verdict() -> None:
     assert "not stored" in found(speaking("a", distances(1.0, 1)), lost)["Sync-C_house"].why
 
 
+def test_what_one_method_copies_from_the_true_frame_has_no_verdict() -> None:
+    one, other = run("a", noise(30.0, 1)), run("b", noise(30.0, 1) + 2, drawn="the face")
+    assert found(one, other)["PSNR"].verdict == "second better"  # of the mouth, which both draw
+    for either in (one, other):
+        either.measured.rows[0]["region"] = "head"
+        either.frames.replace({"region": {"mouth": "head"}}, inplace=True)
+    told = found(one, other)["PSNR"]
+    assert (told.verdict, told.change) == ("", pytest.approx(2))
+    assert "copies from the true frame" in told.why
+
+
 def test_shares_of_frames_of_a_drive_have_intervals() -> None:
     def driven(name: str, closed: np.ndarray) -> Run:
         run = speaking(name, distances(1.0, 1))
