@@ -196,6 +196,18 @@ class FrameReader:
         self.note = f"only the first {second:.1f} s are used: {why}"
 
 
+def sound_rate(path: Path) -> int:
+    """Return the samples a second of a file's first sound.
+
+    Raises:
+        InputError: it cannot be opened, or there is no sound in it.
+    """
+    with opened(path) as container:
+        if not container.streams.audio:
+            raise InputError(f"{path}: there is no sound in it", "", "use a recording with sound")
+        return int(container.streams.audio[0].rate)
+
+
 def read_sound(
     path: Path,
     sample_rate: int = SAMPLE_RATE,

@@ -13,7 +13,7 @@ from models.errors import ConsentError, InputError, UsageError
 from models.storage import RECORD_FILE
 from tasks import say
 from tasks.acting import Acting
-from tasks.media import FrameReader, probe, read_sound, write_wav
+from tasks.media import FrameReader, probe, read_sound, sound_rate, write_wav
 from tasks.places import Keys, Places
 from tasks.scene import Shot
 from tasks.speech_features import AudioParams, Hearing
@@ -124,6 +124,18 @@ def test_lossless_keeps_every_pixel_and_sample(talker: Talker, tmp_path: Path) -
     assert len(pictures) == len(drawn) == 12
     assert all(np.array_equal(a, b) for a, b in zip(pictures, drawn, strict=True))
     np.testing.assert_array_equal(read_sound(tmp_path / "out.mkv"), sound[: 12 * 640])
+
+
+@pytest.mark.parametrize(("rate", "shown"), [(44100, 44100), (8000, 16000), (96000, 48000)])
+def test_the_video_has_the_sound_as_it_was_recorded(talker: Talker, tmp_path: Path, rate: int, shown: int) -> None:
+    tone = (9000 * np.sin(2 * np.pi * 0.3 * rate * np.arange(rate // 2) / rate)).astype(np.int16)  # 0.3 of its rate
+    write_wav(tmp_path / "tone.wav", tone, rate)
+    (said,) = say.say(talker, [tmp_path / "tone.wav"], tmp_path / "out.mkv", lossless=True)
+    assert said.pictures == 12
+    assert sound_rate(tmp_path / "out.mkv") == shown
+    heard = read_sound(tmp_path / "out.mkv", shown)[shown // 10 : shown // 3].astype(float)
+    at = np.fft.rfftfreq(len(heard), 1 / shown)[np.abs(np.fft.rfft(heard)).argmax()]
+    assert (np.abs(heard).max() < 1000) if 0.3 * rate > shown / 2 else at == pytest.approx(0.3 * rate, rel=0.01)
 
 
 def test_one_bad_recording_does_not_stop_the_others(
