@@ -286,10 +286,10 @@ def _of_sound(figures: dict[str, Any]) -> Iterator[Finding]:
         text = f"{100 * figures['silence_share']:.0f} % of the sound is silence"
         yield Finding("warning", text, "cut long pauses out")
     if figures["silent_start_s"] > 0.5:
-        text = f"the sound begins {figures['silent_start_s']:g} s after the picture"
+        text = f"the first {figures['silent_start_s']:g} s have no sound, or a wholly silent one"
         yield Finding("warning", text, "cut the beginning off")
     if figures["silent_end_s"] > 0.5:
-        text = f"the sound ends {figures['silent_end_s']:g} s before the picture"
+        text = f"the last {figures['silent_end_s']:g} s have no sound, or a wholly silent one"
         yield Finding("warning", text, "cut the end off")
 
 

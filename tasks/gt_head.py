@@ -25,7 +25,7 @@ from tasks.head_models import load_head_model
 from tasks.people import Speaker
 from tasks.places import Places
 
-AGAIN = "train it again: python -m tasks.gt_motion, tasks.gt_renderer and tasks.gt_inpaint"
+AGAIN = "train it again: gausstalk run SPEAKER --method gaussiantalker"
 RIM_PX = 2  # so far beyond the mesh a face may be, at 256 pixels: contours are tracked to about a pixel
 SMALL_TURN = 0.05  # radians, from which it is measured how far the jaw moves a face
 
