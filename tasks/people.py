@@ -120,6 +120,17 @@ def load_speaker(places: Places, speaker: str) -> Speaker:
     return record
 
 
+def why_not_shown(places: Places, speaker: str) -> ConsentError | None:
+    """Return why nothing of a speaker's likeness may be shown any more, None where it may or nobody is recorded."""
+    if not places.speaker_record(speaker).is_file():
+        return None
+    try:
+        load_speaker(places, speaker)
+    except ConsentError as error:
+        return error
+    return None
+
+
 def load_drive(places: Places, drive: str) -> Drive:
     """Read a drive's record.
 

@@ -7,6 +7,7 @@ import logging
 from typing import Any
 
 from tasks.entries import PROJECT, Entry, collect, name_of
+from tasks.people import why_not_shown
 from tasks.places import Places
 from tasks.stage import Context, NoParams, Stage, main
 from tasks.tracking import DIGEST, KEY, STATE, alone, brief, hand_in_pending, live_run, open_store
@@ -27,6 +28,8 @@ def publish(places: Places) -> dict[str, Any]:
             points = hand_in_pending(places, client, experiment)
             runs: dict[str, dict[str, Any]] = {}
             for entry in entries:
+                if _refused(places, entry):
+                    continue
                 parent = runs[entry.parent.key]["run_id"] if entry.parent else ""
                 runs[entry.key] = _log(places, client, experiment, entry, parent)
             _close_others(client, experiment, set(runs))
@@ -36,6 +39,14 @@ def publish(places: Places) -> dict[str, Any]:
     new = sum(run["new"] for run in runs.values())
     log.info("MLflow: %d runs, %d of them new, %d points of curves handed in", len(runs), new, points)
     return {"state": "complete", "why": "", "experiment": experiment, "runs": list(runs.values())}
+
+
+def _refused(places: Places, entry: Entry) -> bool:
+    """Return whether there is no valid basis for showing whose run it would be, and say so."""
+    why = why_not_shown(places, entry.key.split("/")[0])
+    if why:
+        log.warning("MLflow gets nothing of %s: %s", entry.key, why.what)
+    return why is not None
 
 
 def _log(places: Places, client: Any, experiment: str, entry: Entry, parent: str) -> dict[str, Any]:

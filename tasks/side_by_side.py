@@ -22,7 +22,7 @@ from models.metrics.base import Metric, block_bootstrap, blocks_of, mean_of
 from tasks.charts import line_chart
 from tasks.comparable import WITH_THE_FRAME, caveats, why_not_comparable
 from tasks.measured import Measured, imported_words, read_measured
-from tasks.people import MARKS
+from tasks.people import MARKS, why_not_shown
 from tasks.per_frame import FILE, read_per_frame
 from tasks.places import Places
 from tasks.tabular import Cell, Column, Table, number
@@ -100,6 +100,7 @@ def open_run(places: Places, name: str) -> Run:
 
     Raises:
         UsageError: there is none, or several begin so.
+        ConsentError: there is no valid basis for showing whose head it is.
         InputError: it holds no numbers.
     """
     client, experiment = open_store(places)
@@ -113,6 +114,8 @@ def open_run(places: Places, name: str) -> Run:
         why = f"{len(found)} ids begin so" if found else f"there are {', '.join(keys) or 'none'}"
         raise UsageError(f"no run {name!r}", why, "name a key or an id of MLflow: gausstalk ui; gausstalk publish")
     run = found[0]
+    if refused := why_not_shown(places, run.data.tags[KEY].split("/")[0]):
+        raise refused
     folder = Path(client.download_artifacts(run.info.run_id, ""))
     files = sorted(folder.glob("metrics/*/metrics.json"))
     if not files:

@@ -14,7 +14,7 @@ import evaluated_project
 import numpy as np
 import pytest
 
-from models.errors import InputError, UsageError
+from models.errors import ConsentError, InputError, UsageError
 from tasks import tracking
 from tasks.entries import metric_rows
 from tasks.places import Keys, Places
@@ -401,6 +401,19 @@ def test_no_numbers_at_all(places: Places) -> None:
     shutil.rmtree(places.root / "data" / "metrics")
     assert list(metric_rows(places)) == []
     assert [entry["key"] for entry in publish(places)["runs"]] == ["project"]
+
+
+def test_without_a_valid_basis_nothing_is_published_or_compared(
+    places: Places, caplog: pytest.LogCaptureFixture
+) -> None:
+    publish(places)
+    record = places.speaker_record("ann")
+    record.parent.mkdir(parents=True, exist_ok=True)
+    record.write_text("name: ann\nbasis: consent\nsources: [a.mp4]\n")  # and nobody's consent
+    with pytest.raises(ConsentError, match="no consent record"):
+        open_run(places, "ann/talking_gaussian/logmel")
+    assert {entry["key"].split("/")[0] for entry in publish(places)["runs"]} == {"project"}
+    assert "MLflow gets nothing of ann" in caplog.text
 
 
 def test_published_runs_are_found_by_key_and_by_the_beginning_of_their_id(places: Places) -> None:
