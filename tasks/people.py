@@ -85,8 +85,15 @@ def check_basis(speaker: Speaker, today: datetime.date | None = None) -> None:
     """Refuse a speaker whose likeness may not be used.
 
     Raises:
-        ConsentError: the basis is consent and its record is missing, not yet valid or expired.
+        ConsentError: the basis is consent and its record is missing, not yet valid or expired; or it is research, and
+            nobody says where the material comes from.
     """
+    if speaker.basis == "research" and speaker.research is None:
+        raise ConsentError(
+            f"{speaker.name}: nobody says where the material comes from",
+            "the basis is 'research': published material, for a private evaluation only",
+            "add `research: {source: WHERE IT IS FROM, reason: WHY IT MAY BE USED}` to the speaker's record",
+        )
     if speaker.basis != "consent":
         return
     today = today or datetime.date.today()

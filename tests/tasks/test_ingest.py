@@ -36,7 +36,7 @@ def places(tmp_path: Path) -> Places:
     return made
 
 
-def describe(places: Places, *sources: str, basis: str = "research", more: str = "") -> None:
+def describe(places: Places, *sources: str, basis: str = "synthetic", more: str = "") -> None:
     path = places.speaker_record("ada")
     path.parent.mkdir(exist_ok=True)
     path.write_text(f"name: Ada\nbasis: {basis}\nsources: [{', '.join(sources)}]\n{more}")
@@ -208,6 +208,11 @@ def test_no_likeness_is_used_without_a_valid_basis(places: Places) -> None:
     describe(places, "a.mp4", basis="consent")
     with pytest.raises(ConsentError, match="no consent"):
         execute(ingest.STAGE, ingest.run, KEYS, places)
+    describe(places, "a.mp4", basis="research")
+    with pytest.raises(ConsentError, match="nobody says where the material comes from"):
+        execute(ingest.STAGE, ingest.run, KEYS, places)
+    describe(places, "a.mp4", basis="research", more="research: {source: an archive, reason: a test}\n")
+    assert ingested(places).basis == "research"
     today = datetime.date.today()
     for days, valid in ((-1, False), (30, True)):
         consent = (
@@ -285,7 +290,7 @@ def test_real_clips(places: Places, assets: Path) -> None:
                 target.symlink_to(assets / "video" / source)
         files = ", ".join(Path(source).name for source in sources)
         places.speaker_record(name).parent.mkdir(exist_ok=True)
-        places.speaker_record(name).write_text(f"name: {name}\nbasis: research\nsources: [{files}]\n")
+        places.speaker_record(name).write_text(f"name: {name}\nbasis: synthetic\nsources: [{files}]\n")
         clip = Clip.load(execute(ingest.STAGE, ingest.run, Keys(speaker=name), places))
         assert clip.cuts.tolist() == cuts
         if crop:

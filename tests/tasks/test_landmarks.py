@@ -30,7 +30,7 @@ def places(tmp_path: Path) -> Places:
     made = Places(tmp_path)
     made.raw_speaker("ada").mkdir(parents=True)
     make_clip(made.raw_speaker("ada") / "a.mp4", 3.0, size=(128, 128), codec="libx264")
-    made.speaker_record("ada").write_text("name: Ada\nbasis: research\nsources: [a.mp4]\n")
+    made.speaker_record("ada").write_text("name: Ada\nbasis: synthetic\nsources: [a.mp4]\n")
     execute(ingest.STAGE, ingest.run, KEYS, made)
     return made
 
@@ -192,7 +192,7 @@ def test_a_real_face_is_found_in_every_frame(places: Places, assets: Path) -> No
     )
     (places.root / "params.yaml").write_text("ingest: {size: 128}\nlandmarks: {}\n")
     (places.raw_speaker("ada") / "may.mp4").symlink_to(assets / "video/may_en_f_5s.mp4")
-    places.speaker_record("ada").write_text("name: Ada\nbasis: research\nsources: [may.mp4]\n")
+    places.speaker_record("ada").write_text("name: Ada\nbasis: synthetic\nsources: [may.mp4]\n")
     execute(ingest.STAGE, ingest.run, KEYS, places)
     result = found(places)
     assert result.valid.all()
