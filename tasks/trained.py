@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from models.audio import extractor as find_extractor
 from models.errors import InputError
 from models.records import AudioFeatures
 from models.storage import RECORD_FILE
 from tasks.methods import METHODS, TALKING_GAUSSIAN
+from tasks.params import read_yaml
 from tasks.people import Speaker, load_speaker
 from tasks.places import Keys, Places, check_name
 from tasks.speech_features import AudioParams
@@ -37,6 +39,7 @@ def check_trained(places: Places, speaker: str, extractor: str, method: str = TA
 
     Raises:
         InputError: it has not been trained, or is being trained anew; the message names those that are there.
+        UsageError: there is no such extractor.
     """
     there = [(name, found) for name in METHODS for found in _trained(places, speaker, name)]
     if (method, extractor) in there:
@@ -45,10 +48,13 @@ def check_trained(places: Places, speaker: str, extractor: str, method: str = TA
     same = [found for name, found in there if name == method]
     option = "" if wanted is TALKING_GAUSSIAN else f" --method {method.replace('_', '')}"
     of_others = [f"{found} with {METHODS[name].title}" for name, found in there if name != method]
+    find_extractor(extractor)
+    listed = extractor in (read_yaml(places.params).get("extractors") or [])
+    first = "" if listed else f"add {extractor} to extractors in params.yaml, then "
     raise InputError(
         f"{speaker} has no head for {extractor} that {wanted.title} has trained",
         f"trained: {', '.join([*same, *of_others]) or 'none'}",
-        f"gausstalk run {speaker}{option}" + (f"; or --extractor {same[0]}" if same else ""),
+        f"{first}gausstalk run {speaker}{option}" + (f"; or --extractor {same[0]}" if same else ""),
     )
 
 

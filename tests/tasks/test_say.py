@@ -82,6 +82,7 @@ def test_a_place_where_no_video_can_be_written_is_refused_with_the_way_out(
 
 def test_a_head_that_is_not_trained_is_named_with_those_that_are(tmp_path: Path) -> None:
     places = Places(tmp_path)
+    places.params.write_text("extractors: [logmel]\n")
     with pytest.raises(InputError, match="ann has no head for logmel") as error:
         check_trained(places, "ann", "logmel")
     assert (error.value.why, error.value.fix) == ("trained: none", "gausstalk run ann")
@@ -91,7 +92,9 @@ def test_a_head_that_is_not_trained_is_named_with_those_that_are(tmp_path: Path)
     check_trained(places, "ann", "logmel")
     with pytest.raises(InputError, match="no head for hubert") as error:
         check_trained(places, "ann", "hubert")
-    assert "--extractor logmel" in error.value.fix
+    assert error.value.fix == "add hubert to extractors in params.yaml, then gausstalk run ann; or --extractor logmel"
+    with pytest.raises(UsageError, match="no audio extractor 'nonsense'"):
+        check_trained(places, "ann", "nonsense")
 
 
 # ---------------------------------------------------------------------------------------------------- what is said
