@@ -46,7 +46,7 @@ def say(
     blinks: Annotated[
         str, typer.Option(help="own: as in the clip; none; or how many a minute, at random times.")
     ] = "own",
-    seed: Annotated[int, typer.Option(help="Of the times of blinks.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the times of blinks.")] = 0,
     lossless: Annotated[bool, typer.Option("--lossless", help="Write FFV1 in .mkv: every pixel survives.")] = False,
     device: DeviceOption = Device.auto,
     json: Json = False,

@@ -12,6 +12,7 @@ from models.gaussians.ply import ply_bytes
 from models.gaussians.spherical_harmonics import Y0
 from models.methods.talking_gaussian_networks import Deformation
 from models.records import AudioFeatures
+from tasks.outputs import make_folder
 from tasks.people import MARKS
 from tasks.places import Keys, Places
 from tasks.progress import track
@@ -40,7 +41,7 @@ def export(
         still: the frame whose pose and torso the file for `say` has; None: a quiet one.
 
     Raises:
-        UsageError: the clip has no such frame.
+        UsageError: the clip has no such frame, or the folder cannot be made or written into.
         InputError: the features of the clip are not there.
     """
     head = TalkingHead(talker.weights)
@@ -48,7 +49,7 @@ def export(
     for frame in frames:
         if not 0 <= frame < count:
             raise UsageError(f"{talker.name}: no frame {frame}", f"the clip has frames 0 to {count - 1}")
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     path = folder / f"{talker.name}.safetensors"
     talker.save(path, still)
     written = [path, *_write_fields(folder / "canonical", talker, head, None, "at rest")]
@@ -65,7 +66,7 @@ def _write_fields(folder: Path, talker: Talker, head: TalkingHead, motion: Motio
     face, mouth = head.face.gaussians, head.mouth.gaussians
     if motion is not None:
         face, mouth = (deformed(field, moved) for field, moved in zip((face, mouth), motion, strict=True))
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     written = []
     sunk = replace(mouth, means=mouth.means - mouth.means.new_tensor([0, 0, SUNK_M]))
     for name, fields in (("head", (sunk, face)), ("face", (face,)), ("mouth", (mouth,))):

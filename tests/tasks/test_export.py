@@ -231,3 +231,10 @@ def test_frames_are_listed_as_a_person_writes_them(places: Places, talker: Talke
     with pytest.raises(UsageError, match="no frame 44"):
         export(places, talker, tmp_path / "new", [44])
     assert not (tmp_path / "new").exists()
+
+
+def test_a_head_is_not_exported_into_a_file(places: Places, talker: Talker, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("kept")
+    with pytest.raises(UsageError, match="that is a file"):
+        export(places, talker, tmp_path / "file")
+    assert (tmp_path / "file").read_text() == "kept"
