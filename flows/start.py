@@ -13,7 +13,7 @@ from typing import Any
 
 from flows.environment import for_children, prepare
 from flows.graph import Plan, read_plan
-from flows.processes import Children, is_held, only_one
+from flows.processes import Children, interrupt_on_signals, is_held, only_one
 from flows.servers import Server, announced, prefect_for_a_run, running_prefect, start_mlflow, start_prefect, wait_for
 from models.errors import MachineError
 from tasks.doctor import missing_networks, wrong_params
@@ -23,16 +23,6 @@ from tasks.places import Places
 from tasks.registry import choose_preset, enlist
 
 log = logging.getLogger("gausstalk")
-
-
-def interrupt_on_signals() -> None:
-    """End on SIGTERM and SIGHUP as on Ctrl-C: what has been started is stopped, too."""
-
-    def interrupt(number: int, _frame: object) -> None:
-        raise KeyboardInterrupt(number)
-
-    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
-        signal.signal(number, interrupt)
 
 
 def run(

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import av
@@ -79,6 +80,23 @@ def test_the_command_line_says_it_without_a_project(talker: Talker, tmp_path: Pa
     assert "the file is empty" in rows[1]["error"]
     assert "1 of 2 recordings could not be said" in done.stderr
     assert len(list(FrameReader(tmp_path / "out" / "a.mp4"))) == 15
+
+
+def test_a_say_that_is_told_to_end_leaves_nothing_half_written(talker: Talker, tmp_path: Path) -> None:
+    write_wav(tmp_path / "long.wav", np.tile(sound(), 150))
+    talker.save(tmp_path / "egg.safetensors")
+    call = [sys.executable, "-m", "flows.cli", "say", "egg.safetensors", "long.wav", "-o", "out/long.mp4"]
+    saying = subprocess.Popen(
+        call, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, stderr=subprocess.PIPE, text=True
+    )
+    while not list(tmp_path.glob("out/.long.mp4.part-*")):
+        assert saying.poll() is None
+        time.sleep(0.05)
+    saying.terminate()
+    told = saying.communicate(timeout=60)[1]
+    assert saying.returncode == 130
+    assert told.endswith("interrupted\n")
+    assert not list((tmp_path / "out").iterdir())
 
 
 def test_the_basis_travels_with_the_file_and_is_checked_where_it_is_used(tmp_path: Path) -> None:
