@@ -17,7 +17,7 @@ from flows.processes import Children, interrupt_on_signals, is_held, only_one
 from flows.servers import Server, announced, prefect_for_a_run, running_prefect, start_mlflow, start_prefect, wait_for
 from models.errors import MachineError
 from tasks.doctor import missing_networks, wrong_params
-from tasks.methods import Method, wrong_lists
+from tasks.methods import Method
 from tasks.people import unknown_people
 from tasks.places import Places
 from tasks.registry import choose_preset, enlist
@@ -59,7 +59,7 @@ def run(
             plan = read_plan(places.root, speakers, extractors, method)
             # Now, not in the stage that would meet it in an hour.
             todo = {item.stage for item in plan.items if item.changed}
-            for error in [*wrong_params(places), *unknown_people(places), *wrong_lists(places)]:
+            for error in [*wrong_params(places), *unknown_people(places)]:
                 raise error
             for lacking in missing_networks(places, todo):
                 raise lacking
