@@ -243,11 +243,15 @@ def test_in_the_merged_file_the_face_hides_the_mouth_as_it_does_here(tmp_path: P
 def test_frames_are_listed_as_a_person_writes_them(places: Places, talker: Talker, tmp_path: Path) -> None:
     assert parse_frames("3,10:13,0:10:5,3") == [3, 10, 11, 12, 0, 5]
     assert parse_frames("") == []
-    for text in ("x", "1:2:3:4", "1:2:0", "3,:,4", "0:99999999"):
+    for text in ("x", "1:2:3:4", "1:2:0", "3,:,4", "0:99999999", "5:2", "3,4:4", ",,"):
         with pytest.raises(UsageError, match="--frames"):
             parse_frames(text)
     with pytest.raises(UsageError, match="no frame 44"):
         export(places, talker, tmp_path / "new", [44])
+    with pytest.raises(UsageError, match="frame 44 cannot be held") as error:
+        export(places, talker, tmp_path / "new", still=44)
+    quiet = talker.scene.quiet_frame()
+    assert error.value.fix == f"leave --still out: frame {quiet} is taken"
     assert not (tmp_path / "new").exists()
 
 
