@@ -22,7 +22,7 @@ def make_folder(folder: Path) -> None:
     except (FileExistsError, NotADirectoryError) as error:
         there = next(path for path in (folder, *folder.parents) if path.is_symlink() or path.exists())
         what = "a link that leads to no folder" if there.is_symlink() else "a file, no folder"
-        raise UsageError(f"{there}: that is {what}", f"{folder} was to be one", "choose another folder") from error
+        raise UsageError(f"{there}: that is {what}", f"the folder {folder} is wanted", "choose another") from error
     except OSError as error:
         raise UsageError(f"{folder}: no such folder, and it cannot be made", str(error), "choose another") from error
     if not os.access(folder, os.W_OK):
