@@ -155,6 +155,7 @@ def run(
 ) -> None:
     """Bring the heads of speakers up to date: what `dvc repro` does, in parallel and watched by Prefect."""
     from flows import console, start
+    from tasks.lists import check_lists
     from tasks.methods import TALKING_GAUSSIAN, find_method
 
     chosen = find_method(method) if method else None
@@ -166,6 +167,7 @@ def run(
 
         console.show_phase(told(places, explain), json)
         return
+    check_lists(places)
     if dry_run:
         from flows.graph import read_plan
         from tasks.registry import check_enlisted

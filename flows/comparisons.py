@@ -101,14 +101,17 @@ def compare(
     from flows.console import say, show_json, show_table
     from flows.environment import prepare
     from tasks import side_by_side
+    from tasks.outputs import make_way
 
     places = project()
+    if out is not None:
+        make_way(out)  # now, not when all is compared
     prepare(places)
     one, other = (side_by_side.open_run(places, name) for name in (first, second))
     differences = side_by_side.compare(one, other)
     table = side_by_side.table_of(one, other, differences)
     path = out or places.root / ".work" / "compare" / f"{one.run_id[:8]}_{other.run_id[:8]}.html"
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_way(path)
     path.write_text(side_by_side.page_of(one, other, table), encoding="utf-8")
     if json:
         show_json({"page": str(path), "rows": [side_by_side.as_row(told) for told in differences]})

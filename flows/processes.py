@@ -29,6 +29,17 @@ log = logging.getLogger("gausstalk")
 STOP_SIGNALS = ((signal.SIGINT, 8.0), (signal.SIGTERM, 4.0), (signal.SIGKILL, 4.0))
 
 
+def interrupt_on_signals() -> None:
+    """End on SIGTERM and SIGHUP as on Ctrl-C: what has been begun is stopped and cleared away, too."""
+
+    def interrupt(number: int, _frame: object) -> None:
+        raise KeyboardInterrupt(number)
+
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # nohup wants it to go on
+            signal.signal(number, interrupt)
+
+
 class Children:
     """The child processes of this run, written down in `book`."""
 

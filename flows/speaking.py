@@ -46,7 +46,7 @@ def say(
     blinks: Annotated[
         str, typer.Option(help="own: as in the clip; none; or how many a minute, at random times.")
     ] = "own",
-    seed: Annotated[int, typer.Option(help="Of the times of blinks.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the times of blinks.")] = 0,
     lossless: Annotated[bool, typer.Option("--lossless", help="Write FFV1 in .mkv: every pixel survives.")] = False,
     device: DeviceOption = Device.auto,
     json: Json = False,
@@ -61,6 +61,7 @@ def say(
     _check_options(still, frame, pose_from, expression_from, neutral)
     rate = _blink_rate(blinks)
     limit_threads()
+    from flows.processes import interrupt_on_signals
     from models.methods.talking_gaussian_config import Config
     from tasks.acting import Acting
     from tasks.device import choose_device
@@ -89,6 +90,7 @@ def say(
         blinks=rate,
         seed=seed,
     )
+    interrupt_on_signals()
     outcomes = speak(talker, audio, out, acting, followed, lossless, choose_device(device.value), places)
     _tell(outcomes, json)
 

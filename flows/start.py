@@ -13,26 +13,16 @@ from typing import Any
 
 from flows.environment import for_children, prepare
 from flows.graph import Plan, read_plan
-from flows.processes import Children, is_held, only_one
+from flows.processes import Children, interrupt_on_signals, is_held, only_one
 from flows.servers import Server, announced, prefect_for_a_run, running_prefect, start_mlflow, start_prefect, wait_for
 from models.errors import MachineError
 from tasks.doctor import missing_networks, wrong_params
-from tasks.methods import Method, wrong_lists
+from tasks.methods import Method
 from tasks.people import unknown_people
 from tasks.places import Places
 from tasks.registry import choose_preset, enlist
 
 log = logging.getLogger("gausstalk")
-
-
-def interrupt_on_signals() -> None:
-    """End on SIGTERM and SIGHUP as on Ctrl-C: what has been started is stopped, too."""
-
-    def interrupt(number: int, _frame: object) -> None:
-        raise KeyboardInterrupt(number)
-
-    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
-        signal.signal(number, interrupt)
 
 
 def run(
@@ -69,7 +59,7 @@ def run(
             plan = read_plan(places.root, speakers, extractors, method)
             # Now, not in the stage that would meet it in an hour.
             todo = {item.stage for item in plan.items if item.changed}
-            for error in [*wrong_params(places), *unknown_people(places), *wrong_lists(places)]:
+            for error in [*wrong_params(places), *unknown_people(places)]:
                 raise error
             for lacking in missing_networks(places, todo):
                 raise lacking

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ctypes.util
+import difflib
 import importlib.metadata
 import importlib.util
 import os
+import pkgutil
 import platform
 import re
 import shutil
@@ -22,6 +24,7 @@ from tasks import dag
 from tasks.assets import first_here, read_assets
 from tasks.imports import KEY, wrong_imports
 from tasks.kernels import cache_folder
+from tasks.lists import LISTS, listed, wrong_lists
 from tasks.params import OF_ALL_STAGES, read_yaml, resolve_params
 from tasks.people import load_drive, load_speaker
 from tasks.perceptual import network_of
@@ -30,6 +33,7 @@ from tasks.stage import Stage, threads
 
 GIB = 2**30
 LEAST_MEMORY_GIB, LEAST_DISK_GIB = 4.0, 5.0
+OTHER_KEYS = (*LISTS, *OF_ALL_STAGES, KEY)  # of params.yaml, that are no stage's section
 PORTS = {"Prefect": 4200, "MLflow": 5000}
 
 
@@ -199,11 +203,10 @@ def _assets(places: Places) -> Iterator[Finding]:
 
 
 def _people(places: Places) -> Iterator[Finding]:
-    params = read_yaml(places.params)
-    for speaker in params.get("speakers") or []:
+    for speaker in listed(places, "speakers"):
         record = load_speaker(places, speaker)
         yield Finding(f"speaker {speaker}", "ok", f"basis {record.basis}, {record.language}, {record.gender}")
-    for drive in params.get("drives") or []:
+    for drive in listed(places, "drives"):
         voice = load_drive(places, drive)
         yield Finding(f"drive {drive}", "ok", f"basis {voice.basis}, {voice.language}, {voice.gender}")
 
@@ -220,18 +223,26 @@ def _params(places: Places) -> Iterator[Finding]:
 
 def wrong_params(places: Places) -> list[UsageError]:
     """Return what is wrong with the sections of params.yaml, each as an error that says what mends it."""
-    wrong = wrong_imports(places)
-    for section, content in read_yaml(places.params).items():
-        if isinstance(content, list) or section in (*OF_ALL_STAGES, KEY):
+    wrong = wrong_lists(places) or wrong_imports(places)
+    for section in read_yaml(places.params):
+        if section in OTHER_KEYS:
             continue
         stage = _stage_of(section)
         try:
             if stage is None:
-                raise UsageError(f"params.yaml: no stage {section!r} has params", "", "remove the section")
+                near = _nearest_key(str(section))
+                fix = f"did you mean {near!r}?" if near else "remove it"
+                raise UsageError(f"params.yaml: no stage {section!r} has params", "nothing reads it", fix)
             resolve_params(places.params, section, stage.params, stage.presets)
         except UsageError as error:
             wrong.append(error)
     return wrong
+
+
+def _nearest_key(section: str) -> str | None:
+    modules = (module.name for module in pkgutil.iter_modules([str(Path(__file__).parent)]))
+    near = difflib.get_close_matches(section, [*OTHER_KEYS, *modules])
+    return next((name for name in near if name in OTHER_KEYS or _stage_of(name) is not None), None)
 
 
 def missing_networks(places: Places, stages: Iterable[str]) -> list[MissingAssetError]:
@@ -251,7 +262,7 @@ def missing_networks(places: Places, stages: Iterable[str]) -> list[MissingAsset
 
 def _stage_of(section: str) -> Stage[Any] | None:
     """Return the stage of that name, None if there is none."""
-    if importlib.util.find_spec(f"tasks.{section}") is None:
+    if not str(section).isidentifier() or importlib.util.find_spec(f"tasks.{section}") is None:
         return None
     return getattr(importlib.import_module(f"tasks.{section}"), "STAGE", None)
 

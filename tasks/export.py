@@ -12,6 +12,7 @@ from models.gaussians.ply import ply_bytes
 from models.gaussians.spherical_harmonics import Y0
 from models.methods.talking_gaussian_networks import Deformation
 from models.records import AudioFeatures
+from tasks.outputs import make_folder
 from tasks.people import MARKS
 from tasks.places import Keys, Places
 from tasks.progress import track
@@ -19,6 +20,7 @@ from tasks.talker import Talker
 from tasks.talking_head import Motion, TalkingHead, audio_windows
 
 MOST_FRAMES = 10_000
+FRAMES_EXAMPLE = "--frames 3,10:20,0:100:25"
 SUNK_M = 0.02  # how much deeper the inside of the mouth lies in head.ply
 
 
@@ -40,7 +42,7 @@ def export(
         still: the frame whose pose and torso the file for `say` has; None: a quiet one.
 
     Raises:
-        UsageError: the clip has no such frame.
+        UsageError: the clip has no such frame, `still` shows no face, or the folder cannot be made or written into.
         InputError: the features of the clip are not there.
     """
     head = TalkingHead(talker.weights)
@@ -48,7 +50,9 @@ def export(
     for frame in frames:
         if not 0 <= frame < count:
             raise UsageError(f"{talker.name}: no frame {frame}", f"the clip has frames 0 to {count - 1}")
-    folder.mkdir(parents=True, exist_ok=True)
+    if still is not None:
+        _check_still(talker, still)
+    make_folder(folder)
     path = folder / f"{talker.name}.safetensors"
     talker.save(path, still)
     written = [path, *_write_fields(folder / "canonical", talker, head, None, "at rest")]
@@ -61,11 +65,19 @@ def export(
     return written
 
 
+def _check_still(talker: Talker, frame: int) -> None:
+    try:
+        talker.still(frame)
+    except UsageError as error:
+        fix = f"leave --still out: frame {talker.scene.quiet_frame()} is taken"
+        raise UsageError(error.what, error.why, fix) from error
+
+
 def _write_fields(folder: Path, talker: Talker, head: TalkingHead, motion: Motion | None, what: str) -> list[Path]:
     face, mouth = head.face.gaussians, head.mouth.gaussians
     if motion is not None:
         face, mouth = (deformed(field, moved) for field, moved in zip((face, mouth), motion, strict=True))
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     written = []
     sunk = replace(mouth, means=mouth.means - mouth.means.new_tensor([0, 0, SUNK_M]))
     for name, fields in (("head", (sunk, face)), ("face", (face,)), ("mouth", (mouth,))):
@@ -99,7 +111,7 @@ def parse_frames(text: str) -> list[int]:
     """Return the frames of `3,10:20,0:100:25`: single ones, and ranges first:end[:step] without their end.
 
     Raises:
-        UsageError: it is written in another way, or names more than 10000 frames.
+        UsageError: it is written in another way, or names no frame or more than 10000.
     """
     frames: list[int] = []
     for part in filter(None, text.split(",")):
@@ -107,10 +119,16 @@ def parse_frames(text: str) -> list[int]:
             numbers = [int(number) for number in part.split(":")]
             some = range(*numbers) if len(numbers) > 1 else range(numbers[0], numbers[0] + 1)
         except (ValueError, TypeError) as error:
+            raise UsageError(f"--frames {text}: {part!r} is no frame", str(error), FRAMES_EXAMPLE) from error
+        if not some:
             raise UsageError(
-                f"--frames {text}: {part!r} is no frame", str(error), "--frames 3,10:20,0:100:25"
-            ) from error
+                f"--frames {text}: {part!r} names no frame",
+                "it is first:end[:step], and the end is not among them",
+                FRAMES_EXAMPLE,
+            )
         if len(frames) + len(some) > MOST_FRAMES:
             raise UsageError(f"--frames {text}: more than {MOST_FRAMES} frames", "three files are written for each")
         frames += some
+    if text and not frames:
+        raise UsageError(f"--frames {text!r} names no frame", "", FRAMES_EXAMPLE)
     return list(dict.fromkeys(frames))

@@ -75,10 +75,15 @@ def listed_imports(places: Places) -> dict[str, Listed]:
     """Return what params.yaml lists, by the name of its items in dvc.yaml.
 
     Raises:
-        UsageError: an entry is not valid, or has another name than its speaker and method give.
+        UsageError: it is no mapping, an entry is not valid, or has another name than its speaker and method give.
     """
     found: dict[str, Listed] = {}
-    for name, entry in (read_yaml(places.params).get(KEY) or {}).items():
+    entries = read_yaml(places.params).get(KEY, {})
+    if not isinstance(entries, dict):
+        what = "is empty" if entries is None else f"is {entries!r}"
+        why = "gausstalk import-predictions writes its entries"
+        raise UsageError(f"params.yaml: {KEY} {what}, no mapping", why, f"write {KEY}: {{}}")
+    for name, entry in entries.items():
         found[name] = listed = validate(Listed, entry, f"params.yaml: {KEY}.{name}")
         if name != item_name(listed):
             raise UsageError(f"params.yaml: {KEY}: {name!r} is no name for it", "", f"call it {item_name(listed)}")

@@ -6,11 +6,13 @@ import os
 import wave
 from collections.abc import Iterable
 from fractions import Fraction
+from glob import escape
 from pathlib import Path
 from typing import Any
 
 import av
 import numpy as np
+import psutil
 
 from models.errors import UsageError
 
@@ -74,7 +76,8 @@ def write_video(
         UsageError: there are no pictures, or one is not `[H, W, 3]` uint8 of the first one's size.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part-{os.getpid()}")
+    _remove_left(path)
+    part = _part(path, str(os.getpid()))
     kind, options = ("matroska", {}) if lossless else ("mp4", {"movflags": "use_metadata_tags+faststart"})
     rate = Fraction(fps).limit_denominator(1001)
     try:
@@ -90,6 +93,19 @@ def write_video(
     finally:
         part.unlink(missing_ok=True)
     return count
+
+
+def _part(path: Path, process: str) -> Path:
+    return path.with_name(f".{path.name}.part-{process}")
+
+
+def _remove_left(path: Path) -> None:
+    """Remove what processes that were killed outright have left of this video."""
+    begin = _part(path, "").name
+    for left in path.parent.glob(f"{escape(begin)}*"):
+        process = left.name.removeprefix(begin)
+        if process.isdecimal() and not psutil.pid_exists(int(process)):
+            left.unlink(missing_ok=True)
 
 
 class _H264:

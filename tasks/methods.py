@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from models.errors import UsageError
-from tasks.params import read_yaml
 from tasks.places import Keys, Places
 
 
@@ -84,18 +83,6 @@ def heads_measured() -> list[str]:
 def drives_measured() -> list[str]:
     """Return those of heads that say a drive."""
     return [f"{method.evaluate_drive}/*/*/metrics.json" for method in METHODS.values()]
-
-
-def wrong_lists(places: Places) -> list[UsageError]:
-    """Return an error for everybody whose heads a method is to make and who is no speaker of params.yaml."""
-    params = read_yaml(places.params)
-    known, wrong = params.get("speakers") or [], []
-    for method in METHODS.values():
-        for name in params.get(method.listed) or []:
-            if name not in known:
-                what, why = f"params.yaml: {method.listed} lists {name!r}", f"speakers: {', '.join(known) or 'none'}"
-                wrong.append(UsageError(what, why, f"add {name} to speakers, or take it out of {method.listed}"))
-    return wrong
 
 
 def rendered_heads(places: Places, speaker: str) -> Iterator[tuple[Method, Keys]]:

@@ -88,7 +88,7 @@ def validate(model: type[AnyParams], data: Any, where: str) -> AnyParams:
         return model.model_validate(data)
     except ValidationError as error:
         problem = error.errors()[0]
-        place = ".".join(str(part) for part in problem["loc"])
+        place = _place(problem["loc"], data, problem["type"] == "missing")
         if problem["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
             known = _known_keys(model, problem["loc"][:-1])
             near = difflib.get_close_matches(str(problem["loc"][-1]), known, n=1)
@@ -96,9 +96,20 @@ def validate(model: type[AnyParams], data: Any, where: str) -> AnyParams:
             raise UsageError(
                 f"{where}: unknown key {place!r}", "a key that nothing reads would be ignored", fix
             ) from error
-        raise UsageError(
-            f"{where}: {place}: {problem['msg']}", f"the value is {problem.get('input')!r}", f"correct {place}"
-        ) from error
+        what = ": ".join(filter(None, (where, place, problem["msg"])))
+        fix = f"correct {place or where.rpartition(': ')[2]}"
+        raise UsageError(what, f"the value is {problem.get('input')!r}", fix) from error
+
+
+def _place(loc: tuple[int | str, ...], data: Any, missing: bool) -> str:
+    """Return where in `data` something is wrong, without the names of types that pydantic puts between its keys."""
+    parts = []
+    for part in loc:
+        inner: Any = dict(enumerate(data)) if isinstance(data, list | tuple) else data
+        if isinstance(inner, Mapping) and part in inner:
+            parts.append(str(part))
+            data = inner[part]
+    return ".".join([*parts, str(loc[-1])] if missing else parts)
 
 
 def _known_keys(model: type[Any], place: tuple[int | str, ...]) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -14,6 +13,7 @@ import numpy as np
 
 from models.errors import InputError, UsageError
 from tasks.methods import Method
+from tasks.outputs import check_names, make_folder
 from tasks.people import Drive, Speaker
 from tasks.places import Places
 
@@ -184,9 +184,11 @@ def videos_of(sounds: Sequence[Path], output: Path, lossless: bool = False) -> l
         lossless: which of the two.
 
     Raises:
-        UsageError: another ending, two recordings of one name, or a folder that cannot be made or written into.
+        UsageError: another ending, two recordings of one name, a name that is too long, or a folder that cannot be made
+            or written into.
     """
     ending = ".mkv" if lossless else ".mp4"
+    check_names(output)
     if output.is_dir() or not output.suffix:
         folder, videos = output, [output / f"{name}{ending}" for name in _names(sounds)]
     elif len(sounds) > 1:
@@ -196,6 +198,7 @@ def videos_of(sounds: Sequence[Path], output: Path, lossless: bool = False) -> l
     else:
         folder, videos = output.parent, [output]
     for sound, video in zip(sounds, videos, strict=True):
+        check_names(video)
         if video.suffix.lower() != ending or video.is_dir():
             why = "it is a folder" if video.is_dir() else f"{'lossless' if lossless else 'H.264'} goes into {ending}"
             other = "; or --lossless" if video.suffix.lower() == ".mkv" else ""
@@ -204,12 +207,7 @@ def videos_of(sounds: Sequence[Path], output: Path, lossless: bool = False) -> l
             raise UsageError(f"{video}: two recordings are called so", "one would be lost", "say them one by one")
         if video.exists() and video.resolve() == sound.resolve():
             raise UsageError(f"{video}: that is the recording itself", "it would be lost", "choose another name")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"{folder}: no such folder, and it cannot be made", str(error), "choose another") from error
-    if not os.access(folder, os.W_OK):
-        raise UsageError(f"{folder}: nothing can be written there", "it is read-only to you", "choose another folder")
+    make_folder(folder)
     return videos
 
 

@@ -96,6 +96,8 @@ def test_no_words_show_the_help(tmp_path: Path) -> None:
         (["run", "ann", "--method", "gaussiantalke"], 2, "no method 'gaussiantalke'"),
         (["run", "ann", "--table", "5", "--method", "gaussiantalker"], 2, "table 5 is of TalkingGaussian alone"),
         (["say", "a.safetensors", "a.wav", "-o", "o.mp4", "--method", "gaussiantalker"], 2, "TalkingGaussian's"),
+        (["say", "ann", "a.wav", "-o", "o.mp4", "--blinks", "9", "--seed", "-3"], 2, "--seed"),
+        (["compare", "a", "b", "-o", "data"], 2, "data: that is a folder"),
     ],
 )
 def test_errors_say_what_and_end_with_the_documented_code(

@@ -47,6 +47,15 @@ def test_wrong_params_stop_a_run_before_it_begins(toy: Toy) -> None:
     assert not (toy.root / "log").exists()
 
 
+def test_a_list_that_is_none_is_refused_before_dvc_reads_it(toy: Toy) -> None:
+    (toy.root / "params.yaml").write_text("speakers: ann\nextractors: [logmel]\n")
+    for words in (("--dry-run", "ann"), ("ann", "--method", "gaussiantalker"), ("ann", "--table", "5")):
+        done = call(toy, "run", *words)
+        assert done.returncode == 2
+        assert done.stderr.startswith("error: params.yaml: speakers is 'ann', no list")
+        assert "fix:   write speakers: [ann]" in done.stderr
+
+
 def test_a_run_trains_by_the_preset_it_is_told_and_goes_on_with_it(toy: Toy) -> None:
     params = toy.root / "params.yaml"
     before = params.read_text()

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import av
@@ -87,6 +88,23 @@ def test_a_head_hears_as_much_sound_as_it_was_trained_with(tmp_path: Path) -> No
     places.params.write_text("audio: {window: 8}\nrender: {crf: 4}\n")  # for the next training
     assert Talker.of(places, "egg").audio == before
     assert before.window == 16
+
+
+def test_a_say_that_is_told_to_end_leaves_nothing_half_written(talker: Talker, tmp_path: Path) -> None:
+    write_wav(tmp_path / "long.wav", np.tile(sound(), 150))
+    talker.save(tmp_path / "egg.safetensors")
+    call = [sys.executable, "-m", "flows.cli", "say", "egg.safetensors", "long.wav", "-o", "out/long.mp4"]
+    saying = subprocess.Popen(
+        call, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, stderr=subprocess.PIPE, text=True
+    )
+    while not list(tmp_path.glob("out/.long.mp4.part-*")):
+        assert saying.poll() is None
+        time.sleep(0.05)
+    saying.terminate()
+    told = saying.communicate(timeout=60)[1]
+    assert saying.returncode == 130
+    assert told.endswith("interrupted\n")
+    assert not list((tmp_path / "out").iterdir())
 
 
 def test_the_basis_travels_with_the_file_and_is_checked_where_it_is_used(tmp_path: Path) -> None:
@@ -234,9 +252,20 @@ def test_in_the_merged_file_the_face_hides_the_mouth_as_it_does_here(tmp_path: P
 def test_frames_are_listed_as_a_person_writes_them(places: Places, talker: Talker, tmp_path: Path) -> None:
     assert parse_frames("3,10:13,0:10:5,3") == [3, 10, 11, 12, 0, 5]
     assert parse_frames("") == []
-    for text in ("x", "1:2:3:4", "1:2:0", "3,:,4", "0:99999999"):
+    for text in ("x", "1:2:3:4", "1:2:0", "3,:,4", "0:99999999", "5:2", "3,4:4", ",,"):
         with pytest.raises(UsageError, match="--frames"):
             parse_frames(text)
     with pytest.raises(UsageError, match="no frame 44"):
         export(places, talker, tmp_path / "new", [44])
+    with pytest.raises(UsageError, match="frame 44 cannot be held") as error:
+        export(places, talker, tmp_path / "new", still=44)
+    quiet = talker.scene.quiet_frame()
+    assert error.value.fix == f"leave --still out: frame {quiet} is taken"
     assert not (tmp_path / "new").exists()
+
+
+def test_a_head_is_not_exported_into_a_file(places: Places, talker: Talker, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("kept")
+    with pytest.raises(UsageError, match="that is a file"):
+        export(places, talker, tmp_path / "file")
+    assert (tmp_path / "file").read_text() == "kept"

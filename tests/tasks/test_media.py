@@ -1,6 +1,9 @@
 """Pictures and sound of any recording meet on one clock; what is broken says so in one typed error."""
 
 import contextlib
+import os
+import subprocess
+import sys
 import wave
 from pathlib import Path
 
@@ -284,6 +287,16 @@ def test_a_video_that_cannot_be_finished_leaves_nothing(tmp_path: Path) -> None:
         with pytest.raises(error):
             write_video(tmp_path / "out.mp4", frames, 25, None, 16000, "", {})
     assert not list(tmp_path.iterdir())
+
+
+def test_what_a_killed_process_has_left_of_a_video_goes_with_the_next_one(tmp_path: Path) -> None:
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    path = tmp_path / "a[1].mp4"
+    for process in (gone.pid, os.getppid()):
+        (tmp_path / f".{path.name}.part-{process}").write_text("")
+    write_video(path, [stamped(0)], 25, None, 16000, "", {})
+    assert {file.name for file in tmp_path.iterdir()} == {path.name, f".{path.name}.part-{os.getppid()}"}
 
 
 def test_no_mark_leaves_the_picture_alone() -> None:

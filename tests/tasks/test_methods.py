@@ -11,7 +11,7 @@ from models.errors import UsageError
 from tasks import matrix, tables
 from tasks.comparable import caveats
 from tasks.measured import Measured
-from tasks.methods import GAUSSIAN_TALKER, METHODS, TALKING_GAUSSIAN, find_method, method_of, wrong_lists
+from tasks.methods import GAUSSIAN_TALKER, METHODS, TALKING_GAUSSIAN, find_method, method_of
 from tasks.params import read_yaml
 from tasks.places import Keys, Places
 from tasks.registry import check_enlisted, choose_preset, enlist
@@ -95,14 +95,6 @@ def test_a_preset_is_written_where_it_was_and_nothing_else_changes(places: Place
     places.params.write_text("speakers: []\n")
     assert choose_preset(places, "demo")
     assert read_yaml(places.params) == {"preset": "demo", "speakers": []}
-
-
-def test_a_listed_head_of_nobody_is_an_error(places: Places) -> None:
-    assert wrong_lists(places) == []
-    places.params.write_text(places.params.read_text().replace("gaussian_talkers: []", "gaussian_talkers: [bob]"))
-    (error,) = wrong_lists(places)
-    assert "'bob'" in error.what
-    assert "add bob to speakers" in error.fix
 
 
 def test_that_one_draws_only_a_face_is_told_beside_the_numbers() -> None:

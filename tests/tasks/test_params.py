@@ -1,5 +1,6 @@
 import importlib
 from pathlib import Path
+from typing import Annotated, Literal
 
 import pytest
 from hypothesis import given
@@ -17,10 +18,16 @@ class Inner(Params):
     rate: float = 1e-3
 
 
+class Part(Params):
+    name: str
+
+
 class Example(Params):
     steps: int = Field(default=10, ge=1)
     size: int = 256
     inner: Inner = Inner()
+    window: Annotated[int, Field(ge=2)] | Literal["auto"] = "auto"
+    parts: list[Part] = []
 
 
 def written(folder: Path, text: str) -> Path:
@@ -43,6 +50,24 @@ def test_an_unknown_key_names_the_nearest_one(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"unknown key 'inner\.rates'") as error:
         validate(Example, {"inner": {"rates": 1}}, "x")
     assert error.value.fix == "did you mean 'rate'?"
+
+
+def test_what_is_wrong_is_placed_by_keys_alone(tmp_path: Path) -> None:
+    def wrong(model: type[Params], data: object) -> UsageError:
+        with pytest.raises(UsageError) as error:
+            validate(model, data, "params.yaml: x")
+        return error.value
+
+    for value in (0, [1], {"a": 1}):  # one of two types is asked for
+        error = wrong(Example, {"window": value})
+        assert error.what.startswith("params.yaml: x: window: Input should be")
+        assert error.fix == "correct window"
+    assert wrong(Example, {"inner": {"rate": "fast"}}).fix == "correct inner.rate"
+    assert wrong(Example, {"parts": [{"name": "a"}, {}]}).what == "params.yaml: x: parts.1.name: Field required"
+    assert wrong(Example, {"parts": [{"name": "a", "nmae": 1}]}).what == "params.yaml: x: unknown key 'parts.0.nmae'"
+    whole = wrong(Example, ["steps"])
+    assert whole.what.startswith("params.yaml: x: Input should be")
+    assert whole.fix == "correct x"
 
 
 def test_a_missing_section_names_the_nearest_one(tmp_path: Path) -> None:

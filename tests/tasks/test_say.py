@@ -68,6 +68,9 @@ def test_each_recording_has_its_video(
         (["a.wav", "b.wav"], "out.mp4", False),
         (["x/a.wav", "x/a.mp3"], "out", False),
         (["own.mp4"], ".", False),
+        (["a.wav"], f"{'a' * 300}.mp4", False),
+        (["a.wav"], f"{'a' * 252}.mp4", False),  # there would be no room for the file that it is until it is whole
+        ([f"{'a' * 250}.wav"], "out", False),
     ],
 )
 def test_a_place_where_no_video_can_be_written_is_refused_with_the_way_out(
