@@ -37,7 +37,7 @@ class _UniqueKeyLoader(yaml.SafeLoader):
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=deep)
             if key in seen:
-                raise UsageError(f"line {key_node.start_mark.line + 1}: the key {key!r} occurs twice")
+                raise yaml.YAMLError(f"line {key_node.start_mark.line + 1}: the key {key!r} occurs twice")
             seen.add(key)
         return super().construct_mapping(node, deep)
 

@@ -212,11 +212,11 @@ def videos_of(sounds: Sequence[Path], output: Path, lossless: bool = False) -> l
 
 
 def _names(sounds: Sequence[Path]) -> list[str]:
-    """Return what recordings are called, with their folders where the names alone would not do."""
+    """Return what recordings are called, with their folders or endings where the names alone would not do."""
     stems = [sound.stem for sound in sounds]
-    if len(set(stems)) == len(stems):
-        return stems
-    return [f"{sound.resolve().parent.name}_{sound.stem}" for sound in sounds]
+    in_folders = [f"{sound.resolve().parent.name}_{sound.stem}" for sound in sounds]
+    with_endings = [f"{sound.stem}_{sound.suffix[1:]}" for sound in sounds]
+    return next((names for names in (stems, in_folders, with_endings) if len(set(names)) == len(names)), in_folders)
 
 
 def _heard(

@@ -47,6 +47,7 @@ def noise(seconds: float, seed: int = 0) -> np.ndarray:
         (["a.wav"], "folder.mp4", False, ["folder.mp4/a.mp4"]),
         (["x/a.wav", "b.mp3"], "out", True, ["out/a.mkv", "out/b.mkv"]),
         (["x/a.wav", "y/a.wav"], "out", False, ["out/x_a.mp4", "out/y_a.mp4"]),
+        (["x/a.wav", "x/a.mp3"], "out", False, ["out/a_wav.mp4", "out/a_mp3.mp4"]),
     ],
 )
 def test_each_recording_has_its_video(
@@ -66,7 +67,7 @@ def test_each_recording_has_its_video(
         (["a.wav"], "out.mp4", True),
         (["a.wav"], "file.txt/out.mp4", False),
         (["a.wav", "b.wav"], "out.mp4", False),
-        (["x/a.wav", "x/a.mp3"], "out", False),
+        (["x/a.wav", "x/a.wav"], "out", False),
         (["own.mp4"], ".", False),
         (["a.wav"], f"{'a' * 300}.mp4", False),
         (["a.wav"], f"{'a' * 252}.mp4", False),  # there would be no room for the file that it is until it is whole
