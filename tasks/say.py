@@ -180,7 +180,8 @@ def videos_of(sounds: Sequence[Path], output: Path, lossless: bool = False) -> l
     Args:
         sounds: the recordings.
         output: for one recording the video's name, .mp4 or, lossless, .mkv. A folder that is there, or a name without
-            an ending, is the folder that the videos go to, named as their recordings (and their folders, if need be).
+            an ending, is the folder that the videos go to, named as their recordings (if need be with their folders or
+            endings).
         lossless: which of the two.
 
     Raises:
