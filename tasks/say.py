@@ -138,7 +138,8 @@ def _shown(path: Path) -> tuple[np.ndarray, int]:
     """Return the sound that goes into the video, and its rate: a head hears 16 kHz, people hear all that there is."""
     from tasks.media import read_sound, sound_rate
 
-    rate = next((rate for rate in VIDEO_RATES if rate >= sound_rate(path)), VIDEO_RATES[-1])
+    recorded = sound_rate(path)
+    rate = next((rate for rate in VIDEO_RATES if rate >= recorded), VIDEO_RATES[-1])
     return read_sound(path, rate, max_seconds=LONGEST_S), rate
 
 

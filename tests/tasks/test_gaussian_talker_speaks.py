@@ -177,7 +177,8 @@ def test_heads_that_are_not_trained_are_told_from_those_of_the_other_method(egg)
     assert error.value.why == "trained: logmel with GaussianTalker"
     with pytest.raises(InputError, match="hubert that GaussianTalker has trained") as error:
         GaussianTalker.of(egg, "egg", "hubert")
-    assert error.value.fix.endswith("gausstalk run egg --method gaussiantalker; or --extractor logmel")
+    listing = "add hubert to extractors in params.yaml, then "
+    assert error.value.fix == f"{listing}gausstalk run egg --method gaussiantalker; or --extractor logmel"
     with pytest.raises(UsageError, match="no speaker 'bob'"):
         GaussianTalker.of(egg, "bob", "logmel")
 
