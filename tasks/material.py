@@ -158,6 +158,16 @@ class Footage:
         assert self.layers is not None
         return torch.from_numpy(self.layers.plates).to(self.device).float() / 255
 
+    def plain(self, color: tuple[float, float, float]) -> Tensor:
+        """Return a colour `[3]` to put behind a field: kept, since a GPU waits whenever it is given numbers."""
+        if color not in self._colors:
+            self._colors[color] = torch.tensor(color, device=self.device)
+        return self._colors[color]
+
+    @cached_property
+    def _colors(self) -> dict[tuple[float, float, float], Tensor]:
+        return {}
+
     # ---------------------------------------------------------------------------------------------------- boxes
 
     @cached_property

@@ -70,7 +70,7 @@ def run(context: Context[FaceParams]) -> Weights:
     def step(number: int) -> dict[str, float]:
         progress, on = number / phase.steps, weights_at(phase, number)
         frozen = frozen_at(phase.frozen, progress)
-        behind = torch.tensor(color_at(phase.backdrops, number, phase.steps), device=device)
+        behind = footage.plain(color_at(phase.backdrops, number, phase.steps))
         frame = sampler.draw(number, progress)
         crop = footage.whole if phase.whole_frames else footage.face_crop(frame)
         camera, target = footage.camera(frame, crop), footage.frame(frame, crop)

@@ -83,7 +83,7 @@ def run(context: Context[MouthParams]) -> Weights:
     def step(number: int) -> dict[str, float]:
         progress, on = number / phase.steps, weights_at(phase, number)
         frozen = frozen_at(phase.frozen, progress)
-        behind = torch.tensor(color_at(phase.backdrops, number, phase.steps), device=device)
+        behind = footage.plain(color_at(phase.backdrops, number, phase.steps))
         frame = sampler.draw(number, progress)
         crop = footage.whole if phase.whole_frames else footage.mouth_crop(frame)
         inside = footage.mask(frame, crop, labels.INSIDE_MOUTH)

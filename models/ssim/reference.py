@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -9,9 +11,14 @@ from torch import Tensor
 from models.ssim import C1, C2, RADIUS, window
 
 
+@lru_cache(maxsize=8)
+def _window(dtype: torch.dtype, device: torch.device) -> Tensor:
+    return window(dtype).to(device)  # copied there once, not in every step
+
+
 def _blur(planes: Tensor) -> Tensor:
     """Window mean of `[P, H, W]`, zero beyond the border."""
-    weights, count = window(planes.dtype).to(planes.device), len(planes)
+    weights, count = _window(planes.dtype, planes.device), len(planes)
     # Depth-wise: on a CPU, planes as a batch of one channel each take torch twenty times as long.
     along, down = (
         weights.view(1, 1, 1, -1).expand(count, -1, -1, -1),

@@ -25,6 +25,8 @@ class _Levels(NamedTuple):
     hashed: Tensor
     corners: Tensor
     """`[4, 2]` of a cell."""
+    axes: Tensor
+    """`[6]` of the planes, two each."""
 
 
 @lru_cache(maxsize=32)
@@ -39,13 +41,14 @@ def _levels(grid: HashGrid, dtype: torch.dtype, device: torch.device) -> _Levels
         offset=column("offset", torch.long),
         hashed=column("hashed", torch.bool),
         corners=torch.tensor([[0, 0], [1, 0], [0, 1], [1, 1]], device=device),
+        axes=torch.tensor(PLANES, device=device).flatten(),
     )
 
 
 def encode(points: Tensor, table: Tensor, grid: HashGrid) -> Tensor:
     """Encode `[N, 3]` points; see `models.encoders.hashgrid.encode`."""
     unit = points * (0.5 / grid.bound) + 0.5
-    pairs = torch.stack([unit[:, axes] for axes in PLANES], 1)
+    pairs = unit.index_select(1, _levels(grid, points.dtype, points.device).axes).unflatten(1, (-1, 2))  # [N, P, 2]
     inside = ((pairs >= 0) & (pairs <= 1)).all(-1, keepdim=True)
     # A select before the look-up: indices stay valid and no gradient flows outside.
     pairs = torch.where(inside, pairs, torch.zeros_like(pairs))
