@@ -118,10 +118,20 @@ class SpeakersFace:
         return Mouthing(rig, identity, expression, jaw, spoken_expressions(self.model), is_lip)
 
     def renderer(self, config: RendererConfig, gaussians: BoundField) -> Renderer:
-        """Return a renderer with these Gaussians, its perceptron as it begins."""
-        device = self.rig.neutral.device
-        triangles = torch.from_numpy(self.mesh.triangles).long().to(device)
-        return Renderer(self.rig, triangles, gaussians.to(device), BlendShapes(config, self.motion.shape[1]).to(device))
+        """Return a renderer with these Gaussians, its perceptron as it begins.
+
+        Raises:
+            ValueError: a Gaussian's triangle is not there.
+        """
+        device, faces = self.rig.neutral.device, gaussians.faces.cpu().numpy()
+        if not 0 <= faces.min() <= faces.max() < len(self.mesh.triangles):
+            raise ValueError("a Gaussian's triangle is not there")
+        # More than half of the vertices carry nothing and need not move: no triangle gets its first Gaussian later.
+        carries, corners = np.unique(self.mesh.triangles[faces], return_inverse=True)
+        triangles = np.zeros_like(self.mesh.triangles)
+        triangles[faces] = corners.reshape(-1, 3)
+        rig, of_rig = self.rig.part(torch.from_numpy(carries).to(device)), torch.from_numpy(triangles).long().to(device)
+        return Renderer(rig, of_rig, gaussians.to(device), BlendShapes(config, self.motion.shape[1]).to(device))
 
 
 def load_renderer(weights: Weights, face: SpeakersFace) -> tuple[Renderer, HeadTable]:
@@ -134,8 +144,6 @@ def load_renderer(weights: Weights, face: SpeakersFace) -> tuple[Renderer, HeadT
     parts = {name: _tensors(weights, name) for name in ("gaussians", "blend", "head")}
     try:
         renderer = face.renderer(config, BoundField(**parts["gaussians"]))
-        if int(renderer.gaussians.faces.max()) >= len(renderer.triangles):
-            raise ValueError("a Gaussian's triangle is not there")
         frames = parts["head"]["frames"].numpy()
         table = HeadTable(face.track.identity, face.track.expression, face.jaw, frames, config)
         renderer.blend.load_state_dict(parts["blend"])

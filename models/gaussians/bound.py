@@ -8,18 +8,21 @@ al., "GaussianTalker", ACM MM 2024).
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from models.gaussians.field import GaussianField, round_gaussians
 from models.gaussians.rotation import multiply, quat_of
 from models.gaussians.spherical_harmonics import COLOR_OFFSET, Y0
 
+Backend = Literal["auto", "reference", "cpu"]
 BASES = ("position_basis", "rotation_basis", "color_basis")
 SPREAD = 0.75
 """Standard deviation of a first Gaussian over the square root of the area that it stands for."""
@@ -28,7 +31,7 @@ SCALES = (0.05, 4.0)
 
 
 class TriangleFrames(NamedTuple):
-    """Where the triangles of a mesh are, how they lie and how large they are."""
+    """Where triangles are, how they lie and how large they are."""
 
     origin: Tensor  # [F, 3] centroids
     rotation: Tensor  # [F, 3, 3] columns: along the first edge, normal, square to both
@@ -46,10 +49,10 @@ class Placed(NamedTuple):
 
 
 def triangle_frames(vertices: Tensor, triangles: Tensor) -> TriangleFrames:
-    """Return the frames of a mesh's triangles.
+    """Return the frames of triangles.
 
     Args:
-        vertices: `[V, 3]`.
+        vertices: `[V, 3]` of the mesh.
         triangles: `[F, 3]` vertex ids.
     """
     first, second, third = (vertices[triangles[:, corner]] for corner in range(3))
@@ -86,27 +89,88 @@ class BoundField(GaussianField):
         left[self.faces[alive]] = True
         return alive | (~left[self.faces] & (self.opacities.detach() == best[self.faces]))
 
-    def place(self, frames: TriangleFrames, weights: Tensor | None = None) -> Placed:
+    def place(
+        self, vertices: Tensor, triangles: Tensor, weights: Tensor | None = None, backend: Backend = "auto"
+    ) -> Placed:
         """Return the Gaussians where their triangles are.
 
+        Gradients reach the vertices, the weights and all parameters.
+
         Args:
-            frames: of the mesh.
+            vertices: `[V, 3]` of the mesh.
+            triangles: `[F, 3]` vertex ids.
             weights: `[B]` of the bases; None: none.
+            backend: `auto` takes the Numba kernels for float32 on the CPU, else plain torch.
+
+        Raises:
+            ValueError: for an unknown backend, or kernels that cannot take these vertices.
         """
-        means, quats, coefficients = self.means, F.normalize(self.quats, dim=-1), self.coefficients
-        if weights is not None:
-            means = means + torch.einsum("b,nbc->nc", weights, self.position_basis)
-            quats = self.quats + torch.einsum("b,nbc->nc", weights, self.rotation_basis)
-            change = torch.einsum("b,nbkc->nkc", weights, self.color_basis)
-            coefficients = coefficients + F.pad(change, (0, 0, 0, coefficients.shape[1] - change.shape[1]))
-        origin, rotation, unit = (part[self.faces] for part in frames)
+        fits_kernels = vertices.dtype == torch.float32 and vertices.device.type == "cpu"
+        if backend not in ("auto", "reference", "cpu"):
+            raise ValueError(f"unknown backend {backend!r} of bound Gaussians; choose auto, reference or cpu")
+        if backend == "cpu" and not fits_kernels:
+            raise ValueError(f"the kernels take float32 on the CPU, not {vertices.dtype} on {vertices.device}")
+        if weights is None:
+            weights = self.means.new_zeros(self.position_basis.shape[1])
+        if backend == "reference" or not fits_kernels:
+            return self._place(vertices, triangles, weights)
+        bases = (getattr(self, name) for name in BASES)
+        means, quats, scales, coefficients = _Place.apply(
+            triangles, self.faces, vertices, weights, self.means, self.quats, self.scales, self.coefficients, *bases
+        )
+        return Placed(means, quats, scales, self.opacities, coefficients)
+
+    def _place(self, vertices: Tensor, triangles: Tensor, weights: Tensor) -> Placed:
+        means = self.means + torch.einsum("b,nbc->nc", weights, self.position_basis)
+        quats = self.quats + torch.einsum("b,nbc->nc", weights, self.rotation_basis)
+        change = torch.einsum("b,nbkc->nkc", weights, self.color_basis)
+        origin, rotation, unit = triangle_frames(vertices, triangles[self.faces])
         return Placed(
             means=origin + unit[:, None] * (rotation @ means[..., None])[..., 0],
-            quats=multiply(quat_of(frames.rotation)[self.faces], F.normalize(quats, dim=-1)),
+            quats=multiply(quat_of(rotation), F.normalize(quats, dim=-1)),
             scales=unit[:, None] * self.scales,
             opacities=self.opacities,
-            coefficients=coefficients,
+            coefficients=self.coefficients + F.pad(change, (0, 0, 0, self.coefficients.shape[1] - change.shape[1])),
         )
+
+
+class _Place(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, triangles: Tensor, faces: Tensor, *given: Tensor) -> tuple[Tensor, ...]:
+        from models.gaussians import bound_kernels as kernels
+
+        ctx.save_for_backward(triangles, faces, *given)
+        means, quats, scales, coefficients = given[2:6]
+        results = tuple(
+            torch.empty_like(part, memory_format=torch.contiguous_format)
+            for part in (means, quats, scales, coefficients)
+        )
+        kernels.forward(*_arrays(triangles, faces, *given), *_arrays(*results))
+        return results
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        from models.gaussians import bound_kernels as kernels
+
+        triangles, faces, vertices, weights, means, quats, scales, _, *bases = ctx.saved_tensors
+        count = len(faces)
+        v_corners, v_weights = vertices.new_empty(count, 3, 3), weights.new_empty(count, len(weights))
+        found = [
+            torch.empty_like(part, memory_format=torch.contiguous_format) for part in (means, quats, scales, *bases)
+        ]
+        kernels.backward(
+            *_arrays(triangles, faces, vertices, weights, means, quats, scales, *bases, *gradients),
+            *_arrays(v_corners, v_weights, *found),
+        )  # fmt: skip
+        v_vertices = torch.zeros_like(vertices, memory_format=torch.contiguous_format)
+        kernels.scatter(*_arrays(triangles, faces, v_corners, v_vertices))
+        v_means, v_quats, v_scales, *v_bases = found
+        return None, None, v_vertices, v_weights.sum(0), v_means, v_quats, v_scales, gradients[3], *v_bases
+
+
+def _arrays(*tensors: Tensor) -> Iterator[np.ndarray]:
+    return (tensor.detach().contiguous().numpy() for tensor in tensors)
 
 
 def share_out(

@@ -6,6 +6,7 @@ joints but the jaw at rest, as the tracker leaves them.
 
 from __future__ import annotations
 
+from copy import copy
 from typing import NamedTuple
 
 import numpy as np
@@ -63,6 +64,15 @@ class Rig:
             self.joint_identity = tensor(np.einsum("v,kvc->kc", skeleton.regressor[jaw], model.identity))
             self.joint_expression = tensor(np.einsum("v,evc->ec", skeleton.regressor[jaw], model.expression))
 
+    def part(self, vertices: Tensor) -> Rig:
+        """Return the rig of some of its vertices (indices `[U]`)."""
+        part = copy(self)
+        part.neutral = self.neutral[vertices]
+        part.identity, part.expression = (_of(vertices, basis) for basis in (self.identity, self.expression))
+        if self.jaw_angles:
+            part.carried, part.correctives = self.carried[vertices], _of(vertices, self.correctives)
+        return part
+
     def shape(self, identity: Tensor) -> Tensor:
         """Return how the vertices `[..., 3 V]` of identities `[..., K]` differ from the mean head's."""
         return identity @ self.identity
@@ -86,6 +96,10 @@ class Rig:
         shaped = shaped + (change.flatten(-2) @ self.correctives).unflatten(-1, (-1, 3))
         joint = self.joint + identity @ self.joint_identity + expression @ self.joint_expression
         return shaped + self.carried * ((shaped - joint[..., None, :]) @ change.transpose(-1, -2))
+
+
+def _of(vertices: Tensor, basis: Tensor) -> Tensor:
+    return basis.unflatten(1, (-1, 3))[:, vertices].flatten(1)
 
 
 class FaceMesh(NamedTuple):

@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from models import losses
-from models.gaussians.bound import BoundField, Placed, bind, paint, share_out, triangle_frames
+from models.gaussians.bound import BoundField, Placed, bind, paint, share_out
 from models.gaussians.camera import Camera
 from models.gaussians.compositing import over
 from models.gaussians.placing import pick_colors
@@ -151,7 +151,7 @@ class Renderer:
     """Gaussians on a speaker's mesh, and what moves them beyond it."""
 
     rig: Rig
-    triangles: Tensor  # [F, 3] of the rig's vertices
+    triangles: Tensor  # [F, 3] of the rig's vertices; only those that carry Gaussians count
     gaussians: BoundField
     blend: BlendShapes
 
@@ -159,7 +159,7 @@ class Renderer:
         """Return the Gaussians of one frame in the head frame."""
         expression, jaw = coefficients.expression[None], coefficients.jaw[None]
         vertices = coefficients.moved(self.rig.vertices(coefficients.identity, expression, jaw)[0])
-        return self.gaussians.place(triangle_frames(vertices, self.triangles), self.blend(coefficients))
+        return self.gaussians.place(vertices, self.triangles, self.blend(coefficients))
 
     def draw(
         self,

@@ -70,8 +70,8 @@ def test_a_rigid_motion_of_the_mesh_moves_every_gaussian_with_it():
     field, weights = bound(), torch.tensor([0.5, -1.0, 0.2], dtype=torch.float64)
     vector, shift = torch.tensor([0.4, -0.9, 1.3], dtype=torch.float64), torch.tensor([0.1, -0.02, 0.5]).double()
     turn = matrix_of(vector)
-    rest = field.place(triangle_frames(VERTICES, TRIANGLES), weights)
-    moved = field.place(triangle_frames(VERTICES @ turn.T + shift, TRIANGLES), weights)
+    rest = field.place(VERTICES, TRIANGLES, weights)
+    moved = field.place(VERTICES @ turn.T + shift, TRIANGLES, weights)
     torch.testing.assert_close(moved.means, rest.means @ turn.T + shift)
     same_turn(moved.quats, multiply(quat_of(turn), rest.quats))
     torch.testing.assert_close(moved.scales, rest.scales)
@@ -80,7 +80,7 @@ def test_a_rigid_motion_of_the_mesh_moves_every_gaussian_with_it():
 @pytest.mark.parametrize("factor", [0.25, 3.0])
 def test_a_larger_mesh_has_larger_gaussians_farther_off(factor):
     field, frames = bound(), triangle_frames(VERTICES, TRIANGLES)
-    rest, large = field.place(frames), field.place(triangle_frames(factor * VERTICES, TRIANGLES))
+    rest, large = field.place(VERTICES, TRIANGLES), field.place(factor * VERTICES, TRIANGLES)
     torch.testing.assert_close(large.scales, factor * rest.scales)
     offsets = [placed.means - size * frames.origin[field.faces] for placed, size in ((rest, 1), (large, factor))]
     torch.testing.assert_close(offsets[1], factor * offsets[0])
@@ -90,12 +90,15 @@ def test_a_larger_mesh_has_larger_gaussians_farther_off(factor):
 
 def test_bases_of_zero_or_weights_of_zero_bind_statically():
     field, frames = bound(), triangle_frames(VERTICES, TRIANGLES)
-    still = field.place(frames)
+    still = field.place(VERTICES, TRIANGLES)
     weights = torch.tensor([1.0, -2.0, 0.5], dtype=torch.float64)
-    moved = field.place(frames, weights)
+    moved = field.place(VERTICES, TRIANGLES, weights)
     for part, other in zip(still[:2] + still[4:], moved[:2] + moved[4:], strict=True):
         assert not torch.allclose(part, other)
-    for found in (field.place(frames, 0 * weights), without_bases(field).place(frames, weights)):
+    for found in (
+        field.place(VERTICES, TRIANGLES, 0 * weights),
+        without_bases(field).place(VERTICES, TRIANGLES, weights),
+    ):
         for part, other in zip(still, found, strict=True):
             torch.testing.assert_close(part, other)
     # What a weight adds is local: in units of the triangle and along its axes.
@@ -103,6 +106,54 @@ def test_bases_of_zero_or_weights_of_zero_bind_statically():
     change = torch.einsum("b,nbc->nc", weights, field.position_basis)
     origin, rotation, unit = (part[field.faces] for part in frames)
     torch.testing.assert_close(moved.means - still.means, unit[:, None] * (rotation @ change[..., None])[..., 0])
+
+
+@pytest.mark.parametrize("weighted", [True, False])
+def test_kernels_equal_reference(weighted):
+    exact = bound(3000, seed=3)
+    ours = type(exact)(**{name: to_float(tensor) for name, tensor in exact.tensors().items()})
+    # A mesh whose triangles face all ways, so that each number of a quaternion is once the largest.
+    crumpled = VERTICES + 0.01 * torch.randn(VERTICES.shape, generator=torch.Generator().manual_seed(1)).double()
+    found = []
+    for field, kind, backend in ((ours, torch.float32, "cpu"), (exact, torch.float64, "reference")):
+        generator = torch.Generator().manual_seed(2)
+        vertices = crumpled.detach().to(kind).requires_grad_()
+        weights = torch.tensor([0.5, -1.0, 0.2], dtype=kind, requires_grad=True)
+        placed = field.place(vertices, TRIANGLES, weights if weighted else None, backend)
+        total = torch.zeros((), dtype=kind)
+        for part, sign in zip(placed, (1, 0, 1, 1, 1), strict=True):
+            total = total + (part * torch.randn(part.shape, generator=generator).to(kind)).sum() * sign
+        # The sign of a quaternion means nothing, so that what is asked of it must not depend on it.
+        target = torch.nn.functional.normalize(torch.randn(3000, 4, generator=generator), dim=-1).to(kind)
+        total = total + (placed.quats * target).sum(-1).square().sum()
+        total.backward()
+        gradients = {name: part.grad for name, part in field.tensors().items() if part.grad is not None}
+        gradients |= {"vertices": vertices.grad} | ({"weights": weights.grad} if weighted else {})
+        found.append((placed, gradients))
+    (placed, gradients), (truth, true_gradients) = found
+    for name, part, true in zip(placed._fields, placed, truth, strict=True):
+        if name == "quats":
+            same_turn(part.double(), true)
+        else:
+            torch.testing.assert_close(part.double(), true, atol=1e-6, rtol=1e-4, msg=name)
+    assert gradients.keys() == true_gradients.keys()
+    for name, gradient in gradients.items():
+        error = (gradient.double() - true_gradients[name]).norm() / true_gradients[name].norm().clamp(min=1e-9)
+        assert error < 1e-4, name
+    if weighted:
+        assert len(gradients) == 6 + len(BASES) + 2
+        assert all(part.any() for part in gradients.values())
+
+
+def to_float(tensor):
+    return tensor.detach().float() if tensor.is_floating_point() else tensor
+
+
+def test_kernels_refuse_what_they_cannot_take():
+    with pytest.raises(ValueError, match="float32"):
+        bound().place(VERTICES, TRIANGLES, backend="cpu")
+    with pytest.raises(ValueError, match="unknown backend"):
+        bound().place(VERTICES, TRIANGLES, backend="gpu")
 
 
 def without_bases(field):
@@ -115,7 +166,7 @@ def without_bases(field):
 def test_first_gaussians_lie_on_their_triangles():
     faces = np.array([3, 3, 3, 17, 40])
     field = double(bind(HEAD.neutral, HEAD.triangles, faces, np.full(5, 4e-6), 0, 2, 1, 0.1, 0))
-    placed = field.place(triangle_frames(VERTICES, TRIANGLES))
+    placed = field.place(VERTICES, TRIANGLES)
     corners = VERTICES[TRIANGLES[faces]]
     torch.testing.assert_close(placed.means[[0, 3, 4]], corners[[0, 3, 4]].mean(1), rtol=0, atol=1e-9)
     matrix = torch.cat([corners.transpose(1, 2), torch.ones(5, 1, 3, dtype=torch.float64)], 1)

@@ -34,6 +34,8 @@ def test_the_rig_is_the_head_model(name, mouth):
     tensors = [torch.tensor(part, dtype=torch.float32) for part in (identity, expression, jaw)]
     found = Rig(model, chosen).vertices(*tensors)
     np.testing.assert_allclose(found, wanted[:, chosen], atol=2e-6)
+    some = torch.tensor([5, 0, 31])
+    torch.testing.assert_close(Rig(model, chosen).part(some).vertices(*tensors), found[:, some])
     rest = [torch.zeros_like(part) for part in tensors]
     moved = Rig(model, chosen, offsets).vertices(*rest) - Rig(model, chosen).vertices(*rest)
     np.testing.assert_allclose(moved, np.broadcast_to(offsets, moved.shape), atol=1e-6)
