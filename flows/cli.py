@@ -262,7 +262,7 @@ def doctor(json: Json = False) -> None:
 
 @app.command()
 def bench(
-    part: Annotated[str, typer.Argument(help="raster, grid, ssim, iteration, render or all.")] = "all",
+    part: Annotated[str, typer.Argument(help="raster, grid, bound, ssim, iteration, render or all.")] = "all",
     head: Annotated[str, typer.Option(help="Render this speaker's trained head, too.")] = "",
     extractor: Annotated[str, typer.Option(help="Which of that speaker's heads.")] = "logmel",
     device: speaking.DeviceOption = speaking.Device.auto,

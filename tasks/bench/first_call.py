@@ -71,6 +71,7 @@ def use_all_kernels() -> dict[str, Any]:
     grid = HashGrid(finest_resolution=38.4)
     table = grid.new_table().requires_grad_()
     coefficients = torch.rand(200, 4, 3).requires_grad_()
+    field, vertices, triangles = scenes.sheet(200)
     cpu, wall = time.process_time(), time.perf_counter()
     from tasks.kernels import watch
 
@@ -79,6 +80,7 @@ def use_all_kernels() -> dict[str, Any]:
     colors = evaluate_sh(moved, camera.center, coefficients, backend="cpu")
     image = rasterize(moved, quats, scales, opacities, colors, *camera, backend="cpu").image
     (1 - ssim(image, torch.zeros_like(image), "cpu")).backward()
+    field.place(vertices, triangles, backend="cpu").means.sum().backward()
     return {
         "wall_s": time.perf_counter() - wall,
         "cpu_s": time.process_time() - cpu,

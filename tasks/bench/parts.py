@@ -1,4 +1,4 @@
-"""The kernels one by one: rasteriser, grid, SSIM."""
+"""The kernels one by one: rasteriser, grid, bound Gaussians, SSIM."""
 
 from __future__ import annotations
 
@@ -95,6 +95,23 @@ def grid(rig: Rig, count: int, tick: Tick = lambda _: None) -> Figure | None:
     fast, slow = (rig.side(name, partial(call, name)) for name in names)
     what = f"tri-plane grid, {count} points, {shape.output_size} outputs, forward and backward"
     return measure(f"grid_{_short(count)}", what, fast, slow, rig.repeats, tick)
+
+
+def bound(rig: Rig, count: int, tick: Tick = lambda _: None) -> Figure | None:
+    """Time Gaussians on a mesh of half as many triangles, with all gradients; None on CUDA, as for `structure`."""
+    if rig.device == "cuda":
+        return None
+    field, vertices, triangles = scenes.sheet(count)
+    weights = torch.linspace(-1, 1, scenes.SHAPES).requires_grad_()
+    inputs = [vertices.requires_grad_(), weights, *(part for part in field.tensors().values() if part.requires_grad)]
+
+    def call(backend: str) -> None:
+        placed = field.place(vertices, triangles, weights, backend)  # type: ignore[arg-type]
+        torch.autograd.grad(torch.stack([part.sum() for part in placed]).sum(), inputs)
+
+    fast, slow = (rig.side(name, partial(call, name)) for name in ("cpu", "reference"))
+    what = f"{count} Gaussians on {len(triangles)} triangles, {scenes.SHAPES} blend shapes, forward and backward"
+    return measure(f"bound_{_short(count)}", what, fast, slow, rig.repeats, tick)
 
 
 def structure(rig: Rig, size: int, tick: Tick = lambda _: None) -> Figure | None:

@@ -21,7 +21,7 @@ from tasks.places import Places
 from tasks.progress import Progress
 from tasks.stage import threads
 
-PARTS = ("raster", "grid", "ssim", "iteration", "render")
+PARTS = ("raster", "grid", "bound", "ssim", "iteration", "render")
 VERSION = 1
 
 
@@ -32,6 +32,7 @@ class Sizes:
     raster: tuple[int, ...] = (10_000, 30_000)  # Gaussians
     picture: int = 256  # pixels a side, for everything but rendering
     grid: int = 10_000  # points
+    bound: int = 14_000  # Gaussians on triangles
     head: tuple[int, int] = (10_000, 5_000)  # Gaussians of face and mouth
     render: int = 512
     curve_gaussians: tuple[int, ...] = (1_000, 3_000, 10_000, 30_000, 100_000)
@@ -159,6 +160,8 @@ def _jobs(part: str, device: str, count: int, sizes: Sizes, found: Found) -> lis
         add("raster", "first call", 9, lambda tick: _keep(found, first_call.first_call(sizes.slow_repeats, tick)))
     no_tcnn = "no grid: tiny-cuda-nn is not installed, so on CUDA there is nothing but the reference"
     add("grid", "grid", 0.5, lambda tick: _keep(found, parts.grid(rig, sizes.grid, tick), "", no_tcnn))
+    no_bound = "no bound Gaussians: on CUDA there is nothing but the reference"
+    add("bound", "bound", 1, lambda tick: _keep(found, parts.bound(rig, sizes.bound, tick), "", no_bound))
     no_ssim = "no SSIM: on CUDA there is nothing but the reference"
     add("ssim", "SSIM", 0.5, lambda tick: _keep(found, parts.structure(rig, sizes.picture, tick), "", no_ssim))
     add("iteration", "iteration", 9, lambda tick: _keep(found, head.iteration(slow, sizes.head, sizes.picture, tick)))

@@ -5,15 +5,19 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from models.gaussians.bound import BoundField, bind
 from models.gaussians.camera import Camera
 from models.gaussians.rasterize.constants import ALPHA_MIN, BLUR
 from models.gaussians.rasterize.reference import rotation_matrices
 
 COVER = 40.0
 """Gaussians that reach an alpha of one 8-bit step at a pixel of the head, on average."""
+SHAPES = 8
+"""Blend shapes of bound Gaussians."""
 SEMI_AXES_M = (0.085, 0.11, 0.09)
 DEPTH_M = 0.6
 FOCAL = 2.6  # times the image's width: the head is nearly as high as the frame
@@ -82,3 +86,20 @@ def _pixels(quats: Tensor, scales: Tensor, opacities: Tensor, size: int) -> floa
     covariance = (factor @ factor.mT)[:, :2, :2] + BLUR * torch.eye(2)
     reach = 2 * (opacities / ALPHA_MIN).clamp(min=1).log()  # squared standard deviations
     return float((math.pi * reach * torch.linalg.det(covariance).clamp(min=0).sqrt()).sum())
+
+
+def sheet(count: int, seed: int = 0) -> tuple[BoundField, Tensor, Tensor]:
+    """Make a crumpled sheet of half as many triangles as there are Gaussians on it, two on each.
+
+    Returns:
+        The Gaussians, vertices `[V, 3]` in metres and triangles `[F, 3]`.
+    """
+    random = np.random.default_rng(seed)
+    side = math.isqrt(count // 4)
+    rows, columns = (part.ravel() for part in np.mgrid[: side + 1, : side + 1])
+    vertices = np.stack([rows, columns, random.uniform(0, 2, rows.shape)], -1) * 1e-3
+    corner = (np.arange(side)[:, None] * (side + 1) + np.arange(side)).ravel()
+    triangles = np.concatenate([corner[:, None] + way for way in ([0, 1, side + 2], [0, side + 2, side + 1])])
+    faces = np.sort(np.arange(count) % len(triangles))
+    field = bind(vertices, triangles, faces, np.full(count, 5e-7), 1, SHAPES, 1, 0.5, seed)
+    return field, torch.tensor(vertices, dtype=torch.float32), torch.from_numpy(triangles)

@@ -25,7 +25,7 @@ from tasks.places import Places
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = Sizes(
-    raster=(150,), picture=32, grid=64, head=(120, 60), render=32, curve_gaussians=(50, 100, 200),
+    raster=(150,), picture=32, grid=64, bound=60, head=(120, 60), render=32, curve_gaussians=(50, 100, 200),
     curve_pixels=(16, 24, 32), curve_frames=(1, 2, 4), repeats=2, slow_repeats=1, profiled=1, curve_seconds=0.0,
 )  # fmt: skip
 RIG = Rig("cpu", 1, 1)
@@ -54,7 +54,9 @@ def result(tmp_path_factory: pytest.TempPathFactory) -> dict:
 
 def test_every_part_is_measured_against_the_reference(result: dict) -> None:
     names = [entry["name"] for entry in result["figures"]]
-    assert names == ["raster_150_forward", "raster_150", "first_call", "grid_64", "ssim", "iteration", "render_32"]
+    assert names == [
+        *("raster_150_forward", "raster_150", "first_call", "grid_64", "bound_60", "ssim", "iteration", "render_32"),
+    ]
     for entry in result["figures"]:
         assert entry["fast"]["backend"] == "cpu"
         assert 0 < entry["fast"]["wall_ms_min"] <= entry["fast"]["wall_ms_median"]
