@@ -24,8 +24,8 @@ from tasks import dag
 from tasks.assets import first_here, read_assets
 from tasks.imports import KEY, wrong_imports
 from tasks.kernels import cache_folder
-from tasks.lists import LISTS, listed, wrong_lists
-from tasks.params import OF_ALL_STAGES, read_yaml, resolve_params
+from tasks.lists import LISTS, wrong_lists
+from tasks.params import OF_ALL_STAGES, names_listed, read_yaml, resolve_params
 from tasks.people import load_drive, load_speaker
 from tasks.perceptual import network_of
 from tasks.places import Places
@@ -203,10 +203,10 @@ def _assets(places: Places) -> Iterator[Finding]:
 
 
 def _people(places: Places) -> Iterator[Finding]:
-    for speaker in listed(places, "speakers"):
+    for speaker in names_listed(places.params, "speakers"):
         record = load_speaker(places, speaker)
         yield Finding(f"speaker {speaker}", "ok", f"basis {record.basis}, {record.language}, {record.gender}")
-    for drive in listed(places, "drives"):
+    for drive in names_listed(places.params, "drives"):
         voice = load_drive(places, drive)
         yield Finding(f"drive {drive}", "ok", f"basis {voice.basis}, {voice.language}, {voice.gender}")
 

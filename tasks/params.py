@@ -130,6 +130,16 @@ def load_params(path: Path, section: str, model: type[AnyParams]) -> AnyParams:
     return validate(model, _section(read_yaml(path), path, section, model), f"{path.name}: {section}")
 
 
+def names_listed(path: Path, key: str) -> list[str]:
+    """Return what a list of params.yaml names, in order of the names; nothing where it is no list.
+
+    Raises:
+        UsageError: see `read_yaml`.
+    """
+    content = read_yaml(path).get(key)
+    return sorted(map(str, content)) if isinstance(content, list) else []
+
+
 def check_preset(name: Any, presets: Collection[str], where: str = "") -> None:
     """Refuse a preset that there is not.
 

@@ -9,7 +9,7 @@ from pydantic import Field, ValidationError
 
 from models.errors import UsageError
 from tasks import imports
-from tasks.params import MAX_BYTES, Params, load_params, read_yaml, resolve_params, validate
+from tasks.params import MAX_BYTES, Params, load_params, names_listed, read_yaml, resolve_params, validate
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -74,6 +74,12 @@ def test_a_missing_section_names_the_nearest_one(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no section 'train'") as error:
         load_params(written(tmp_path, "trian: {}\n"), "train", Example)
     assert "'trian'" in error.value.why
+
+
+def test_what_is_no_list_names_nothing(tmp_path: Path) -> None:
+    path = written(tmp_path, "speakers: [zoe, 7, ann]\ndrives: de_f\nextractors:\n")
+    assert names_listed(path, "speakers") == ["7", "ann", "zoe"]
+    assert names_listed(path, "drives") == names_listed(path, "extractors") == names_listed(path, "other") == []
 
 
 @pytest.mark.parametrize(
