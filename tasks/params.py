@@ -205,10 +205,11 @@ def scaled(params: AnyParams, scale: float) -> AnyParams:
     return params.model_copy(update={"phase": replace(phase, steps=steps)})
 
 
-def _section(data: dict[str, Any], path: Path, section: str, model: type[Params]) -> dict[str, Any]:
+def _section(data: dict[str, Any], path: Path, section: str, model: type[Params]) -> Any:
     if section not in data and model.model_fields:
         near = difflib.get_close_matches(section, list(data), n=1)
         raise UsageError(
             f"{path}: no section {section!r}", f"did you mean {near[0]!r}?" if near else "", f"add '{section}:'"
         )
-    return data.get(section) or {}
+    content = data.get(section)
+    return {} if content is None else content

@@ -82,6 +82,18 @@ def test_what_is_no_list_names_nothing(tmp_path: Path) -> None:
     assert names_listed(path, "drives") == names_listed(path, "extractors") == names_listed(path, "other") == []
 
 
+def test_a_section_without_keys_is_empty_and_anything_else_in_its_place_is_refused(tmp_path: Path) -> None:
+    presets: dict[str, dict[str, object]] = {"cpu": {"size": 3}}
+    for text in ("", "{}", "null"):
+        assert load_params(written(tmp_path, f"train: {text}\n"), "train", Example) == Example()
+    for text in ("[]", "''", "0", "false", "0.5", "steps"):
+        path = written(tmp_path, f"train: {text}\n")
+        for preset in ({}, presets):
+            with pytest.raises(UsageError, match="params.yaml: train: Input should be a valid dictionary") as error:
+                resolve_params(path, "train", Example, preset)
+            assert error.value.fix == "correct train"
+
+
 @pytest.mark.parametrize(
     "text",
     [
