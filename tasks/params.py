@@ -7,10 +7,10 @@ import math
 from collections.abc import Collection, Mapping
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from typing import Annotated, Any, TypeVar, get_type_hints
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from models.errors import UsageError
 
@@ -18,6 +18,8 @@ MAX_BYTES = 1 << 20
 OF_ALL_STAGES = ("preset", "scale")
 """Keys of params.yaml beside the sections, which say how every stage trains; see `resolve_params`."""
 DEFAULT_PRESET = "cpu"
+GridRange = tuple[Annotated[int, Field(ge=2, le=8192)], Annotated[float, Field(ge=2, le=8192)]]
+"""Coarsest and finest resolution of a grid."""
 
 
 class Params(BaseModel):
