@@ -166,7 +166,7 @@ def add_drive(
         InputError: the sound cannot be used.
         MachineError: there is no room for a copy.
     """
-    from tasks.media import SAMPLE_RATE, read_sound
+    from tasks.media import SAMPLE_RATE, read_sound, warn_if_cut_off
 
     check_name(name, "drive")
     _check_free(places, "drive", name, places.drive_record(name), places.raw_drive(name), replace)
@@ -175,6 +175,7 @@ def add_drive(
         raise InputError(
             f"{sound}: {heard:.2f} s of sound", "nothing can be said in that time", "use a longer recording"
         )
+    warn_if_cut_off(sound, heard)
     file = f"speech{sound.suffix.lower()}"
     content = {
         "name": name,

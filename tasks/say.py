@@ -117,8 +117,12 @@ def talker_of(places: Places, speaker: str, extractor: str, method: Method) -> A
 
 
 def _looked_at(sound: Path, video: Path, talker: AnyTalker) -> Said:
+    from tasks.media import warn_if_cut_off
+
     try:
-        return Said(sound, video, picture_count(len(_read(sound, talker)), talker))
+        samples = len(_read(sound, talker))
+        warn_if_cut_off(sound, samples / talker.scene.sample_rate)
+        return Said(sound, video, picture_count(samples, talker))
     except InputError as error:
         return Said(sound, video, 0, error)
 
