@@ -20,7 +20,7 @@ from file_server import FileServer, serving
 from models.errors import ConsentError, InputError, MachineError, MissingAssetError, UsageError
 from tasks import download as module
 from tasks.assets import find_asset, read_assets, sources_of
-from tasks.fetch import fetch, fetch_all
+from tasks.fetch import _alone, fetch, fetch_all
 from tasks.places import Places
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -67,7 +67,7 @@ def add(places: Places, name: str, entry: str) -> None:
 
 
 def left(places: Places) -> list[str]:
-    return sorted(p.name for p in (places.root / "data" / "assets").glob("*") if not p.name.endswith(".lock"))
+    return sorted(path.name for path in (places.root / "data" / "assets").glob("*"))
 
 
 def part(places: Places, name: str = "weights") -> Path:
@@ -307,6 +307,29 @@ def test_two_fetches_of_one_asset_do_not_meet(
     assert results == [CONTENT, CONTENT]
     assert server.asked == [""]
     assert "another process fetches it; waiting" in caplog.text
+
+
+def test_whoever_waits_comes_alone_and_no_lock_is_left(places: Places) -> None:
+    inside: list[int] = []
+    most: list[int] = []
+
+    def enter(who: int) -> None:
+        for _ in range(25):
+            with _alone(places, "weights"):
+                inside.append(who)
+                threading.Event().wait(0.0005)
+                most.append(len(inside))
+                inside.remove(who)
+
+    threads = [threading.Thread(target=enter, args=(who,)) for who in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert most == [1] * 150
+    with pytest.raises(FileNotFoundError), _alone(places, "weights"):
+        raise FileNotFoundError
+    assert left(places) == []
 
 
 def test_a_restricted_licence_is_shown_and_has_to_be_accepted(places: Places, server: FileServer) -> None:
