@@ -98,9 +98,11 @@ def validate(model: type[AnyParams], data: Any, where: str) -> AnyParams:
             raise UsageError(
                 f"{where}: unknown key {place!r}", "a key that nothing reads would be ignored", fix
             ) from error
-        what = ": ".join(filter(None, (where, place, problem["msg"])))
-        fix = f"correct {place or where.rpartition(': ')[2]}"
-        raise UsageError(what, f"the value is {problem.get('input')!r}", fix) from error
+        no_keys = problem["type"] in ("model_type", "dataclass_type", "dict_type")
+        message = "keys with values belong here" if no_keys else problem["msg"].removeprefix("Value error, ")
+        what = ": ".join(filter(None, (where, place, message)))
+        value, fix = problem.get("input"), f"correct {place or where.rpartition(': ')[2]}"
+        raise UsageError(what, "" if isinstance(value, Mapping) else f"the value is {value!r}", fix) from error
 
 
 def _place(loc: tuple[int | str, ...], data: Any, missing: bool) -> str:

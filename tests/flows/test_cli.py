@@ -184,7 +184,8 @@ def test_assets_that_no_default_needs_are_one_line_of_the_doctor(project: Path) 
 
 
 def test_doctor_finds_what_is_wrong_with_a_project(project: Path) -> None:
-    (project / "params.yaml").write_text("speakers: [ann]\nextractors: []\ndrives: []\nnonsense: {a: 1}\n")
+    params = "speakers: [ann, bob]\nextractors: []\ndrives: [de]\npreset: cup\ntg_face:\ntg_mouth:\nnonsense: {a: 1}\n"
+    (project / "params.yaml").write_text(params)
     done = call(project, "doctor", "--json")
     assert done.returncode == 5
     result = json.loads(done.stdout)
@@ -192,9 +193,15 @@ def test_doctor_finds_what_is_wrong_with_a_project(project: Path) -> None:
     found = {finding["name"]: finding for finding in result["findings"]}
     assert found["python"]["state"] == "ok"
     assert found["asset weights"]["fix"] == "gausstalk fetch weights"
-    assert "no stage 'nonsense'" in found["params"]["found"]
+    wrong = [finding["found"] for finding in result["findings"] if finding["name"] == "params"]
+    assert sum("no stage 'nonsense'" in one for one in wrong) == sum("no preset 'cup'" in one for one in wrong) == 1
+    assert len(wrong) == 2
     assert "not " + str(project) in found["project"]["found"]  # the code that runs is that of another folder
-    assert any(finding["state"] == "fail" and "ann" in finding["found"] for finding in result["findings"])
+    for name in ("speaker ann", "speaker bob", "drive de"):  # one that is wrong does not hide the others
+        assert (found[name]["state"], found[name]["found"][:3]) == ("fail", "no ")
+    (project / "params.yaml").write_text("speakers: [\n")
+    findings = json.loads(call(project, "doctor", "--json").stdout)["findings"]
+    assert any("not valid YAML" in finding["found"] and "line 2" in finding["found"] for finding in findings)
 
 
 @pytest.mark.parametrize(
