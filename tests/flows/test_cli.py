@@ -79,6 +79,7 @@ def test_no_words_show_the_help(tmp_path: Path) -> None:
         (["fly"], 2, "No such command 'fly'"),
         (["run", "--jobs", "0"], 2, "--jobs"),
         (["report"], 2, "there is no report yet"),
+        (["tables"], 2, "nothing has been measured yet"),
         (["fetch"], 2, "no asset named"),
         (["fetch", "wieghts"], 2, "no asset 'wieghts'"),
         (["add-speaker", "../x", "a.mp4", "--consent", "c.yaml"], 2, "cannot name a speaker"),
