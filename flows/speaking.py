@@ -134,7 +134,9 @@ def _tell(outcomes: list[Any], json: bool) -> None:
              "error": said.error and str(said.error)} for said in outcomes
         ])  # fmt: skip
     else:
-        tell("\n".join(str(said.video) for said in outcomes if said.error is None))
+        for said in outcomes:
+            if said.error is None:
+                tell(str(said.video))
     for said in failed:
         complain(str(said.error))
     if failed:

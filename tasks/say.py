@@ -97,7 +97,8 @@ def say(
                 _say_one(talker, head, acting, said, people, lossless, hearing, progress)
             except InputError as error:
                 outcomes[index] = Said(said.sound, said.video, 0, error)
-    progress.finish()
+    if progress.total:
+        progress.finish()
     return outcomes
 
 

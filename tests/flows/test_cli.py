@@ -6,8 +6,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer
 
-from flows import cli
+from flows import cli, speaking
+from models.errors import InputError
+from tasks.say import Said
 
 ROOT = Path(__file__).resolve().parents[2]
 VERBS = "add-speaker remove-speaker add-drive check preview run say export ui fetch doctor bench report".split()
@@ -203,6 +206,17 @@ def test_doctor_finds_what_is_wrong_with_a_project(project: Path) -> None:
     (project / "params.yaml").write_text("speakers: [\n")
     findings = json.loads(call(project, "doctor", "--json").stdout)["findings"]
     assert any("not valid YAML" in finding["found"] and "line 2" in finding["found"] for finding in findings)
+
+
+def test_of_recordings_that_cannot_be_said_nothing_goes_to_stdout(capsys: pytest.CaptureFixture[str]) -> None:
+    bad = [Said(Path(f"{name}.wav"), Path(f"{name}.mp4"), 0, InputError(f"{name}.wav: no sound")) for name in "ab"]
+    with pytest.raises(typer.Exit) as end:
+        speaking._tell(bad, False)
+    assert end.value.exit_code == 3
+    assert capsys.readouterr().out == ""
+    with pytest.raises(typer.Exit):
+        speaking._tell([*bad, Said(Path("c.wav"), Path("c.mp4"), 9)], False)
+    assert capsys.readouterr().out == "c.mp4\n"
 
 
 @pytest.mark.parametrize(

@@ -160,6 +160,9 @@ def test_one_bad_recording_does_not_stop_the_others(
     assert "nothing can be said" in str(outcomes[1].error)
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.mp4", "b.mp4"]
     assert "egg says 5 recordings: 25 pictures" in caplog.text
+    caplog.clear()
+    assert say.say(talker, [tmp_path / "bad.wav"], tmp_path / "out")[0].error
+    assert caplog.text == ""  # nothing was said
 
 
 def test_a_recording_that_was_cut_off_is_said_as_far_as_it_goes_and_told_of_once(
