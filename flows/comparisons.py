@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from flows.project import Json, project
+from models.errors import UsageError
 from tasks.places import Places
 
 Method = Annotated[str, typer.Argument(help="What the other system is called here: a-z, 0-9 and _.")]
@@ -79,6 +80,11 @@ def tables(json: Json = False) -> None:
     from tasks.tables import read_results
 
     places = project()
+    measured = places.root / "data" / "metrics"
+    if not measured.is_dir():
+        raise UsageError(
+            "nothing has been measured yet", f"{measured} does not exist", "gausstalk run   (or dvc repro)"
+        )
     run_one(places, "tables")
     folder = places.root / "data" / "tables"
     found = read_results(places).papers()

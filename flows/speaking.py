@@ -65,7 +65,8 @@ def say(
     from models.methods.talking_gaussian_config import Config
     from tasks.acting import Acting
     from tasks.device import choose_device
-    from tasks.methods import TALKING_GAUSSIAN, find_method
+    from tasks.gt_talker import cannot_act
+    from tasks.methods import GAUSSIAN_TALKER, TALKING_GAUSSIAN, find_method
     from tasks.people import load_speaker
     from tasks.places import Places
     from tasks.say import say as speak
@@ -77,6 +78,8 @@ def say(
     if from_file and chosen is not TALKING_GAUSSIAN:
         raise UsageError(f"{speaker}: exported heads are TalkingGaussian's", "", "name a speaker of the project")
     others = list(dict.fromkeys(filter(None, (pose_from, expression_from))))
+    if chosen is GAUSSIAN_TALKER and (others or neutral or rate != "own"):
+        raise cannot_act(speaker)  # before it is asked for the clips of others
     places = project() if others or not from_file else Places.here()
     talker = Talker.load(Path(speaker)) if from_file else talker_of(places, speaker, extractor, chosen)
     if still or frame is not None:
@@ -131,7 +134,9 @@ def _tell(outcomes: list[Any], json: bool) -> None:
              "error": said.error and str(said.error)} for said in outcomes
         ])  # fmt: skip
     else:
-        tell("\n".join(str(said.video) for said in outcomes if said.error is None))
+        for said in outcomes:
+            if said.error is None:
+                tell(str(said.video))
     for said in failed:
         complain(str(said.error))
     if failed:

@@ -11,12 +11,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, NamedTuple
 
+MOST_GAUSSIANS = 1_000_000
+"""Of a field: many times what a head needs, and what a large GPU can hold."""
+
 
 class Phase:
     """What every phase of training is: plain values, checked as soon as they are given."""
 
+    MOST: ClassVar = {"points": MOST_GAUSSIANS, "frames": 4096, "windows": 256, "voices": 256, "lower_px": 128}
+    """Of counts that memory is taken for, by their names."""
+
     def __post_init__(self) -> None:
-        """Check that counts are none below zero, and that all is a number that calls itself one.
+        """Check that counts are none below zero nor beyond memory, and that all is a number that calls itself one.
 
         Raises:
             ValueError: one of them is not.
@@ -25,6 +31,8 @@ class Phase:
             value = getattr(self, part.name)
             if isinstance(value, int) and value < 0:
                 raise ValueError(f"{part.name} is a count: 0 or more, not {value}")
+            if isinstance(value, int) and value > self.MOST.get(part.name, value):
+                raise ValueError(f"{part.name} is at most {self.MOST[part.name]}, not {value}")
             if isinstance(value, float) and not math.isfinite(value):
                 raise ValueError(f"{part.name} is {value}, which is no number")
 

@@ -13,7 +13,7 @@ from scipy.spatial import cKDTree
 from torch import Tensor
 
 from models.gaussians.camera import Camera
-from models.heads.motion import jaw_pixels, transfer
+from models.heads.motion import jaw_pixels, least_turns, transfer
 from tasks.scene import Scene, Shot
 from tasks.shots import back_and_forth
 
@@ -21,6 +21,7 @@ log = logging.getLogger("gausstalk")
 
 FADE = 0.25  # share of the new torso that each picture takes in when the nearest frame is another one
 TORN = 0.03  # of the picture's width: from such a distance on, a neck may visibly not meet its head
+TURNED = 6.0  # degrees: a head turned by more than in all of its clip shows sides that nothing has taught it
 WEAK_BLINK = 0.5  # of AU45; a clip whose lids close by less has taught the head no blink
 CLOSING_S, SHUT_S, OPENING_S = 0.08, 0.05, 0.19  # of one blink
 SHORTEST_PAUSE_S = 0.5  # between two of them
@@ -61,12 +62,14 @@ def _following(scene: Scene, others: np.ndarray) -> Iterator[tuple[Camera, np.nd
     poses = transfer(others, own)
     jaws = [jaw_pixels(some, scene.intrinsics).reshape(len(some), -1) for some in (own, poses)]
     distance, nearest = cKDTree(jaws[0]).query(jaws[1])
-    far = float(np.quantile(distance, 0.95)) / (jaws[0].shape[1] / 2) ** 0.5
-    if far > TORN * scene.size[0]:
+    far, turned = distance / (jaws[0].shape[1] / 2) ** 0.5, least_turns(poses, scene.poses[scene.valid])
+    torn = (far > TORN * scene.size[0]) | (turned > TURNED)
+    if torn.any():
         log.warning(
-            "the head is moved up to %.0f pixels away from every pose of its own clip: its neck may not meet the torso",
-            far,
-        )
+            "in %d of %d poses the head is up to %.0f pixels and %.0f degrees away from every pose of its own clip: "
+            "its neck may not meet the torso, cheeks and jaw may be torn",
+            torn.sum(), len(torn), far.max(), turned.max(),
+        )  # fmt: skip
     behind = scene.layers.behind(first + int(nearest[0]))
     for index in back_and_forth(0, len(poses)):
         behind = behind + FADE * (scene.layers.behind(first + int(nearest[index])) - behind)

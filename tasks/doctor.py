@@ -24,8 +24,8 @@ from tasks import dag
 from tasks.assets import first_here, read_assets
 from tasks.imports import KEY, wrong_imports
 from tasks.kernels import cache_folder
-from tasks.lists import LISTS, listed, wrong_lists
-from tasks.params import OF_ALL_STAGES, read_yaml, resolve_params
+from tasks.lists import LISTS, wrong_lists
+from tasks.params import OF_ALL_STAGES, names_listed, read_yaml, resolve_params
 from tasks.people import load_drive, load_speaker
 from tasks.perceptual import network_of
 from tasks.places import Places
@@ -65,9 +65,14 @@ def examine(places: Places) -> list[Finding]:
         try:
             findings += check(places)
         except (GausstalkError, OSError, ValueError) as error:
-            what = getattr(error, "what", str(error))
-            findings.append(Finding(check.__name__.strip("_"), "fail", what, getattr(error, "fix", "")))
+            findings.append(_failed(check.__name__.strip("_"), error))
     return findings
+
+
+def _failed(name: str, error: Exception) -> Finding:
+    if not isinstance(error, GausstalkError):
+        return Finding(name, "fail", str(error))
+    return Finding(name, "fail", ": ".join(filter(None, (error.what, error.why))), error.fix)
 
 
 def as_rows(findings: list[Finding]) -> list[dict[str, Any]]:
@@ -203,21 +208,21 @@ def _assets(places: Places) -> Iterator[Finding]:
 
 
 def _people(places: Places) -> Iterator[Finding]:
-    for speaker in listed(places, "speakers"):
-        record = load_speaker(places, speaker)
-        yield Finding(f"speaker {speaker}", "ok", f"basis {record.basis}, {record.language}, {record.gender}")
-    for drive in listed(places, "drives"):
-        voice = load_drive(places, drive)
-        yield Finding(f"drive {drive}", "ok", f"basis {voice.basis}, {voice.language}, {voice.gender}")
+    for key, load in (("speakers", load_speaker), ("drives", load_drive)):
+        for name in names_listed(places.params, key):
+            what = f"{key[:-1]} {name}"
+            try:
+                person = load(places, name)
+            except GausstalkError as error:
+                yield _failed(what, error)
+            else:
+                yield Finding(what, "ok", f"basis {person.basis}, {person.language}, {person.gender}")
 
 
 def _params(places: Places) -> Iterator[Finding]:
     wrong = wrong_params(places)
-    if wrong:
-        yield Finding(
-            "params", "fail", "; ".join(error.what for error in wrong), "; ".join(error.fix for error in wrong)
-        )
-    else:
+    yield from (_failed("params", error) for error in wrong)
+    if not wrong:
         yield Finding("params", "ok", "every section of params.yaml is valid")
 
 
@@ -236,7 +241,7 @@ def wrong_params(places: Places) -> list[UsageError]:
             resolve_params(places.params, section, stage.params, stage.presets)
         except UsageError as error:
             wrong.append(error)
-    return wrong
+    return list({error.what: error for error in wrong}.values())  # a preset is asked for by many stages
 
 
 def _nearest_key(section: str) -> str | None:

@@ -217,16 +217,34 @@ class Records:
 
 @contextlib.contextmanager
 def _alone(places: Places, name: str) -> Iterator[None]:
-    """Wait until no other process fetches `name`."""
-    folder = places.root / "data" / "assets"
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / f".{name}.lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            log.info("%s: another process fetches it; waiting", name)
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+    """Wait until no other process fetches `name`.
+
+    Whoever holds the lock takes its file away at the end, before it lets go. Who has waited then holds a file that is
+    not there any more, and tries again with the one that is.
+    """
+    path = places.root / "data" / "assets" / f".{name}.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    while True:
+        with path.open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                log.info("%s: another process fetches it; waiting", name)
+                fcntl.flock(file, fcntl.LOCK_EX)
+            if not _is_open(path, file.fileno()):
+                continue
+            try:
+                yield
+            finally:
+                path.unlink(missing_ok=True)
+            return
+
+
+def _is_open(path: Path, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(path.stat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
 
 
 def fetch_all(places: Places, names: list[str], accept: bool = False) -> dict[str, Path]:

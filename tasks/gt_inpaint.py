@@ -44,13 +44,13 @@ class InpaintingParams(Params):
     """How the generator is built and taught."""
 
     seed: int = Field(0, ge=0)
-    width: int = Field(12, ge=2)  # channels at the first level; the paper preset: 32
+    width: int = Field(12, ge=2, le=512)  # channels at the first level; the paper preset: 32
     levels: int = Field(3, ge=1, le=5)  # how often the picture is halved
-    blocks: int = Field(1, ge=0)  # at the last level
+    blocks: int = Field(1, ge=0, le=64)  # at the last level
     stem: int = Field(2, ge=1, le=4)  # side of the patches that are one pixel for it
-    margin_px: int = Field(3, ge=1)  # the hole goes so far beyond the faces, what is painted beyond
+    margin_px: int = Field(3, ge=1, le=128)  # the hole goes so far beyond the faces, what is painted beyond
     # what is uncovered, at 256 pixels
-    feather_px: int = Field(2, ge=1)  # from its edge on, so far the frame shines through
+    feather_px: int = Field(2, ge=1, le=128)  # from its edge on, so far the frame shines through
     phase: InpaintingPhase = InpaintingPhase()
 
 

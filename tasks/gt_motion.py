@@ -43,12 +43,12 @@ class TranslatorParams(Params):
 
     seed: int = Field(0, ge=0)
     speakers: tuple[str, ...] = ()  # who else teaches the encoder, tracked with the same head model
-    width: int = Field(128, ge=8, multiple_of=2)
-    inner: int = Field(256, ge=8)
-    heads: int = Field(4, ge=1)
-    encoder_layers: int = Field(2, ge=1)  # the paper: 4
-    decoder_layers: int = Field(1, ge=1)
-    mlp_layers: int = Field(3, ge=1)
+    width: int = Field(128, ge=8, le=4096, multiple_of=2)
+    inner: int = Field(256, ge=8, le=16384)
+    heads: int = Field(4, ge=1, le=64)
+    encoder_layers: int = Field(2, ge=1, le=32)  # the paper: 4
+    decoder_layers: int = Field(1, ge=1, le=32)
+    mlp_layers: int = Field(3, ge=1, le=32)
     dropout: float = Field(0.1, ge=0, lt=1)
     around: int | None = Field(1, ge=0)  # frames to either side that each layer attends to; None: all of a window
     reach: int = Field(1, ge=0)  # frames to either side that a frame of motion attends to in the sound

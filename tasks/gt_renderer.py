@@ -15,7 +15,7 @@ from models.methods.gaussian_talker_phases import BASES, RendererPhase
 from models.methods.gaussian_talker_presets import presets_of
 from models.parsing.labels import FACE, INSIDE_MOUTH
 from models.records import TEST, Weights
-from models.schedule import color_at, frozen_at, weights_at
+from models.schedule import MOST_GAUSSIANS, color_at, frozen_at, weights_at
 from tasks.params import Params
 from tasks.stage import Context, Stage, main
 
@@ -38,7 +38,7 @@ class RendererParams(Params):
     """How the renderer is trained."""
 
     seed: int = Field(0, ge=0)
-    gaussians: int = Field(9000, ge=0)  # to begin with; 0: one on each triangle; the paper: 10522
+    gaussians: int = Field(9000, ge=0, le=MOST_GAUSSIANS)  # to begin with; 0: one on each triangle; the paper: 10522
     sh_degree: int = Field(1, ge=0, le=3)  # the paper: 3, which a clip with one camera hardly tells
     color_bands: int = Field(1, ge=1, le=16)  # how many of the spherical harmonics change with the motion
     latent: Latent = "components"

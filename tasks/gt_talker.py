@@ -72,11 +72,7 @@ class GaussianTalker:
             UsageError: the head is to act otherwise than in its clip.
         """
         if acting.poses is not None or acting.expression is not None or acting.neutral or acting.blinks != "own":
-            raise UsageError(
-                f"{self.name} cannot act otherwise than in the clip with GaussianTalker",
-                "its faces are put into frames of the clip, whose pose, brows, lids and gaze they have",
-                "leave out --pose-from, --expression-from, --neutral and --blinks, or take --method talkinggaussian",
-            )
+            raise cannot_act(self.name)
         return self._shots()
 
     def _shots(self) -> Iterator[Shot]:
@@ -103,3 +99,12 @@ class GaussianTalker:
                 f"--still without --frame takes frame {quiet}",
             )
         return replace(self, held=frame)
+
+
+def cannot_act(speaker: str) -> UsageError:
+    """Return the error for a head that is to act otherwise than in its clip."""
+    return UsageError(
+        f"{speaker} cannot act otherwise than in the clip with GaussianTalker",
+        "its faces are put into frames of the clip, whose pose, brows, lids and gaze they have",
+        "leave out --pose-from, --expression-from, --neutral and --blinks, or take --method talkinggaussian",
+    )

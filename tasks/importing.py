@@ -11,7 +11,8 @@ from models.records import Clip
 from models.storage import RECORD_FILE
 from tasks.foreign import Foreign, look_at, part_of
 from tasks.imports import Input, Listed, Predictions, check_method, item_name, listed_imports, with_imports
-from tasks.people import listed_speakers, load_speaker, mark_of
+from tasks.params import names_listed
+from tasks.people import load_speaker, mark_of
 from tasks.places import Keys, Places
 from tasks.registry import put_in_place, remove
 
@@ -52,7 +53,7 @@ def import_predictions(
     """
     check_method(method)
     person = load_speaker(places, speaker)
-    if speaker not in listed_speakers(places):
+    if speaker not in names_listed(places.params, "speakers"):
         raise UsageError(f"params.yaml does not list {speaker!r}", "", f"add {speaker} to speakers in params.yaml")
     record, raw = places.predictions_record(speaker, method), places.raw_predictions(speaker, method)
     if not replace and (record.exists() or raw.exists()):

@@ -36,12 +36,6 @@ def wrong_lists(places: Places) -> list[UsageError]:
     return broken or [error for key, names in lists.items() for error in _wrong_entries(key, names, lists)]
 
 
-def listed(places: Places, key: str) -> list[Any]:
-    """Return the entries of a list of params.yaml; none where it is no list."""
-    content = read_yaml(places.params).get(key)
-    return content if isinstance(content, list) else []
-
-
 def _no_list(key: str, content: Any) -> UsageError:
     names = list(content) if isinstance(content, dict) else [] if content is None else [content]
     right = f"{key}: [{', '.join(map(str, names))}]"

@@ -14,8 +14,7 @@ from models.audio.align import FPS
 from models.errors import UsageError
 from tasks.measured import Measured, read_json, read_measured
 from tasks.methods import drives_measured, heads_measured
-from tasks.params import Params
-from tasks.people import listed_speakers
+from tasks.params import Params, names_listed
 from tasks.places import Places
 from tasks.stage import Context, Stage, main
 from tasks.tabular import Cell, Column, Footnotes, Table, number
@@ -65,7 +64,7 @@ def run(context: Context[MatrixParams]) -> None:
     drawn: list[dict[str, np.ndarray]] = []
     files = [
         path
-        for name in listed_speakers(context.places)
+        for name in names_listed(context.places.params, "speakers")
         for pattern in (*heads_measured(), *drives_measured())
         for path in sorted((base / name).glob(pattern))
     ]

@@ -124,7 +124,8 @@ def measure(
     scores.add("test_frames", len(frames), "frames", "")
 
     blocks = blocks_of(frames, max(1, round(context.params.block_seconds * clip.fps)))
-    bars = [scores.judge_bar(bar, metrics, blocks, context.params.draws) for bar in context.params.bars]
+    every = {**all_metrics(), **metrics}  # a bar whose metric is absent cannot be judged, and says so
+    bars = [scores.judge_bar(bar, every, blocks, context.params.draws) for bar in context.params.bars]
     about = {
         **keys,
         "split": f"test: {len(frames)} of {len(clip)} frames",
@@ -147,9 +148,7 @@ def measure(
             "rows": scores.rows,
             "bars": bars,
             "absent": scores.absent,
-            "definitions": definitions(
-                {**all_metrics(), **metrics}, {**SYSTEM_METRICS, **{f"region {k}": v for k, v in REGIONS.items()}}
-            ),
+            "definitions": definitions(every, {**SYSTEM_METRICS, **{f"region {k}": v for k, v in REGIONS.items()}}),
         },
     )
     context.write_metrics("curves", {"training": training})

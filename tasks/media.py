@@ -6,6 +6,7 @@ goes wrong inside FFmpeg's libraries leaves here as an `InputError` that names t
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -49,7 +50,10 @@ __all__ = [
 MAX_GAP_S = 2.0  # a picture that stands longer is a fault of the file, not of the speaker
 TRUNCATED_S = 0.5  # how much shorter than its header a stream may be
 SOUND_GAP_S = 0.05  # sound packets further apart than this are not one recording
+COUNTED = ("aiff", "au", "flac", "mov,mp4,m4a,3gp,3g2,mj2")  # that say how many samples there are; others estimate
+ENDLESS_BYTES = 2**31 - 2**16  # that a wav promises whose writer could not know its length
 HDR_TRANSFERS = (16, 18)  # PQ and HLG in FFmpeg's AVColorTransferCharacteristic
+log = logging.getLogger("gausstalk")
 
 
 class FrameReader:
@@ -206,6 +210,34 @@ def sound_rate(path: Path) -> int:
         if not container.streams.audio:
             raise InputError(f"{path}: there is no sound in it", "", "use a recording with sound")
         return int(container.streams.audio[0].rate)
+
+
+def warn_if_cut_off(path: Path, seconds: float) -> None:
+    """Tell of a recording whose header promises more than the `seconds` that could be read, where it counts samples."""
+    with opened(path) as container:
+        kind = container.format.name
+        promised = end_of(container, container.streams.audio[0]) if kind in COUNTED else 0.0
+    if kind == "wav":  # FFmpeg corrects its count to what is there
+        promised = _seconds_of_wav(path)
+    if promised > seconds + TRUNCATED_S:
+        log.warning(
+            "%s: its header promises %.1f s of sound, %.1f s are there: it was cut off, or not copied whole",
+            path, promised, seconds,
+        )  # fmt: skip
+
+
+def _seconds_of_wav(path: Path) -> float:
+    """Return how long the header says that the samples last; 0 where its writer could not know."""
+    position, bytes_a_second = 12, 0
+    with path.open("rb") as file:
+        while file.seek(position) and len(head := file.read(20)) == 20:
+            name, size = head[:4], int.from_bytes(head[4:8], "little")
+            if name == b"data":
+                return size / bytes_a_second if bytes_a_second and size < ENDLESS_BYTES else 0.0
+            if name == b"fmt ":
+                bytes_a_second = int.from_bytes(head[16:20], "little")
+            position += 8 + size + size % 2
+    return 0.0
 
 
 def read_sound(

@@ -7,10 +7,10 @@ import math
 from collections.abc import Collection, Mapping
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from typing import Annotated, Any, TypeVar, get_type_hints
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from models.errors import UsageError
 
@@ -18,6 +18,8 @@ MAX_BYTES = 1 << 20
 OF_ALL_STAGES = ("preset", "scale")
 """Keys of params.yaml beside the sections, which say how every stage trains; see `resolve_params`."""
 DEFAULT_PRESET = "cpu"
+GridRange = tuple[Annotated[int, Field(ge=2, le=8192)], Annotated[float, Field(ge=2, le=8192)]]
+"""Coarsest and finest resolution of a grid."""
 
 
 class Params(BaseModel):
@@ -96,9 +98,11 @@ def validate(model: type[AnyParams], data: Any, where: str) -> AnyParams:
             raise UsageError(
                 f"{where}: unknown key {place!r}", "a key that nothing reads would be ignored", fix
             ) from error
-        what = ": ".join(filter(None, (where, place, problem["msg"])))
-        fix = f"correct {place or where.rpartition(': ')[2]}"
-        raise UsageError(what, f"the value is {problem.get('input')!r}", fix) from error
+        no_keys = problem["type"] in ("model_type", "dataclass_type", "dict_type")
+        message = "keys with values belong here" if no_keys else problem["msg"].removeprefix("Value error, ")
+        what = ": ".join(filter(None, (where, place, message)))
+        value, fix = problem.get("input"), f"correct {place or where.rpartition(': ')[2]}"
+        raise UsageError(what, "" if isinstance(value, Mapping) else f"the value is {value!r}", fix) from error
 
 
 def _place(loc: tuple[int | str, ...], data: Any, missing: bool) -> str:
@@ -128,6 +132,16 @@ def load_params(path: Path, section: str, model: type[AnyParams]) -> AnyParams:
         UsageError: see `read_yaml` and `validate`.
     """
     return validate(model, _section(read_yaml(path), path, section, model), f"{path.name}: {section}")
+
+
+def names_listed(path: Path, key: str) -> list[str]:
+    """Return what a list of params.yaml names, in order of the names; nothing where it is no list.
+
+    Raises:
+        UsageError: see `read_yaml`.
+    """
+    content = read_yaml(path).get(key)
+    return sorted(map(str, content)) if isinstance(content, list) else []
 
 
 def check_preset(name: Any, presets: Collection[str], where: str = "") -> None:
@@ -195,10 +209,11 @@ def scaled(params: AnyParams, scale: float) -> AnyParams:
     return params.model_copy(update={"phase": replace(phase, steps=steps)})
 
 
-def _section(data: dict[str, Any], path: Path, section: str, model: type[Params]) -> dict[str, Any]:
+def _section(data: dict[str, Any], path: Path, section: str, model: type[Params]) -> Any:
     if section not in data and model.model_fields:
         near = difflib.get_close_matches(section, list(data), n=1)
         raise UsageError(
             f"{path}: no section {section!r}", f"did you mean {near[0]!r}?" if near else "", f"add '{section}:'"
         )
-    return data.get(section) or {}
+    content = data.get(section)
+    return {} if content is None else content

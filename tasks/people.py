@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field
 
 from models.errors import ConsentError, UsageError
-from tasks.params import Params, read_yaml, validate
+from tasks.params import Params, names_listed, read_yaml, validate
 from tasks.places import Places
 
 Basis = Literal["consent", "synthetic", "research"]
@@ -148,19 +148,13 @@ def load_drive(places: Places, drive: str) -> Drive:
     return validate(Drive, _read(path, "drive", drive), str(path.relative_to(places.root)))
 
 
-def listed_speakers(places: Places) -> list[str]:
-    """Return the speakers that params.yaml lists, in order of their names."""
-    return sorted(str(name) for name in read_yaml(places.params).get("speakers") or [])
-
-
 def unknown_people(places: Places) -> list[UsageError]:
     """Return an error for each speaker and drive of params.yaml that has no record, or none that is valid."""
     wrong: list[UsageError] = []
-    params = read_yaml(places.params)
     for key, load in (("speakers", load_speaker), ("drives", load_drive)):
-        for name in params.get(key) or []:
+        for name in names_listed(places.params, key):
             try:
-                load(places, str(name))
+                load(places, name)
             except UsageError as error:
                 wrong.append(error)
             except ConsentError:

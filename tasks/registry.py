@@ -21,8 +21,8 @@ from models.errors import ConsentError, InputError, MachineError, UsageError
 from models.methods.talking_gaussian_presets import PRESETS
 from tasks.assets import sha256_of
 from tasks.methods import Method
-from tasks.params import DEFAULT_PRESET, Params, check_preset, read_yaml, validate
-from tasks.people import Basis, Consent, Drive, Research, Speaker, check_basis, listed_speakers
+from tasks.params import DEFAULT_PRESET, Params, check_preset, names_listed, read_yaml, validate
+from tasks.people import Basis, Consent, Drive, Research, Speaker, check_basis
 from tasks.places import Places, check_name
 
 Gender = Literal["female", "male", "unstated"]
@@ -166,7 +166,7 @@ def add_drive(
         InputError: the sound cannot be used.
         MachineError: there is no room for a copy.
     """
-    from tasks.media import SAMPLE_RATE, read_sound
+    from tasks.media import SAMPLE_RATE, read_sound, warn_if_cut_off
 
     check_name(name, "drive")
     _check_free(places, "drive", name, places.drive_record(name), places.raw_drive(name), replace)
@@ -175,6 +175,7 @@ def add_drive(
         raise InputError(
             f"{sound}: {heard:.2f} s of sound", "nothing can be said in that time", "use a longer recording"
         )
+    warn_if_cut_off(sound, heard)
     file = f"speech{sound.suffix.lower()}"
     content = {
         "name": name,
@@ -245,7 +246,7 @@ def check_enlisted(places: Places, speakers: Sequence[str], method: Method) -> N
 
 
 def _not_enlisted(places: Places, speakers: Sequence[str], method: Method) -> list[str]:
-    known = listed_speakers(places)
+    known = names_listed(places.params, "speakers")
     for name in speakers:
         if name not in known:
             raise UsageError(
@@ -253,8 +254,8 @@ def _not_enlisted(places: Places, speakers: Sequence[str], method: Method) -> li
                 f"params.yaml: speakers lists {', '.join(known) or 'none'}",
                 f"gausstalk add-speaker {name} VIDEO --consent FILE",
             )
-    listed = read_yaml(places.params).get(method.listed) or []
-    return [name for name in speakers or known if name not in listed]
+    enlisted = names_listed(places.params, method.listed)
+    return [name for name in speakers or known if name not in enlisted]
 
 
 def _check_free(places: Places, what: str, name: str, record: Path, raw: Path, replace: bool) -> None:

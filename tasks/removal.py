@@ -8,7 +8,7 @@ from models.errors import UsageError
 from tasks.importing import unlist
 from tasks.imports import listed_imports
 from tasks.methods import METHODS
-from tasks.params import read_yaml
+from tasks.params import names_listed
 from tasks.places import GATHERED, Keys, Places, check_name
 from tasks.registry import made_by_stage, remove, replace_params, without_name
 
@@ -31,7 +31,7 @@ def belongings(places: Places, name: str) -> list[Path]:
     scratch = (places.root / ".work").glob("*/*")
     found += sorted(path for path in scratch if path.name.partition("-")[0].partition(".")[0] == name)
     found = [path for path in found if path.exists()]
-    if not found and name not in (read_yaml(places.params).get("speakers") or []):
+    if not found and name not in names_listed(places.params, "speakers"):
         known = sorted(path.stem for path in (data / "speakers").glob("*.yaml"))
         raise UsageError(f"no speaker {name!r}", f"known: {', '.join(known) or 'none'}", "check the name")
     return found

@@ -26,7 +26,8 @@ from tasks.measured import (
     read_json,
 )
 from tasks.methods import METHODS, rendered_heads
-from tasks.people import Drive, Speaker, listed_speakers, load_drive, load_speaker, mark_of
+from tasks.params import names_listed
+from tasks.people import Drive, Speaker, load_drive, load_speaker, mark_of
 from tasks.per_frame import FILE, read_per_frame
 from tasks.places import Keys, Places
 from tasks.report_frames import Curve, Frames, curves_of, frames_of
@@ -134,7 +135,9 @@ def run(context: Context[NoParams]) -> None:
     imported = [Measured(**entry) for entry in content.get("imported", [])]
     every = [*heads, *imported]
     drives = [Measured(**entry) for entry in content["drives"]]
-    sections = [section_of(places, name, every, drives, content["quality"]) for name in listed_speakers(places)]
+    sections = [
+        section_of(places, name, every, drives, content["quality"]) for name in names_listed(places.params, "speakers")
+    ]
     for section in sections:
         if not section.refused:
             section.verdicts = content["verdicts"].get(section.key, [])

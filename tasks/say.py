@@ -97,7 +97,8 @@ def say(
                 _say_one(talker, head, acting, said, people, lossless, hearing, progress)
             except InputError as error:
                 outcomes[index] = Said(said.sound, said.video, 0, error)
-    progress.finish()
+    if progress.total:
+        progress.finish()
     return outcomes
 
 
@@ -117,8 +118,12 @@ def talker_of(places: Places, speaker: str, extractor: str, method: Method) -> A
 
 
 def _looked_at(sound: Path, video: Path, talker: AnyTalker) -> Said:
+    from tasks.media import warn_if_cut_off
+
     try:
-        return Said(sound, video, picture_count(len(_read(sound, talker)), talker))
+        samples = len(_read(sound, talker))
+        warn_if_cut_off(sound, samples / talker.scene.sample_rate)
+        return Said(sound, video, picture_count(samples, talker))
     except InputError as error:
         return Said(sound, video, 0, error)
 

@@ -7,14 +7,14 @@ finite. What could not be measured is listed under "absent" with the reason.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
 from pydantic import model_validator
 
-from models.errors import UsageError
+from models.metrics import all_metrics
 from models.metrics.base import LEAST_BLOCKS, Metric, block_bootstrap
 from models.records import Rendering
 from tasks.params import Params
@@ -62,6 +62,22 @@ class Bar(Params):
         if (self.compare == "value") == bool(self.against):
             raise ValueError("'against' belongs to a difference or a ratio, and only to them")
         return self
+
+    @model_validator(mode="after")
+    def _known_names(self) -> Bar:
+        metrics = all_metrics()
+        _check_known("metric", self.metric, metrics)
+        metric = metrics[self.metric]
+        regions = metric.regions if metric.compares == "frames" else ("face",)
+        _check_known(f"region for {self.metric}", self.region, regions)
+        _check_known("variant", self.variant, VARIANTS)
+        _check_known("variant", self.against or self.variant, VARIANTS)
+        return self
+
+
+def _check_known(what: str, name: str, known: Iterable[str]) -> None:
+    if name not in known:
+        raise ValueError(f"there is no {what} {name!r}, but {', '.join(known)}")
 
 
 @dataclass
@@ -125,12 +141,7 @@ class Scores:
         """Return a bar with its value, 95 % interval over blocks of frames, and whether it is reached.
 
         `ok` and `value` are None with the reason in `why` when something it needs is absent.
-
-        Raises:
-            UsageError: the bar names a metric that does not exist.
         """
-        if bar.metric not in metrics:
-            raise UsageError(f"bar {bar.name!r}: no metric {bar.metric!r}", f"there are {', '.join(metrics)}")
         metric = metrics[bar.metric]
         own = self.columns.get((bar.metric, bar.region, bar.variant))
         other = self.columns.get((bar.metric, bar.region, bar.against)) if bar.against else None

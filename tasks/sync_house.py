@@ -11,8 +11,8 @@ from pydantic import Field
 
 from models.errors import ConsentError, UsageError
 from models.records import TRAIN, Mouths, Weights
-from tasks.params import Params
-from tasks.people import listed_speakers, load_speaker
+from tasks.params import Params, names_listed
+from tasks.people import load_speaker
 from tasks.places import Keys
 from tasks.progress import Progress
 from tasks.stage import Context, Stage, main
@@ -85,7 +85,7 @@ def footage_of(context: Context[SyncHouseParams]) -> dict[str, Footage]:
     """
     from models.sync.house_learning import Footage
 
-    names = listed_speakers(context.places)
+    names = names_listed(context.places.params, "speakers")
     for name in context.params.left_out:
         if name not in names:
             raise UsageError(f"params.yaml: sync_house: left_out: no speaker {name!r}", f"listed: {', '.join(names)}")

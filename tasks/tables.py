@@ -23,7 +23,7 @@ from tasks.measured import (
 )
 from tasks.methods import drives_measured, heads_measured
 from tasks.paper_tables import paper_tables
-from tasks.people import listed_speakers
+from tasks.params import names_listed
 from tasks.places import Places
 from tasks.stage import Context, NoParams, Stage, main
 from tasks.tabular import Table
@@ -57,7 +57,7 @@ def read_results(places: Places) -> Results:
         InputError: a file is damaged.
     """
     # Whoever has left params.yaml is no longer of this project, whatever still lies there.
-    names = listed_speakers(places)
+    names = names_listed(places.params, "speakers")
     patterns = heads_measured(), ["evaluate_predictions/*/metrics.json"], drives_measured()
     base = places.root / "data" / "metrics"
     ours, imported, drives = ([read_measured(path) for path in files_of(base, names, *one)] for one in patterns)

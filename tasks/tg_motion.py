@@ -17,7 +17,7 @@ from models.methods.talking_gaussian_phases import MotionPhase
 from models.methods.talking_gaussian_presets import presets_of
 from models.records import Weights
 from models.schedule import weighed, weights_at
-from tasks.params import Params
+from tasks.params import GridRange, Params
 from tasks.stage import Context, Stage, main
 
 
@@ -30,7 +30,7 @@ class MotionParams(Params):
     action_units: tuple[str, ...] = ACTION_UNITS  # that the face is told, the blink last; the paper: AU02 as well
     gaze: bool = True  # whether it is also told where the eyes look; not in the released code
     moves: Moves = "geometry"  # of the face, from frame to frame; opacity, color: of its Gaussians' appearance as well
-    face_grid: tuple[int, float] = (16, 38.4)  # coarsest and finest resolution; the paper says 256
+    face_grid: GridRange = (16, 38.4)  # coarsest and finest resolution; the paper says 256
     grid_layout: GridLayout = "torch_ngp"  # tcnn: what tiny-cuda-nn can run on CUDA; every backend draws either
     motion_m: float = Field(0.01, gt=0)  # what a network output of 1 means
     phase: MotionPhase = MotionPhase()

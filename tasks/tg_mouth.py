@@ -14,7 +14,7 @@ from models.methods.talking_gaussian_presets import presets_of
 from models.parsing import labels
 from models.records import Weights
 from models.schedule import color_at, frozen_at, weighed, weights_at
-from tasks.params import Params
+from tasks.params import GridRange, Params
 from tasks.stage import Context, Stage, main
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ class MouthParams(Params):
     seed: int = Field(0, ge=0)
     sh_degree: int = Field(1, ge=0, le=3)
     bound_m: float = Field(0.15, gt=0)  # as in tg_motion
-    mouth_grid: tuple[int, float] = (64, 57.6)  # the paper says 384
+    mouth_grid: GridRange = (64, 57.6)  # the paper says 384
     grid_layout: GridLayout = "torch_ngp"  # as in tg_motion
     motion_m: float = Field(0.01, gt=0)
     phase: MouthPhase = MouthPhase()

@@ -6,8 +6,8 @@ from models.audio import extractor as find_extractor
 from models.errors import InputError
 from models.records import AudioFeatures
 from models.storage import RECORD_FILE
-from tasks.lists import listed
 from tasks.methods import METHODS, TALKING_GAUSSIAN
+from tasks.params import names_listed
 from tasks.people import Speaker, load_speaker
 from tasks.places import Keys, Places, check_name
 from tasks.speech_features import AudioParams
@@ -49,7 +49,8 @@ def check_trained(places: Places, speaker: str, extractor: str, method: str = TA
     option = "" if wanted is TALKING_GAUSSIAN else f" --method {method.replace('_', '')}"
     of_others = [f"{found} with {METHODS[name].title}" for name, found in there if name != method]
     find_extractor(extractor)
-    first = "" if extractor in listed(places, "extractors") else f"add {extractor} to extractors in params.yaml, then "
+    known = names_listed(places.params, "extractors")
+    first = "" if extractor in known else f"add {extractor} to extractors in params.yaml, then "
     raise InputError(
         f"{speaker} has no head for {extractor} that {wanted.title} has trained",
         f"trained: {', '.join([*same, *of_others]) or 'none'}",

@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from models.schedule import Row, first_after
+from models.schedule import MOST_GAUSSIANS, Row, first_after
 
 Green = Literal["remove", "shrink", "shrink_raw", "keep"]
 
@@ -44,11 +44,13 @@ class Density:
     green_until: float = 0.0  # fraction up to which this goes on after `stop`
 
     def __post_init__(self) -> None:
-        """Check the interval.
+        """Check the interval and the number of Gaussians.
 
         Raises:
-            ValueError: it is none.
+            ValueError: it is none, or so many fit nowhere.
         """
+        if not 0 <= self.capacity <= MOST_GAUSSIANS:
+            raise ValueError(f"capacity is 0 to {MOST_GAUSSIANS}, not {self.capacity}")
         if not 0 < self.every <= 1:
             raise ValueError(f"every is a fraction of the phase between two refinements: above 0, not {self.every}")
 

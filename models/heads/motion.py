@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy.spatial import cKDTree
 
 Array = np.ndarray
 
@@ -45,3 +46,10 @@ def jaw_pixels(poses: Array, intrinsics: Array) -> Array:
     """Return where the jaw `JAW_M` is seen in every pose, `[T, 3, 2]` pixels."""
     seen = JAW_M @ poses[:, :3, :3].astype(np.float64).transpose(0, 2, 1) + poses[:, None, :3, 3]
     return (seen / seen[..., 2:] @ intrinsics.T.astype(np.float64))[..., :2]
+
+
+def least_turns(poses: Array, own: Array) -> Array:
+    """Return by how many degrees each of `poses` `[n, 4, 4]` is turned or tilted against the nearest of `own`."""
+    rotations = [some[:, :3, :3].reshape(-1, 9).astype(np.float64) for some in (own, poses)]
+    chord, _ = cKDTree(rotations[0]).query(rotations[1])  # of two rotations that differ by an angle: sqrt(8) sin(half)
+    return np.degrees(2 * np.arcsin(np.minimum(chord / 8**0.5, 1)))

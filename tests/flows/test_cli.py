@@ -6,8 +6,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer
 
-from flows import cli
+from flows import cli, speaking
+from models.errors import InputError
+from tasks.say import Said
 
 ROOT = Path(__file__).resolve().parents[2]
 VERBS = "add-speaker remove-speaker add-drive check preview run say export ui fetch doctor bench report".split()
@@ -79,6 +82,7 @@ def test_no_words_show_the_help(tmp_path: Path) -> None:
         (["fly"], 2, "No such command 'fly'"),
         (["run", "--jobs", "0"], 2, "--jobs"),
         (["report"], 2, "there is no report yet"),
+        (["tables"], 2, "nothing has been measured yet"),
         (["fetch"], 2, "no asset named"),
         (["fetch", "wieghts"], 2, "no asset 'wieghts'"),
         (["add-speaker", "../x", "a.mp4", "--consent", "c.yaml"], 2, "cannot name a speaker"),
@@ -97,6 +101,7 @@ def test_no_words_show_the_help(tmp_path: Path) -> None:
         (["run", "ann", "--table", "5", "--method", "gaussiantalker"], 2, "table 5 is of TalkingGaussian alone"),
         (["say", "a.safetensors", "a.wav", "-o", "o.mp4", "--method", "gaussiantalker"], 2, "TalkingGaussian's"),
         (["say", "ann", "a.wav", "-o", "o.mp4", "--blinks", "9", "--seed", "-3"], 2, "--seed"),
+        (["say", "ann", "a.wav", "-o", "o.mp4", "--pose-from", "bob", "--method", "gaussiantalker"], 2, "cannot act"),
         (["compare", "a", "b", "-o", "data"], 2, "data: that is a folder"),
     ],
 )
@@ -183,7 +188,8 @@ def test_assets_that_no_default_needs_are_one_line_of_the_doctor(project: Path) 
 
 
 def test_doctor_finds_what_is_wrong_with_a_project(project: Path) -> None:
-    (project / "params.yaml").write_text("speakers: [ann]\nextractors: []\ndrives: []\nnonsense: {a: 1}\n")
+    params = "speakers: [ann, bob]\nextractors: []\ndrives: [de]\npreset: cup\ntg_face:\ntg_mouth:\nnonsense: {a: 1}\n"
+    (project / "params.yaml").write_text(params)
     done = call(project, "doctor", "--json")
     assert done.returncode == 5
     result = json.loads(done.stdout)
@@ -191,9 +197,26 @@ def test_doctor_finds_what_is_wrong_with_a_project(project: Path) -> None:
     found = {finding["name"]: finding for finding in result["findings"]}
     assert found["python"]["state"] == "ok"
     assert found["asset weights"]["fix"] == "gausstalk fetch weights"
-    assert "no stage 'nonsense'" in found["params"]["found"]
+    wrong = [finding["found"] for finding in result["findings"] if finding["name"] == "params"]
+    assert sum("no stage 'nonsense'" in one for one in wrong) == sum("no preset 'cup'" in one for one in wrong) == 1
+    assert len(wrong) == 2
     assert "not " + str(project) in found["project"]["found"]  # the code that runs is that of another folder
-    assert any(finding["state"] == "fail" and "ann" in finding["found"] for finding in result["findings"])
+    for name in ("speaker ann", "speaker bob", "drive de"):  # one that is wrong does not hide the others
+        assert (found[name]["state"], found[name]["found"][:3]) == ("fail", "no ")
+    (project / "params.yaml").write_text("speakers: [\n")
+    findings = json.loads(call(project, "doctor", "--json").stdout)["findings"]
+    assert any("not valid YAML" in finding["found"] and "line 2" in finding["found"] for finding in findings)
+
+
+def test_of_recordings_that_cannot_be_said_nothing_goes_to_stdout(capsys: pytest.CaptureFixture[str]) -> None:
+    bad = [Said(Path(f"{name}.wav"), Path(f"{name}.mp4"), 0, InputError(f"{name}.wav: no sound")) for name in "ab"]
+    with pytest.raises(typer.Exit) as end:
+        speaking._tell(bad, False)
+    assert end.value.exit_code == 3
+    assert capsys.readouterr().out == ""
+    with pytest.raises(typer.Exit):
+        speaking._tell([*bad, Said(Path("c.wav"), Path("c.mp4"), 9)], False)
+    assert capsys.readouterr().out == "c.mp4\n"
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from models.heads.motion import JAW_M, jaw_pixels, mean_pose, transfer
+from models.heads.motion import JAW_M, jaw_pixels, least_turns, mean_pose, transfer
 
 
 def wandering(seed: int, count: int = 50, facing: tuple[float, float, float] = (0, 0, 0)) -> np.ndarray:
@@ -53,3 +53,11 @@ def test_the_jaw_is_seen_where_the_camera_sees_it() -> None:
     chin = JAW_M[2]
     wanted = [30 + 100 * (chin[0] + 0.02) / (0.5 - chin[2]), 40 - 100 * chin[1] / (0.5 - chin[2])]
     np.testing.assert_allclose(jaw_pixels(pose[None], intrinsics)[0, 2], wanted, atol=1e-4)
+
+
+def test_the_least_turn_is_that_against_the_nearest_pose() -> None:
+    own, poses = wandering(3), wandering(4, count=20, facing=(0.3, 0.1, -0.2))
+    between = poses[:, None, :3, :3] @ own[None, :, :3, :3].swapaxes(-1, -2)
+    angles = Rotation.from_matrix(between.reshape(-1, 3, 3)).magnitude().reshape(20, 50)
+    np.testing.assert_allclose(least_turns(poses, own), np.degrees(angles.min(1)), atol=1e-3)
+    np.testing.assert_allclose(least_turns(own, own), 0, atol=1e-6)

@@ -135,6 +135,21 @@ def test_a_head_that_is_moved_far_away_is_warned_of(scene: Scene, caplog: pytest
     assert "its neck may not meet the torso" in caplog.text
 
 
+@pytest.mark.parametrize("axis", range(3))
+def test_a_head_that_is_turned_or_tilted_farther_than_ever_is_warned_of_once(
+    scene: Scene, caplog: pytest.LogCaptureFixture, axis: int
+) -> None:
+    own = scene.poses[20:44]
+    for degrees in (2, 14):
+        turned = own.copy()
+        vectors = np.radians(degrees) * np.array([[1], [-1]]) * np.eye(3)[axis]  # both ways: the mean pose stays
+        turned[[5, 9], :3, :3] = Rotation.from_rotvec(vectors).as_matrix() @ mean_pose(own)[:3, :3]
+        list(islice(perform(scene, Acting(poses=turned)), 60))
+        assert len(caplog.records) == (degrees > 6)
+    assert "in 2 of 24 poses" in caplog.text
+    assert "and 13 degrees" in caplog.text or "and 14 degrees" in caplog.text
+
+
 def test_another_clip_gives_poses_and_expressions(places: Places, scene: Scene) -> None:
     np.testing.assert_array_equal(poses_of(places, "egg"), scene.poses[20:44])
     torch.testing.assert_close(expressions_of(places, "egg", Config()), scene.expression[20:44])

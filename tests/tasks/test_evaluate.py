@@ -1,6 +1,7 @@
 """Evaluation of a drawn head: what hears must win, what cannot be compared must be refused."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -11,14 +12,16 @@ import pandas
 import pytest
 import recogniser
 import torch
+import yaml
 
-from models.errors import InputError, MissingAssetError, UsageError
+from models.errors import InputError, MissingAssetError
 from models.metrics import all_metrics
 from models.perceptual.networks import NETWORKS, write
 from models.records import Clip, DemoTruth, Judge, Landmarks, Rendering, store_path
 from models.storage import FrameStore
 from tasks import evaluate, evaluate_drive, judge, measuring, measuring_drive, per_frame, regions
 from tasks.closure import closure
+from tasks.doctor import wrong_params
 from tasks.judge import JudgeParams
 from tasks.judging import known_points
 from tasks.measured import Measured
@@ -26,7 +29,7 @@ from tasks.measuring import EvaluateParams
 from tasks.media import write_wav
 from tasks.per_frame import read_per_frame
 from tasks.places import Keys, Places
-from tasks.scores import Bar, Scores
+from tasks.scores import Bar
 from tasks.stage import execute
 from tasks.windows import read_windows
 
@@ -36,7 +39,8 @@ BARS = (
     Bar(name="wrong", metric="r_open", region="face", variant="wrong_audio", at_most=0.5),
     Bar(name="still", metric="LMD", region="face", compare="ratio", against="static", at_most=0.9),
     Bar(name="gain", metric="PSNR", region="mouth", compare="difference", against="wrong_audio", at_least=0.5),
-    Bar(name="nothing", metric="LMD", region="face", compare="ratio", against="another", at_most=0.9),
+    Bar(name="nothing", metric="LMD", region="face", compare="ratio", against="speaker", at_most=0.9),
+    Bar(name="no weights", metric="lpips_vgg", region="mouth", at_most=0.1),
 )
 PARAMS = EvaluateParams(bars=BARS, draws=100, block_seconds=0.4, worst=3)
 
@@ -148,7 +152,9 @@ def test_bars_tell_value_interval_and_verdict(content: dict[str, Any]) -> None:
         value(content, "LMD", "face", "full") / value(content, "LMD", "face", "static"), abs=1e-4
     )
     assert bars["nothing"]["ok"] is None
-    assert "another" in bars["nothing"]["why"]
+    assert "speaker" in bars["nothing"]["why"]
+    assert bars["no weights"]["ok"] is None
+    assert "lpips_vgg of full" in bars["no weights"]["why"]
 
 
 def test_every_row_is_whole_and_said_what_it_means(content: dict[str, Any]) -> None:
@@ -247,10 +253,24 @@ def test_a_store_of_another_length_is_refused(places: Places) -> None:
         measuring.rendered_stores(broken)
 
 
-def test_a_bar_on_an_unknown_metric_is_refused() -> None:
-    bar = Bar(name="x", metric="PNSR", region="mouth", at_least=1.0)
-    with pytest.raises(UsageError, match="PNSR"):
-        Scores({}).judge_bar(bar, {}, [], 100)
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"metric": "PNSR"}, "no metric 'PNSR', but .*PSNR, SSIM, LMD"),
+        ({"region": "moth"}, "no region for PSNR 'moth', but frame, head, face_box, mouth"),
+        ({"region": "steady"}, "no region for PSNR 'steady', but frame"),
+        ({"metric": "LMD"}, "no region for LMD 'mouth', but face"),
+        ({"variant": "wrong_adio"}, "no variant 'wrong_adio', but full, motion_off"),
+        ({"compare": "ratio", "against": "sttic"}, "no variant 'sttic', but full"),
+    ],
+)
+def test_a_bar_on_what_there_is_not_is_refused_before_anything_is_computed(
+    tmp_path: Path, change: dict[str, str], message: str
+) -> None:
+    bar = {"name": "x", "metric": "PSNR", "region": "mouth", "at_least": 1.0, **change}
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump({"evaluate": {"bars": [bar]}}))
+    (error,) = wrong_params(Places(tmp_path))
+    assert re.search(f"evaluate: bars.0: .*{message}", error.what)
 
 
 @pytest.mark.parametrize("change", [{"at_most": 1.0}, {"against": "static"}, {"compare": "ratio"}, {"at_least": None}])

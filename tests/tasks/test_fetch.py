@@ -1,26 +1,24 @@
+"""What comes over the wire comes whole, once, from where it should, or the error says what is in the way."""
+
 import hashlib
-import io
 import logging
 import os
-import pickle
 import shutil
 import signal
 import subprocess
 import sys
 import threading
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
+from asset_list import add, left
 from file_server import FileServer, serving
 
-from models.errors import ConsentError, InputError, MachineError, MissingAssetError, UsageError
+from models.errors import ConsentError, MachineError, MissingAssetError, UsageError
 from tasks import download as module
 from tasks.assets import find_asset, read_assets, sources_of
-from tasks.fetch import fetch, fetch_all
+from tasks.fetch import _alone, fetch, fetch_all
 from tasks.places import Places
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -59,15 +57,6 @@ def places(tmp_path: Path, server: FileServer, monkeypatch: pytest.MonkeyPatch) 
     for name in ("params.yaml", "dvc.yaml"):
         (tmp_path / name).touch()
     return Places(tmp_path)
-
-
-def add(places: Places, name: str, entry: str) -> None:
-    path = places.root / "data" / "assets.toml"
-    path.write_text(f'{path.read_text()}[{name}]\nlicence = "MIT"\nwhat = "the {name}"\n{entry}\n')
-
-
-def left(places: Places) -> list[str]:
-    return sorted(p.name for p in (places.root / "data" / "assets").glob("*") if not p.name.endswith(".lock"))
 
 
 def part(places: Places, name: str = "weights") -> Path:
@@ -309,6 +298,29 @@ def test_two_fetches_of_one_asset_do_not_meet(
     assert "another process fetches it; waiting" in caplog.text
 
 
+def test_whoever_waits_comes_alone_and_no_lock_is_left(places: Places) -> None:
+    inside: list[int] = []
+    most: list[int] = []
+
+    def enter(who: int) -> None:
+        for _ in range(25):
+            with _alone(places, "weights"):
+                inside.append(who)
+                threading.Event().wait(0.0005)
+                most.append(len(inside))
+                inside.remove(who)
+
+    threads = [threading.Thread(target=enter, args=(who,)) for who in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert most == [1] * 150
+    with pytest.raises(FileNotFoundError), _alone(places, "weights"):
+        raise FileNotFoundError
+    assert left(places) == []
+
+
 def test_a_restricted_licence_is_shown_and_has_to_be_accepted(places: Places, server: FileServer) -> None:
     with pytest.raises(ConsentError, match="for research only") as error:
         fetch(places, "restricted")
@@ -346,134 +358,6 @@ def test_names_addresses_and_fields_are_checked(places: Places) -> None:
     add(places, "odd", 'file = "odd"\nlicense = "MIT"')
     with pytest.raises(UsageError, match="odd is not an asset"):
         fetch(places, "weights")
-
-
-def packed(files: dict[str, bytes]) -> bytes:
-    stream = io.BytesIO()
-    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, content in files.items():
-            archive.writestr(name, content)
-    return stream.getvalue()
-
-
-def test_one_file_of_an_archive_is_unpacked(places: Places, server: FileServer) -> None:
-    sha1 = hashlib.sha1(CONTENT).hexdigest()
-    add(places, "graph", f'file = "g.pb"\ndigest = "sha1:{sha1}"\n'
-        f'sources = [{{ file = "g.zip", url = "{server.address}/g.zip", member = "g.pb" }}]')  # fmt: skip
-    server.files["/g.zip"] = packed({"readme": b"", "in/g.pb": CONTENT})
-    assert fetch(places, "graph").read_bytes() == CONTENT
-    assert left(places) == ["g.pb"]
-    assert "/g.zip" in (places.root / "data" / "assets.lock").read_text()
-    (places.root / "data/assets/g.pb").unlink()
-    (places.root / "data/assets.lock").unlink()
-    for content, what in ((packed({"in/g.pb": OTHER}), "not the file"), (packed({"x": b""}), "0 files g.pb"),
-                          (b"PK" + bytes(500), "cannot be unpacked")):  # fmt: skip
-        server.files["/g.zip"] = content
-        with pytest.raises((MissingAssetError, InputError), match=what):
-            fetch(places, "graph")
-        assert not list((places.root / "data/assets").rglob("g.*"))
-        assert not (places.root / "data/assets.lock").exists()  # what could not be used decides nothing
-    server.files["/g.zip"] = packed({"g.pb": CONTENT})
-    assert fetch(places, "graph").read_bytes() == CONTENT
-
-
-def test_a_fetch_that_was_ended_before_it_could_unpack_goes_on_there(places: Places, server: FileServer) -> None:
-    url = f"{server.address}/g.zip"
-    add(places, "graph", f'file = "g.pb"\nsources = [{{ file = "g.zip", url = "{url}", member = "g.pb" }}]')
-    store = places.root / "data/assets/sources/graph"
-    store.mkdir(parents=True)
-    (store / "g.zip").write_bytes(packed({"g.pb": CONTENT}))
-    digest = hashlib.sha256((store / "g.zip").read_bytes()).hexdigest()
-    assert fetch(places, "graph").read_bytes() == CONTENT
-    assert server.asked == []
-    assert f"{digest} {url}" in (places.root / "data/assets.lock").read_text()
-    (places.root / "data/assets/g.pb").unlink()
-    (places.root / "data/assets/g.zip").write_bytes(packed({"g.pb": OTHER}))  # not the one that was recorded
-    server.files["/g.zip"] = packed({"g.pb": CONTENT, "more": b""})
-    with pytest.raises(MissingAssetError, match="not the file that was meant"):
-        fetch(places, "graph")
-
-
-def test_meshes_that_a_list_names_become_one_archive(places: Places, server: FileServer, tmp_path: Path) -> None:
-    from models.heads import ict_files
-
-    neutral, lines = np.arange(12.0).reshape(4, 3), ""
-    for name in ("generic_neutral_mesh", *(f"identity{k:03d}" for k in range(100)), *ict_files.EXPRESSIONS):
-        moved = neutral + (name == "jawOpen") * np.array([[0, -1, 0]])
-        text = "".join(f"v {x} {y} {z}\n" for x, y, z in moved) + "vt 0 1\nf 1/1 2/1 3/1 4/1\n"
-        server.files[f"/{name}.obj"] = text.encode()
-        lines += f"{hashlib.sha256(text.encode()).hexdigest()}  {name}.obj\n"
-    (tmp_path / "data/list.sha256").write_text(f"# meshes\n{lines}")
-    add(places, "head", f'file = "head.npz"\nbase = "{server.address}/"\nsums = "list.sha256"\n'
-        'convert = "models.heads.ict_files:convert"')  # fmt: skip
-    server.files["/jawOpen.obj"] += b"\n"
-    with pytest.raises(MissingAssetError, match="not the file that was meant"):
-        fetch(places, "head")
-    server.files["/jawOpen.obj"] = server.files["/jawOpen.obj"][:-1]
-    asked = len(server.asked)
-    with np.load(fetch(places, "head"), allow_pickle=False) as head:
-        np.testing.assert_array_equal(head["expression"][26], np.tile([0, -1, 0], (4, 1)))
-    assert len(server.asked) - asked == 154 - (asked - 1)  # the meshes of the first try were kept
-    assert left(places) == ["head.npz"]
-    assert not (tmp_path / "data/assets.lock").exists()
-
-
-GATED = 'file = "flame.npz"\nconvert = "models.heads.flame_files:convert"\npage = "https://example.org/licence"\n' \
-        'sources = [{ file = "FLAME.zip", member = "generic_model.pkl" }]'  # fmt: skip
-
-
-def flame(**others: Any) -> bytes:
-    rng = np.random.default_rng(0)
-    content = {"v_template": rng.random((6, 3)), "shapedirs": rng.random((6, 3, 4)), "posedirs": rng.random((6, 3, 36)),
-               "J_regressor": rng.random((5, 6)), "weights": rng.random((6, 5)),
-               "kintree_table": np.array([[-1, 0, 1, 1, 1], [0, 1, 2, 3, 4]]), "f": np.zeros((1, 3), int)}  # fmt: skip
-    return pickle.dumps({**content, **others})
-
-
-@pytest.mark.parametrize("form", ["zip", "bare", "folder"])
-def test_a_gated_file_is_converted_once_a_person_has_brought_it(places: Places, form: str) -> None:
-    add(places, "flame", GATED)
-    with pytest.raises(MissingAssetError) as error:
-        fetch(places, "flame")
-    assert "get FLAME.zip at https://example.org/licence" in error.value.fix
-    folder = places.root / "data" / "assets"
-    path = {"zip": "FLAME.zip", "bare": "generic_model.pkl", "folder": "FLAME/generic_model.pkl"}[form]
-    (folder / path).parent.mkdir(exist_ok=True)
-    (folder / path).write_bytes(packed({"FLAME/generic_model.pkl": flame()}) if form == "zip" else flame())
-    with np.load(fetch(places, "flame"), allow_pickle=False) as model:
-        assert model["shapedirs"].shape == (6, 3, 4)
-    assert (folder / path).is_file()  # what a person has brought stays
-
-
-class Call:
-    def __init__(self, function: Any, *arguments: Any) -> None:
-        self.call = function, arguments
-
-    def __reduce__(self) -> Any:
-        return self.call
-
-
-def test_an_official_file_that_would_run_code_is_refused(places: Places, tmp_path: Path) -> None:
-    add(places, "flame", GATED)
-    canary = tmp_path / "canary"
-    path = places.root / "data/assets/generic_model.pkl"
-    path.parent.mkdir()
-    path.write_bytes(flame(v_template=Call(open, str(canary), "w")))
-    with pytest.raises(InputError) as error:
-        fetch(places, "flame")
-    assert "it would call io.open" in error.value.why
-    assert not canary.exists()
-    assert left(places) == ["generic_model.pkl"]
-
-
-def test_an_official_file_that_wants_the_whole_memory_is_refused(places: Places) -> None:
-    add(places, "flame", GATED)
-    path = places.root / "data/assets/generic_model.pkl"
-    path.parent.mkdir()
-    path.write_bytes(flame(v_template=Call(np.ndarray, (10**9,))))  # 8 GB
-    with pytest.raises(MachineError, match="wants more than 6.4 GB of memory"):
-        fetch(places, "flame")
-    assert left(places) == ["generic_model.pkl"]
 
 
 def test_the_projects_own_list_is_whole() -> None:

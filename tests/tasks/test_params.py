@@ -9,7 +9,7 @@ from pydantic import Field, ValidationError
 
 from models.errors import UsageError
 from tasks import imports
-from tasks.params import MAX_BYTES, Params, load_params, read_yaml, resolve_params, validate
+from tasks.params import MAX_BYTES, Params, load_params, names_listed, read_yaml, resolve_params, validate
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -66,7 +66,7 @@ def test_what_is_wrong_is_placed_by_keys_alone(tmp_path: Path) -> None:
     assert wrong(Example, {"parts": [{"name": "a"}, {}]}).what == "params.yaml: x: parts.1.name: Field required"
     assert wrong(Example, {"parts": [{"name": "a", "nmae": 1}]}).what == "params.yaml: x: unknown key 'parts.0.nmae'"
     whole = wrong(Example, ["steps"])
-    assert whole.what.startswith("params.yaml: x: Input should be")
+    assert whole.what == "params.yaml: x: keys with values belong here"
     assert whole.fix == "correct x"
 
 
@@ -74,6 +74,24 @@ def test_a_missing_section_names_the_nearest_one(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no section 'train'") as error:
         load_params(written(tmp_path, "trian: {}\n"), "train", Example)
     assert "'trian'" in error.value.why
+
+
+def test_what_is_no_list_names_nothing(tmp_path: Path) -> None:
+    path = written(tmp_path, "speakers: [zoe, 7, ann]\ndrives: de_f\nextractors:\n")
+    assert names_listed(path, "speakers") == ["7", "ann", "zoe"]
+    assert names_listed(path, "drives") == names_listed(path, "extractors") == names_listed(path, "other") == []
+
+
+def test_a_section_without_keys_is_empty_and_anything_else_in_its_place_is_refused(tmp_path: Path) -> None:
+    presets: dict[str, dict[str, object]] = {"cpu": {"size": 3}}
+    for text in ("", "{}", "null"):
+        assert load_params(written(tmp_path, f"train: {text}\n"), "train", Example) == Example()
+    for text in ("[]", "''", "0", "false", "0.5", "steps"):
+        path = written(tmp_path, f"train: {text}\n")
+        for preset in ({}, presets):
+            with pytest.raises(UsageError, match="params.yaml: train: keys with values belong here") as error:
+                resolve_params(path, "train", Example, preset)
+            assert error.value.fix == "correct train"
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib
+import re
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -31,6 +32,7 @@ pytestmark = pytest.mark.usefixtures("quiet_training")
 
 ROOT = Path(__file__).resolve().parents[2]
 MODULES = {module.STAGE.name: module for module in (pose_refine, tg_motion, tg_face, tg_mouth, tg_fuse)}
+FIELDS = ("pose_refine", "tg_face", "tg_mouth")
 OFFICIAL = ("released", "paper")
 SCALES = {"cpu": 0.004, "best": 0.004, "demo": 0.004, "released": 0.0004, "paper": 0.0004}
 
@@ -283,6 +285,31 @@ def test_only_stages_that_a_preset_changes_run_again_with_another():
     both = (*PRESETS.values(), *gaussian_talker_presets.PRESETS.values())
     assert asking == {section for sections in both for section in sections}
     assert asking == {*MODULES, "gt_motion", "gt_renderer", "gt_inpaint"}
+
+
+@pytest.mark.parametrize(
+    ("section", "keys", "setting"),
+    [
+        ("gt_motion", "width inner heads encoder_layers decoder_layers mlp_layers", "{}: 100000000"),
+        ("gt_motion", "windows frames voices", "phase: {{{}: 100000000}}"),
+        ("gt_renderer", "gaussians", "{}: 100000000"),
+        ("gt_inpaint", "width blocks levels stem margin_px feather_px", "{}: 100000000"),
+        ("gt_inpaint", "lower_px", "phase: {{{}: 100000000}}"),
+        *((stage, "points", "phase: {{{}: 100000000}}") for stage in FIELDS),
+        *((stage, "capacity", "phase: {{density: {{{}: 100000000}}}}") for stage in (*FIELDS, "gt_renderer")),
+        ("tg_motion", "frames", "phase: {{{}: 100000000}}"),
+        ("tg_motion", "face_grid.0", "face_grid: [100000000, 38.4]"),
+        ("tg_mouth", "mouth_grid.1", "mouth_grid: [64, 100000000]"),
+        *((stage, "size", "{}: 100000000") for stage in ("demo", "ingest", "landmarks")),
+    ],
+)
+def test_sizes_that_no_memory_holds_are_refused_with_key_and_limit(
+    tmp_path: Path, section: str, keys: str, setting: str
+) -> None:
+    for key in keys.split():
+        (tmp_path / "params.yaml").write_text(f"{section}: {{{setting.format(key)}}}\n")
+        (error,) = wrong_params(Places(tmp_path))
+        assert re.search(rf"{section}: .*\b{key}\b.* (at most|or equal to|0 to) \d+", error.what), error.what
 
 
 def test_what_a_run_checks_beforehand_knows_presets(tmp_path: Path) -> None:

@@ -204,6 +204,15 @@ def test_a_recording_given_twice_is_refused(places: Places, video: Path, consent
     assert everything(places) == before
 
 
+def test_a_drive_that_was_cut_off_is_taken_and_told_of(
+    places: Places, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_wav(tmp_path / "a.wav", np.ones(32000, np.int16))
+    os.truncate(tmp_path / "a.wav", 44 + 32000)
+    add_drive(places, "short", tmp_path / "a.wav", "en", "synthetic")
+    assert "a.wav: its header promises 2.0 s of sound, 1.0 s are there" in caplog.text
+
+
 def test_a_drive_in_which_nothing_can_be_said_is_refused(places: Places, tmp_path: Path) -> None:
     write_wav(tmp_path / "click.wav", np.zeros(1600, np.int16))
     with pytest.raises(InputError, match=r"0.10 s of sound"):

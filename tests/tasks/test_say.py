@@ -1,5 +1,6 @@
 """A head says recordings: in sync, of any length, many at once, each pixel if wanted; what cannot be said is told."""
 
+import os
 from pathlib import Path
 
 import av
@@ -159,6 +160,21 @@ def test_one_bad_recording_does_not_stop_the_others(
     assert "nothing can be said" in str(outcomes[1].error)
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.mp4", "b.mp4"]
     assert "egg says 5 recordings: 25 pictures" in caplog.text
+    caplog.clear()
+    assert say.say(talker, [tmp_path / "bad.wav"], tmp_path / "out")[0].error
+    assert caplog.text == ""  # nothing was said
+
+
+def test_a_recording_that_was_cut_off_is_said_as_far_as_it_goes_and_told_of_once(
+    talker: Talker, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_wav(tmp_path / "a.wav", noise(2.0))
+    os.truncate(tmp_path / "a.wav", 44 + 2 * RATE)
+    (said,) = say.say(talker, [tmp_path / "a.wav"], tmp_path / "out.mp4")
+    assert (said.pictures, said.error) == (25, None)
+    told = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert len(told) == 1
+    assert "a.wav: its header promises 2.0 s of sound, 1.0 s are there" in told[0]
 
 
 def test_a_recording_that_breaks_while_it_is_said_leaves_no_video(

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from models.audio import logmel
-from tasks.media import read_sound
+from tasks.media import read_sound, warn_if_cut_off, write_wav
 
 SECONDS, RATE = 2.0, 16000
 LAYOUTS = {1: "mono", 2: "stereo", 6: "5.1"}
@@ -22,7 +22,8 @@ def voice(rate: int) -> np.ndarray:
 
 def write(path: Path, samples: np.ndarray, rate: int, codec: str) -> Path:
     """Write `[C, S]` float samples."""
-    with av.open(str(path), "w") as container:
+    options = {"movflags": "faststart"} if path.suffix == ".m4a" else {}  # so that what was cut off can be opened
+    with av.open(str(path), "w", options=options) as container:
         stream = container.add_stream(codec, rate=rate, layout=LAYOUTS[len(samples)])
         stream.options = {"strict": "experimental"}  # FFmpeg calls its own encoder of Vorbis that
         resampler = av.AudioResampler(stream.format, stream.layout, rate)
@@ -88,3 +89,32 @@ def test_what_is_too_loud_is_clipped_and_not_wrapped_around(tmp_path: Path) -> N
     assert np.mean(np.sign(sound.astype(int)) == expected) > 0.97
     assert np.abs(sound.astype(int)).max() >= 32700
     assert np.isfinite(logmel.extract(sound, 25, 16)).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "codec"),
+    [("a.wav", "pcm_s16le"), ("a.wav", "pcm_s24le"), ("a.wav", "pcm_f32le"), ("a.aiff", "pcm_s16be"),
+     ("a.flac", "flac"), ("a.mp3", "libmp3lame"), ("a.m4a", "aac")],
+)  # fmt: skip
+def test_only_what_is_cut_off_is_told_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str, codec: str
+) -> None:
+    whole = write(tmp_path / name, voice(44100)[None], 44100, codec)
+    warn_if_cut_off(whole, len(read_sound(whole)) / RATE)
+    assert not caplog.records
+    if codec != "libmp3lame":
+        short = tmp_path / f"short{whole.suffix}"
+        short.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+        heard = len(read_sound(short)) / RATE
+        warn_if_cut_off(short, heard)
+        assert f"{short}: its header promises 2.0 s of sound, {heard:.1f} s are there" in caplog.text
+
+
+def test_a_wav_that_was_written_to_a_pipe_is_not_cut_off(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write_wav(tmp_path / "a.wav", np.zeros(RATE, np.int16))
+    for size in (0xFFFFFFFF, 0x7FFFFFFF, 0x7FFFF000, 0):
+        data = bytearray((tmp_path / "a.wav").read_bytes())
+        data[40:44] = size.to_bytes(4, "little")
+        (tmp_path / "a.wav").write_bytes(data)
+        warn_if_cut_off(tmp_path / "a.wav", 1.0)
+    assert not caplog.records
