@@ -33,7 +33,8 @@ class PerceptualDistance(nn.Module):
         """Take a network's layers, and the weights of the channels of each tap `[C]`, all 1 if none are given."""
         super().__init__()
         self.network = known_network(network)
-        self.layers = layers
+        # Pixel by pixel instead of channel by channel: a CPU takes half the time.
+        self.layers = layers.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         self.register_buffer("shift", torch.tensor(SHIFT).reshape(1, 3, 1, 1))
         self.register_buffer("scale", torch.tensor(SCALE).reshape(1, 3, 1, 1))
         for k, count in enumerate(self.network.channels):
@@ -53,7 +54,7 @@ class PerceptualDistance(nn.Module):
                 f"this network sees nothing below {self.network.smallest} x {self.network.smallest}",
                 "enlarge them, or use a network that does with less",
             )
-        x = (image - self.shift) / self.scale
+        x = ((image - self.shift) / self.scale).contiguous(memory_format=torch.channels_last)
         found: list[Tensor] = []
         for k, layer in enumerate(self.layers):
             x = layer(x)
