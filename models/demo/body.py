@@ -10,7 +10,7 @@ from models.demo import hair, paint
 from models.demo.cloth import cloth_distance
 from models.demo.fields import Array, smoothstep
 from models.demo.identity import Identity, Look
-from models.demo.mesh import Field, Volume, axis, evaluate, extract, occlusion, soft_shadow
+from models.demo.mesh import Field, Volume, axis, by_rows, evaluate, extract, occlusion, soft_shadow
 from models.demo.raster import (
     CLOSED,
     CLOTH,
@@ -93,6 +93,7 @@ def build(who: Identity, look: Look, pitch: float) -> Body:
     solids = _without_hidden(solids, fields)
     ball = _grid(40, 28, _sphere)
     ribbons = hair.strands(solids[HAIR][0], who, count=int(np.clip(2600 / max(pitch, 0.65), 500, 4000)), least=pitch)
+    solids = {p: by_rows(*solid) for p, solid in solids.items()}
     parts: dict[int, tuple[Array, Array]] = {
         HEAD: solids[HEAD],
         EYE_LEFT: ball,

@@ -6,6 +6,7 @@ import pytest
 from models.demo import raster
 from models.demo.animation import still
 from models.demo.body import Body
+from models.demo.mesh import by_rows
 from models.demo.render import Actor
 from models.parsing.labels import CLOTH, NECK, SKIN
 
@@ -34,6 +35,19 @@ def test_normals_are_those_of_the_triangles_about_a_vertex_by_area():
     np.add.at(expected, triangles.ravel(), np.repeat(faces, 3, axis=0))
     expected /= np.linalg.norm(expected, axis=1, keepdims=True)
     np.testing.assert_allclose(raster.vertex_normals(vertices, triangles), expected, atol=1e-6)
+
+
+def test_a_mesh_in_rows_is_the_same_surface_from_the_top_down():
+    vertices, triangles = surface(1)
+    ordered, renumbered = by_rows(vertices, triangles)
+
+    def faces(points: np.ndarray, of: np.ndarray) -> list[list[float]]:
+        return sorted(points[of].reshape(-1, 9).tolist())
+
+    assert faces(ordered, renumbered) == faces(vertices, triangles)
+    assert (np.diff(ordered[:, 1]) <= 0).all()
+    assert (np.diff(ordered[:9, 0]) > 0).all()
+    assert (np.diff(renumbered.min(axis=1)) >= 0).all()
 
 
 def test_part_of_a_body_is_the_same_there():
