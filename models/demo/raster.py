@@ -93,7 +93,7 @@ def _below_jaw(y, z, scene):  # pragma: no cover - compiled
     return y < scene[NECK_Y] - (scene[NECK_SLOPE] * forward if forward > 0 else 0.3 * forward)
 
 
-@njit(inline="always", **_JIT)
+@njit(forceinline=True, **_JIT)
 def _sheet(atlas, table, part, x, y, out):  # pragma: no cover - compiled
     """Bilinear sample of a part's sheet into `out` [8], the label from the nearest texel. False outside the sheet.
 
