@@ -76,11 +76,15 @@ class Plate:
 
 
 def _over(behind: Array, picture: Array, where: Array) -> Array:
-    return cv2.copyTo(picture, where.astype(np.uint8), behind.copy())  # many times as fast as np.where
+    """One picture [..., 3] over another `where` [...] bool; many times as fast as `np.where`."""
+    return cv2.copyTo(picture, where.astype(np.uint8), behind.copy())
 
 
 def _reflected(samples: Samples, rows: int) -> Array:
-    """Light that reaches the camera [..., 3], after some of it has wandered in the skin. `rows`: of the whole frame."""
+    """Light that reaches the camera [..., 3], after some of it has wandered in the skin.
+
+    The irradiance is spread in place; no light comes from outside the samples. `rows`: of the whole frame.
+    """
     light = samples.irradiance
     skin = (samples.label == SKIN) | (samples.label == LIPS) | (samples.label == NECK)
     mask = skin.astype(np.float32)
