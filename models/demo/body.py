@@ -10,7 +10,7 @@ from models.demo import hair, paint
 from models.demo.cloth import cloth_distance
 from models.demo.fields import Array, smoothstep
 from models.demo.identity import Identity, Look
-from models.demo.mesh import Field, NormalOperator, Volume, axis, evaluate, extract, occlusion, soft_shadow
+from models.demo.mesh import Field, Volume, axis, by_rows, evaluate, extract, occlusion, soft_shadow
 from models.demo.raster import (
     CLOSED,
     CLOTH,
@@ -22,6 +22,7 @@ from models.demo.raster import (
     TEETH_LOWER,
     TEETH_UPPER,
     TONGUE,
+    vertex_normals,
 )
 from models.demo.shape import EYEBALL_RADIUS, MOUTH_Y, head_distance, skin_distance
 
@@ -52,6 +53,22 @@ class Body:
     tangents: Array  # [V, 3] float32, zero where there is no hair
     stiffness: Array  # [V] float32: 1 follows the skull, 0 stays with the shoulders
 
+    def only(self, *parts: int) -> "Body":
+        """Some parts of this mesh, joined in their order."""
+        vertices = np.concatenate([np.arange(self.slices[p].start, self.slices[p].stop) for p in parts])
+        renumbered = np.empty(len(self.rest), np.int32)
+        renumbered[vertices] = np.arange(len(vertices))
+        kept = np.isin(self.part, parts)
+        return Body(
+            self.rest[vertices],
+            renumbered[self.triangles[kept]],
+            self.part[kept],
+            _slices({p: self.rest[self.slices[p]] for p in parts}),
+            self.fixed[vertices],
+            self.tangents[vertices],
+            self.stiffness[vertices],
+        )
+
     @cached_property
     def open(self) -> Array:
         """Which triangles are seen from behind as well `[F]` bool."""
@@ -76,6 +93,7 @@ def build(who: Identity, look: Look, pitch: float) -> Body:
     solids = _without_hidden(solids, fields)
     ball = _grid(40, 28, _sphere)
     ribbons = hair.strands(solids[HAIR][0], who, count=int(np.clip(2600 / max(pitch, 0.65), 500, 4000)), least=pitch)
+    solids = {p: by_rows(*solid) for p, solid in solids.items()}
     parts: dict[int, tuple[Array, Array]] = {
         HEAD: solids[HEAD],
         EYE_LEFT: ball,
@@ -87,8 +105,7 @@ def build(who: Identity, look: Look, pitch: float) -> Body:
         STRAND: (ribbons[0], ribbons[1]),
         CLOTH: solids[CLOTH],
     }
-    offsets = np.cumsum([0] + [len(v) for v, _ in parts.values()])
-    slices = {p: slice(int(a), int(b)) for p, a, b in zip(parts, offsets[:-1], offsets[1:], strict=True)}
+    slices = _slices({p: vertices for p, (vertices, _) in parts.items()})
     rest = np.concatenate([v for v, _ in parts.values()]).astype(np.float32)
     triangles = np.concatenate([t + slices[p].start for p, (_, t) in parts.items()]).astype(np.int32)
     part = np.concatenate([np.full(len(t), p, np.int8) for p, (_, t) in parts.items()])
@@ -99,7 +116,7 @@ def build(who: Identity, look: Look, pitch: float) -> Body:
     fixed[:, 6:8] = 1.0
     volumes = {p: Volume.of(field, _LIT_LOW, _LIT_HIGH, 4.0) for p, field in fields.items()}
     for p, (vertices, own) in solids.items():
-        normals = NormalOperator(own, len(vertices))(vertices)
+        normals = vertex_normals(vertices, own)
         openness, lit = _light(p, vertices, normals, volumes)
         fixed[slices[p], 6], fixed[slices[p], 7] = openness, lit
     skin = slices[HEAD]
@@ -118,6 +135,12 @@ def build(who: Identity, look: Look, pitch: float) -> Body:
     tangents[slices[STRAND]] = ribbons[2]
     tangents[slices[HAIR]] = hair.flow(rest[slices[HAIR]], who)
     return Body(rest, triangles, part, slices, fixed, tangents, _stiffness(rest, slices))
+
+
+def _slices(vertices: dict[int, Array]) -> dict[int, slice]:
+    """Where the vertices of every part lie when they are joined."""
+    ends = np.cumsum([len(v) for v in vertices.values()])
+    return {p: slice(int(end) - len(v), int(end)) for (p, v), end in zip(vertices.items(), ends, strict=True)}
 
 
 def _stiffness(rest: Array, slices: dict[int, slice]) -> Array:

@@ -152,16 +152,15 @@ def strands(shell: Array, who: Identity, count: int, least: float) -> tuple[Arra
     normal = _normals(path.reshape(-1, 3), who).reshape(path.shape)
     across = np.cross(tangent, normal)
     thin = np.sin(np.linspace(0.25, np.pi, steps))[:, None, None] * width[:, None]
-    vertices = np.stack([path - across * thin, path + across * thin], axis=2)  # [steps, kept, 2, 3]
-    index = np.arange(vertices[..., 0].size).reshape(steps, kept, 2)
+    # One ribbon after the other: what is near on the head is near in memory.
+    vertices = np.stack([path - across * thin, path + across * thin], axis=2).swapaxes(0, 1)  # [kept, steps, 2, 3]
+    index = np.arange(vertices[..., 0].size).reshape(kept, steps, 2).swapaxes(0, 1)
     a, b, c, d = index[:-1, :, 0], index[:-1, :, 1], index[1:, :, 1], index[1:, :, 0]
     triangles = np.concatenate([np.stack([a, b, c], -1).reshape(-1, 3), np.stack([a, c, d], -1).reshape(-1, 3)])
     solid = (np.diff(path, axis=0) ** 2).sum(-1) > 1e-6  # drop the collapsed ends
     triangles = triangles[np.concatenate([solid.ravel(), solid.ravel()])]
-    double = lambda v: np.repeat(v[:, :, None], 2, axis=2)  # noqa: E731
-    tangents = double(tangent).reshape(-1, 3)
-    tones = np.broadcast_to(tone[None, :, None], (steps, kept, 2)).reshape(-1)
-    return vertices.reshape(-1, 3), triangles.astype(np.int32), tangents, tones.astype(np.float32)
+    tangents = np.repeat(tangent.swapaxes(0, 1), 2, axis=1).reshape(-1, 3)
+    return vertices.reshape(-1, 3), triangles.astype(np.int32), tangents, np.repeat(tone, 2 * steps)
 
 
 def hidden_in_head(points: Array, who: Identity, margin: float) -> Array:

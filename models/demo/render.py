@@ -3,7 +3,6 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 
 from models.demo import paint, raster
@@ -17,14 +16,13 @@ from models.demo.expression import (
     rotate_jaw,
 )
 from models.demo.fields import Array, smoothstep
+from models.demo.film import Plate, Samples
 from models.demo.hair import WHORL
 from models.demo.identity import SPEAKERS
 from models.demo.landmarks import LandmarkRig
-from models.demo.mesh import NormalOperator
 from models.demo.shape import EYE_DEPTH, FISSURE_HALF_WIDTH, lower_lid, upper_lid
 from models.errors import UsageError
 from models.heads.triangles import rasterize
-from models.parsing.labels import LIPS, NECK, SKIN
 
 CAMERA_DISTANCE = 960.0  # mm from the head's origin
 CAMERA_HEIGHT = -30.0
@@ -42,7 +40,6 @@ LIGHTS = np.array(
         [1.50, 0.350, 0.25, 0.26, 0.11, 1.10, 1.08],
     ]
 )
-_SCATTER = (3.2, 1.6, 1.0)  # blur of the irradiance of skin per channel, samples at 512
 
 
 @dataclass(frozen=True)
@@ -81,12 +78,15 @@ class Actor:
         self.who, look = SPEAKERS[identity]
         samples = size * self.oversampling
         pitch = VIEW / samples
-        self.body: Body = build(self.who, look, pitch)
+        whole = build(self.who, look, pitch)
+        self.body = whole.only(*(part for part in whole.slices if part != raster.CLOTH))
         head = self.body.rest[self.body.slices[raster.HEAD]]
         self.expression = Expression(head, self.who)
         self.rig = LandmarkRig(self.who)
-        self.rest_normals = NormalOperator(self.body.triangles, len(self.body.rest))(self.body.rest)
-        self.normals = NormalOperator(self.body.triangles[self.body.part == raster.HEAD], len(head))
+        across = np.linspace(-1, 1, 65)
+        self.aperture = upper_lid(across, self.who), lower_lid(across, self.who)
+        self.rest_normals = raster.vertex_normals(self.body.rest, self.body.triangles)
+        self.skin = self.body.triangles[self.body.part == raster.HEAD]
         self.atlas, self.table = _stack_sheets(
             {
                 raster.HEAD: paint.face_sheet(self.who, look, 0.6 * pitch),
@@ -98,7 +98,7 @@ class Actor:
             }
         )
         self.table[raster.EYE_RIGHT] = self.table[raster.EYE_LEFT]
-        self.background = paint.room(samples, look.room)
+        self.plate = self._plate(whole.only(raster.CLOTH), paint.room(samples, look.room))
 
     @property
     def intrinsics(self) -> Array:
@@ -127,33 +127,41 @@ class Actor:
     def render(self, animation: Animation, frame_indices: Iterable[int]) -> Frames:
         """Draw frames of an animation."""
         frames = list(frame_indices)
-        buffers = _Buffers.of(self.size * self.oversampling, len(self.body.rest))
+        samples = Samples.of(self.size * self.oversampling)
         rgb = np.empty((len(frames), self.size, self.size, 3), np.uint8)
         labels = np.empty((len(frames), self.size, self.size), np.uint8)
         for i, t in enumerate(frames):
-            rgb[i], labels[i] = self._draw(animation, t, buffers)
+            rgb[i], labels[i] = self._draw(animation, t, samples)
         return Frames(rgb, labels, *self.landmarks(animation, frames))
 
     def still(self, **coefficients: float) -> Frames:
         """One frame of the motionless head with the given expression coefficients."""
         return self.render(still(1, **coefficients), [0])
 
-    def _draw(self, animation: Animation, t: int, buffers: "_Buffers") -> tuple[Array, Array]:
+    def _plate(self, jumper: Body, room: Array) -> Plate:
+        samples = Samples.of(len(room))
+        self._shoot(jumper, jumper.rest, raster.vertex_normals(jumper.rest, jumper.triangles), still(), 0, samples)
+        return Plate.of(samples, room, self.size)
+
+    def _draw(self, animation: Animation, t: int, samples: Samples) -> tuple[Array, Array]:
+        self.plate.lay(samples)
+        self._shoot(self.body, *self._deform(animation, t), animation, t, samples)
+        return self.plate.frame(samples)
+
+    def _shoot(self, body: Body, points: Array, normals: Array, animation: Animation, t: int, samples: Samples) -> None:
+        """Put a mesh with these vertices and normals [V, 3] (head frame, mm) in front of what the samples show."""
         motion = animation.head_to_pivot()[t] if len(animation) == 1 else _motion(animation, t)
         values = {name: float(v) for name, v in zip(NAMES, animation.coefficients[t], strict=False)}
-        body, b = self.body, buffers
-        points, normals = self._deform(animation, t)
-        rows = b.depth.shape[0]
+        s, rows = samples, len(samples.depth)
         focal = rows * (CAMERA_DISTANCE - FACE_PLANE) / VIEW
         camera = np.array([focal, rows / 2, CAMERA_HEIGHT, CAMERA_DISTANCE])
-        raster.place(points, normals, body.tangents, body.stiffness, motion[:3], camera, b.moving, b.screen)
-        rasterize(b.screen, body.triangles, body.open, b.depth, b.owner, b.weights)
+        moving, screen = raster.place(points, normals, body.stiffness, motion[:3], camera)
+        rasterize(screen, body.triangles, body.open, s.depth, s.owner, s.weights)
         scene, lids = self._scene(animation, t, motion, values)
         raster.shade(
-            b.moving, body.fixed, body.triangles, body.part, b.owner, b.weights, self.atlas, self.table, _LIGHTS,
-            LIGHTS, scene, lids, b.irradiance, b.albedo, b.gloss, b.label,
+            moving, body.fixed, body.tangents, body.triangles, body.part, s.owner, s.weights, self.atlas, self.table,
+            _LIGHTS, LIGHTS, scene, lids, s.irradiance, s.albedo, s.gloss, s.label,
         )  # fmt: skip
-        return self._develop(buffers)
 
     def _deform(self, animation: Animation, t: int) -> tuple[Array, Array]:
         """Vertices and normals [V, 3] float32 in the head frame, mm."""
@@ -177,7 +185,7 @@ class Actor:
             points[body.slices[part]] = points[body.slices[part]] @ turn.T + centre
         # Only the face changes its shape; everything else keeps the normals it was built with.
         normals = self.rest_normals.copy()
-        normals[body.slices[raster.HEAD]] = self.normals(points[body.slices[raster.HEAD]])
+        normals[body.slices[raster.HEAD]] = raster.vertex_normals(points[body.slices[raster.HEAD]], self.skin)
         for part in (raster.EYE_LEFT, raster.EYE_RIGHT):
             normals[body.slices[part]] = normals[body.slices[part]] @ turn.T
         return points, normals
@@ -194,72 +202,18 @@ class Actor:
         scene[raster.ORIGIN : raster.ORIGIN + 3] = turn @ PIVOT + motion[:3, 3]
         scene[raster.X_AXIS : raster.X_AXIS + 3] = turn[:, 0]
         scene[raster.Y_AXIS : raster.Y_AXIS + 3] = turn[:, 1]
+        scene[raster.Z_AXIS : raster.Z_AXIS + 3] = turn[:, 2]
         scene[raster.ORIGIN_Y] = PIVOT[1]
         gaze = turn @ rotation_matrix(animation.gaze[t, 0], animation.gaze[t, 1], 0.0)[:, 2]
         scene[raster.OPTICAL_AXES : raster.OPTICAL_AXES + 6] = np.tile(gaze, 2)
         scene[raster.HALF_APERTURE] = FISSURE_HALF_WIDTH * self.who.eye_width
         scene[raster.EYE_OFFSET] = self.who.eye_offset
-        s = np.linspace(-1, 1, 65)
-        top, bottom = upper_lid(s, self.who), lower_lid(s, self.who)
+        top, bottom = self.aperture
         lids = np.empty((2, 2, 65))
         for eye, name in enumerate(("blink_left", "blink_right")):
             closed = values[name] * (top - bottom)
             lids[eye] = top - UPPER_LID_SHARE * closed, bottom + LOWER_LID_SHARE * closed
         return scene, lids
-
-    def _develop(self, buffers: "_Buffers") -> tuple[Array, Array]:
-        """Scatter light in the skin, add up, shrink in linear light, apply the tone curve."""
-        b, step = buffers, self.oversampling
-        rows = b.label.shape[0]
-        body = np.nonzero((b.label > 0).any(axis=1))[0]
-        top = int(body[0]) if len(body) else 0
-        linear = self.background.copy()
-        label = b.label[top:]
-        skin = ((label == SKIN) | (label == LIPS) | (label == NECK)).astype(np.float32)
-        light = b.irradiance[top:]
-        for channel, sigma in enumerate(_SCATTER):
-            sigma *= rows / 512
-            if sigma < 0.4:
-                continue
-            share = cv2.GaussianBlur(skin, (0, 0), sigma)
-            blurred = cv2.GaussianBlur(light[..., channel] * skin, (0, 0), sigma)
-            light[..., channel] = np.where(skin > 0, blurred / np.maximum(share, 1e-4), light[..., channel])
-        lit = light * b.albedo[top:] + b.gloss[top:]
-        linear[top:] = np.where(label[..., None] > 0, lit, linear[top:])
-        small = cv2.resize(linear, (self.size, self.size), interpolation=cv2.INTER_AREA)
-        small = np.maximum(small, 0.0)
-        small = small * (1 + small / 6.0) / (1 + 0.62 * small) * 1.12  # soft shoulder
-        encoded = np.where(small <= 0.0031308, 12.92 * small, 1.055 * np.maximum(small, 1e-6) ** (1 / 2.4) - 0.055)
-        labels = raster.majority_2x2(b.label) if step == 2 else b.label[step // 2 :: step, step // 2 :: step]
-        return (np.clip(encoded, 0, 1) * 255 + 0.5).astype(np.uint8), labels
-
-
-@dataclass
-class _Buffers:
-    moving: Array
-    screen: Array
-    depth: Array
-    owner: Array
-    weights: Array
-    irradiance: Array
-    albedo: Array
-    gloss: Array
-    label: Array
-
-    @classmethod
-    def of(cls, rows: int, vertices: int) -> "_Buffers":
-        colour = (rows, rows, 3)
-        return cls(
-            np.empty((vertices, 9), np.float32),
-            np.empty((vertices, 3), np.float32),
-            np.empty((rows, rows), np.float32),
-            np.empty((rows, rows), np.int32),
-            np.empty((rows, rows, 2), np.float32),
-            np.zeros(colour, np.float32),
-            np.zeros(colour, np.float32),
-            np.zeros(colour, np.float32),
-            np.empty((rows, rows), np.uint8),
-        )
 
 
 def _motion(animation: Animation, t: int) -> Array:
@@ -279,11 +233,10 @@ def _stack_sheets(sheets: dict[int, paint.Sheet]) -> tuple[Array, Array]:
     width = max(s.values.shape[1] for s in sheets.values())
     atlas = np.zeros((sum(s.values.shape[0] for s in sheets.values()), width, 8), np.float32)
     table = np.zeros((9, 6))
-    table[:, raster.TEXEL] = 1.0
     first = 0
     for part, sheet in sheets.items():
         rows, columns = sheet.values.shape[:2]
         atlas[first : first + rows, :columns] = sheet.values
-        table[part] = (first, rows, columns, sheet.low_x, sheet.low_y, sheet.texel)
+        table[part] = (first, rows, columns, sheet.low_x, sheet.low_y, 1 / sheet.texel)
         first += rows
     return atlas, table

@@ -27,7 +27,7 @@ def silhouette(
     seen = vertices @ world_to_camera[:3, :3].T + world_to_camera[:3, 3]
     screen = seen @ intrinsics.T
     screen = np.concatenate([screen[:, :2] / screen[:, 2:] - 0.5, 1 / screen[:, 2:]], 1).astype(np.float32)
-    nearness, owner, weights = np.empty(size, np.float32), np.empty(size, np.int32), np.empty((*size, 2), np.float32)
+    nearness, owner, weights = np.zeros(size, np.float32), np.full(size, -1, np.int32), np.empty((*size, 2), np.float32)
     rasterize(screen, triangles.astype(np.int32), np.ones(len(triangles), bool), nearness, owner, weights)
     outlines, _ = cv2.findContours((owner >= 0).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     return cv2.drawContours(np.zeros(size, np.uint8), outlines, -1, 1, cv2.FILLED) > 0
