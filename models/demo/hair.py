@@ -8,7 +8,7 @@ import numpy as np
 
 from models.demo.fields import Array, bell, ellipsoid, round_cone, smooth_max, smooth_min, smoothstep, value_noise
 from models.demo.identity import Identity
-from models.demo.shape import skin_distance, skull_distance
+from models.demo.shape import skull_distance
 
 PARTING = 15.0  # x of the parting of the long hair
 WHORL = (6.0, 20.0, -28.0)  # where the strands of the painted texture radiate from (x is used for long hair only)
@@ -161,8 +161,3 @@ def strands(shell: Array, who: Identity, count: int, least: float) -> tuple[Arra
     triangles = triangles[np.concatenate([solid.ravel(), solid.ravel()])]
     tangents = np.repeat(tangent.swapaxes(0, 1), 2, axis=1).reshape(-1, 3)
     return vertices.reshape(-1, 3), triangles.astype(np.int32), tangents, np.repeat(tone, 2 * steps)
-
-
-def hidden_in_head(points: Array, who: Identity, margin: float) -> Array:
-    """True where a point lies deeper than `margin` (mm) below the skin."""
-    return skin_distance(points, who) < -margin
