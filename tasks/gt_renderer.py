@@ -13,7 +13,7 @@ from models.errors import InputError
 from models.methods.gaussian_talker_config import DRAWN, Latent, RendererConfig, Shape
 from models.methods.gaussian_talker_phases import BASES, RendererPhase
 from models.methods.gaussian_talker_presets import presets_of
-from models.parsing.labels import FACE, INSIDE_MOUTH
+from models.parsing.labels import EYES, FACE, INSIDE_MOUTH
 from models.records import TEST, Weights
 from models.schedule import MOST_GAUSSIANS, color_at, frozen_at, weights_at
 from tasks.params import Params
@@ -24,9 +24,11 @@ if TYPE_CHECKING:
 
     from models.methods.gaussian_talker import Renderer
     from models.methods.gaussian_talker_networks import HeadTable
+    from tasks.box import Box
     from tasks.gt_head import SpeakersFace
     from tasks.material import Footage
 
+LASHES_PX = 1  # so far lids reach into the eyes that the parser sees, at 256 pixels: of closed ones it leaves a slit
 VIEWS, NEAR_PX = 24, 2  # frames that tell which triangles can be seen; so near to the face counts, at 256 pixels
 FACING = 0.1  # cosine of the angle between normal and camera from which a triangle of the skin tells its colour
 WIDE = 0.25  # share of the frames, those with the widest mouths, that tell what can be seen inside it
@@ -90,8 +92,9 @@ def run(context: Context[RendererParams]) -> Weights:
 
     learner = FieldLearner(renderer.gaussians, phase.rates, phase.density, seed, 1.0, footage.scale)
     head = HeadLearner(table, renderer, phase)
-    # Behind translucent lips what is inside the mouth would learn to look like lips, and fill the mouth with them.
-    inside = torch.from_numpy(face.mesh.inside).to(device)
+    # Behind translucent lips what is inside the mouth would learn to look like lips, and fill the mouth with them;
+    # behind translucent lids eyeballs would learn to look like lids, and shine through them.
+    behind_skin = torch.from_numpy(face.mesh.inside | face.mesh.eyeballs).to(device)
     sampler = FrameSampler(footage.train_frames, footage.curriculum, phase.windows, seed)
     covered = _coverage(footage, face)
 
@@ -102,10 +105,12 @@ def run(context: Context[RendererParams]) -> Weights:
         frame = sampler.draw(number, progress)
         crop = footage.whole if phase.whole_frames else footage.face_crop(frame)
         alone = on["skin_alone"]
-        shown = footage.mask(frame, crop, FACE if alone else DRAWN) & covered(frame)[crop.rows, crop.columns]
+        drawn = _skin(footage, face, frame, crop) if alone else footage.mask(frame, crop, DRAWN)
+        shown = drawn & covered(frame)[crop.rows, crop.columns]
         target = torch.where(shown[..., None], footage.frame(frame, crop), behind)
         degree = phase.harmonics.degree(progress, config.sh_degree)
-        raster = renderer.draw(footage.camera(frame, crop), table.at(frame), behind, degree, inside if alone else None)
+        left_out = behind_skin if alone else None
+        raster = renderer.draw(footage.camera(frame, crop), table.at(frame), behind, degree, left_out)
         lips = footage.mouth_crop(frame).within(crop)
         terms = method.renderer_losses(raster, target, shown, lips, renderer.gaussians, phase, on, distance)
         total, values = total_of(terms)
@@ -196,6 +201,19 @@ def _shown(footage: Footage, face: SpeakersFace) -> np.ndarray:
             f"look at data/preview/{footage.clip.speaker}/track and parse",
         )
     return shown
+
+
+def _skin(footage: Footage, face: SpeakersFace, frame: int, crop: Box) -> Tensor:
+    """Return where a frame shows skin and nothing that is behind it `[h, w]` bool.
+
+    A head model without eyeballs has its eyes drawn by the lids.
+    """
+    from models.morphology import shrink
+
+    skin = footage.mask(frame, crop, FACE)
+    if not face.mesh.eyeballs.any():
+        return skin
+    return skin & ~shrink(footage.mask(frame, crop, (EYES,)), max(1, round(LASHES_PX * footage.scale)))
 
 
 def _coverage(footage: Footage, face: SpeakersFace) -> Callable[[int], Tensor]:

@@ -25,6 +25,7 @@ NEIGHBOURS = 8
 LEFT_OUT = ("head_neck", "eye_socket_left", "eye_socket_right")
 """Regions of head models that are no part of a face."""
 INSIDE = ("mouth_socket", "gums_tongue", "teeth", REGION)
+EYEBALLS = ("eyeball_left", "eyeball_right")
 NEAR_LANDMARK_M = 0.008
 """Triangles so near to a landmark of lips or lids count as theirs, metres."""
 
@@ -110,6 +111,7 @@ class FaceMesh(NamedTuple):
     inside: np.ndarray  # [F] bool, teeth, gums, tongue and cavity
     lips: np.ndarray  # [F] bool
     fine: np.ndarray  # [F] bool, lips and lids
+    eyeballs: np.ndarray  # [F] bool; not all models have any
 
 
 def face_mesh(model: HeadModel) -> FaceMesh:
@@ -133,7 +135,7 @@ def face_mesh(model: HeadModel) -> FaceMesh:
 
     lips, lids = near(LIP_POINTS), near((*EYE_RINGS[0], *EYE_RINGS[1]))
     vertices, triangles = np.unique(corners[kept], return_inverse=True)
-    return FaceMesh(vertices, triangles.reshape(-1, 3), inside, lips, lips | lids)
+    return FaceMesh(vertices, triangles.reshape(-1, 3), inside, lips, lips | lids, within(EYEBALLS)[kept])
 
 
 def spread(points: np.ndarray, offsets: np.ndarray, vertices: np.ndarray) -> np.ndarray:

@@ -170,7 +170,7 @@ class RendererPhase(Phase):
     scale: Term = Term(0.1)  # lambda_s
     scale_reach: float = 2.0  # epsilon_s, units of the triangle
     silhouette: Term = Term(0.5)  # lambda_seg: coverage against the parser's mask
-    skin_alone: Term = Term(every=3)  # steps in which the skin is drawn without what is inside the mouth, times so much
+    skin_alone: Term = Term(every=3)  # steps in which skin is drawn without what is behind it, times so much
     lpips: Literal["alex", "vgg", "squeeze", "squeeze_caffe"] = "vgg"
     frozen: tuple[Frozen, ...] = (Frozen(("head",), end=0.1), Frozen(("blend_shapes",), end=0.15))
     rates: QuickRates = QuickRates()

@@ -97,6 +97,9 @@ def test_a_face_is_a_head_without_neck_and_sockets():
     np.testing.assert_array_equal(mesh.inside, (model.triangles >= first).any(1))
     assert 0 < mesh.lips.sum() < mesh.fine.sum() < len(mesh.triangles) / 4
     assert not (mesh.lips & mesh.inside).any()
+    assert not mesh.eyeballs.any()
+    seeing = face_mesh(type(model)(**{**vars(model), "regions": {**model.regions, "eyeball_left": (3, 40)}}))
+    np.testing.assert_array_equal(seeing.eyeballs, ((model.triangles >= 3) & (model.triangles < 40)).any(1))
     part = face_mesh(type(model)(**{**vars(model), "regions": {**model.regions, "head_neck": (0, 1000)}}))
     assert part.vertices.min() == 1000
     assert part.triangles.max() == len(part.vertices) - 1 < count - 1000

@@ -10,20 +10,22 @@ import torch
 from bound_egg import MODULES, PAINT, PARAMS, SMALL, SPEAK, SPEAKER, make_bound_egg, run, save
 from tiny_speaker import KEYS, SIZE
 
+from models.demo.head_model import build
 from models.errors import InputError
 from models.gaussians.camera import Camera
 from models.heads.mediapipe_points import EYE_RINGS, LIP_PAIRS
+from models.heads.rig import face_mesh
 from models.methods.gaussian_talker_config import RendererConfig
 from models.methods.gaussian_talker_networks import BlendShapes, HeadTable
 from models.methods.gaussian_talker_phases import RendererPhase
 from models.methods.gaussian_talker_presets import PRESETS
-from models.parsing.labels import SKIN
+from models.parsing.labels import EYES, SKIN
 from models.records import TRAIN, AudioFeatures, Clip, HeadTrack, Masks, Rendering, Weights, store_path
-from models.schedule import weights_at
+from models.schedule import Term, weights_at
 from models.storage import FrameStore
 from tasks import gt_motion, training
 from tasks.explain import explain
-from tasks.gt_head import SpeakersFace, load_translator
+from tasks.gt_head import SpeakersFace, load_renderer, load_translator
 from tasks.gt_renderer import HeadLearner
 from tasks.media import probe
 from tasks.params import resolve_params
@@ -105,6 +107,42 @@ def test_skin_that_the_mesh_does_not_have_is_left_to_the_frame(talker, trained):
     for name in ("image", "silhouette"):
         ends = [np.mean(weights.curves[name][-10:]) for weights in (beside, trained["gt_renderer"])]
         assert ends[0] < 1.2 * ends[1], name
+
+
+def test_skin_alone_hides_no_open_eye_and_leaves_eyeballs_out(talker, trained, monkeypatch):
+    """Half of the egg counts as eyeball; on the other is an open eye, and beside it the slit of a closed one."""
+    half = (0, len(build().neutral) // 2)
+
+    def with_eyeball(model):
+        return face_mesh(dataclasses.replace(model, regions={**model.regions, "eyeball_left": half}))
+
+    monkeypatch.setattr("tasks.gt_head.face_mesh", with_eyeball)
+    folder = talker.record("parse", SPEAKER)
+    kept = shutil.copytree(folder, folder.with_name("parse_kept"))
+    labels = np.stack(list(Masks.load(folder).labels))
+    labels[:, 10:22, 8:20] = EYES
+    labels[:, 16:18, 24:40] = EYES
+    phase = dataclasses.replace(PARAMS["gt_renderer"].phase, skin_alone=Term())
+    try:
+        shutil.rmtree(store_path(folder, "labels"))
+        FrameStore.create(store_path(folder, "labels"), labels, labels.shape[1:])
+        params = PARAMS["gt_renderer"].model_copy(update={"phase": phase})
+        weights = Weights.load(run("gt_renderer", talker, params))
+        track = HeadTrack.load(talker.record("track", SPEAKER))
+        face = SpeakersFace.of(talker, load_speaker(talker, "egg"), track)
+        renderer, table = load_renderer(weights, face)
+    finally:
+        shutil.rmtree(folder)
+        kept.rename(folder)
+        save(trained["gt_renderer"], talker.record("gt_renderer", SPEAKER))
+    eyeballs = torch.from_numpy(face.mesh.eyeballs)
+    opacities = renderer.gaussians.opacities[eyeballs[renderer.gaussians.faces]]
+    assert len(opacities)
+    torch.testing.assert_close(opacities, torch.full_like(opacities, phase.opacity))  # they were never drawn
+    camera = Camera(*(torch.from_numpy(part) for part in (track.world_to_camera[0], track.intrinsics)), SIZE, SIZE)
+    alpha = renderer.draw(camera, table.at(0), left_out=eyeballs).alpha.detach()
+    assert alpha[13:19, 11:17].mean() < 0.7
+    assert alpha[16:18, 26:38].mean() > 0.93
 
 
 def test_a_face_covers_its_mesh_and_the_eyes_that_are_open_in_it(talker):
