@@ -36,6 +36,7 @@ BARS = (
     Bar("raster_30k", "ratio", 45),
     Bar("first_call", "seconds", 2),
     Bar("grid_10k", "ratio", 10),
+    Bar("bound_14k", "ratio", 2),
     Bar("ssim", "ratio", 3),
     Bar("iteration", "ratio", 25),
     Bar("render_512", "per second", 25),
