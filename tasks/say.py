@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     AnyTalker = Talker | GaussianTalker
 
 SHORTEST_S = 0.2
+SILENT = 33  # of 32768, -60 dB: there is no voice where nothing is louder
 LONGEST_S = 6 * 3600.0
 VIDEO_RATES = (16000, 22050, 24000, 32000, 44100, 48000)  # samples a second of the sound in a video
 BLOCK_S, MARGIN_S = 600, 2  # features are computed for so much sound at once, and for a little more around it
@@ -121,9 +122,11 @@ def _looked_at(sound: Path, video: Path, talker: AnyTalker) -> Said:
     from tasks.media import warn_if_cut_off
 
     try:
-        samples = len(_read(sound, talker))
-        warn_if_cut_off(sound, samples / talker.scene.sample_rate)
-        return Said(sound, video, picture_count(samples, talker))
+        heard, rate = _read(sound, talker), talker.scene.sample_rate
+        warn_if_cut_off(sound, len(heard) / rate)
+        if max(int(heard.max()), -int(heard.min())) < SILENT:
+            log.warning("%s: it is silent: the head has nothing to say", sound)
+        return Said(sound, video, picture_count(len(heard), talker))
     except InputError as error:
         return Said(sound, video, 0, error)
 

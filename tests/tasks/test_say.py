@@ -177,6 +177,15 @@ def test_a_recording_that_was_cut_off_is_said_as_far_as_it_goes_and_told_of_once
     assert "a.wav: its header promises 2.0 s of sound, 1.0 s are there" in told[0]
 
 
+def test_a_silent_recording_is_told_of(talker: Talker, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write_wav(tmp_path / "a.wav", np.zeros_like(noise(0.4)))
+    write_wav(tmp_path / "b.wav", noise(0.4))
+    outcomes = say.say(talker, [tmp_path / "a.wav", tmp_path / "b.wav"], tmp_path / "out")
+    assert [said.pictures for said in outcomes] == [10, 10]
+    told = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert told == [f"{tmp_path / 'a.wav'}: it is silent: the head has nothing to say"]
+
+
 def test_a_recording_that_breaks_while_it_is_said_leaves_no_video(
     talker: Talker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
