@@ -18,8 +18,8 @@ MOST_GAUSSIANS = 1_000_000
 class Phase:
     """What every phase of training is: plain values, checked as soon as they are given."""
 
-    MOST: ClassVar = {"points": MOST_GAUSSIANS, "frames": 4096, "windows": 256, "voices": 256, "lower_px": 128}
-    """Of counts that memory is taken for, by their names."""
+    MOST: ClassVar[dict[str, int]] = {}
+    """Of counts that memory is taken for, by their names; each phase knows its own."""
 
     def __post_init__(self) -> None:
         """Check that counts are none below zero nor beyond memory, and that all is a number that calls itself one.

@@ -40,6 +40,7 @@ class TranslatorPhase(Phase):
     """The motion translator: first by all speakers together, then by the one who is to speak."""
 
     __pydantic_config__: ClassVar = {"extra": "forbid"}
+    MOST: ClassVar = {"windows": 256, "frames": 4096, "voices": 256}
 
     steps: int = 500
     windows: int = 4  # in a step
@@ -196,6 +197,7 @@ class InpaintingPhase(Phase):
     """The Inpainting Generator on training frames whose faces are drawn anew. Lengths in pixels of a frame of 256."""
 
     __pydantic_config__: ClassVar = {"extra": "forbid"}
+    MOST: ClassVar = {"lower_px": 128}
 
     steps: int = 1500
     foreign: float = 0.2  # share of faces that are drawn with the expression of another frame

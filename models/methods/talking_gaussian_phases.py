@@ -11,7 +11,7 @@ from typing import ClassVar, Literal
 
 from models.curriculum import Sampling, Window
 from models.gaussians.plan import Density, Harmonics
-from models.schedule import OFF, Backdrop, Curve, Decay, Frozen, Phase, Row, Term, curve_rows, factor_at
+from models.schedule import MOST_GAUSSIANS, OFF, Backdrop, Curve, Decay, Frozen, Phase, Row, Term, curve_rows, factor_at
 
 Unit = Literal["metres", "extent"]
 """Of learning rates of positions and of density control's lengths; the extent is 1.1 times how far the camera's places
@@ -119,6 +119,7 @@ class MotionPhase(Phase):
     """The face's motion field, taught by tracked landmarks before there is any image."""
 
     __pydantic_config__: ClassVar = {"extra": "forbid"}
+    MOST: ClassVar = {"frames": 4096}
 
     steps: int = 900
     frames: int = 32  # in a step
@@ -137,6 +138,7 @@ class StillPhase(Phase):
     """A face field that does not move at all, against which poses are refined."""
 
     __pydantic_config__: ClassVar = {"extra": "forbid"}
+    MOST: ClassVar = {"points": MOST_GAUSSIANS}
 
     steps: int = 1500
     points: int = 3000
@@ -154,6 +156,7 @@ class FacePhase(Phase):
     """The face field in front of plain colours."""
 
     __pydantic_config__: ClassVar = {"extra": "forbid"}
+    MOST: ClassVar = {"points": MOST_GAUSSIANS}
 
     steps: int = 4000
     points: int = 4000  # Gaussians to begin with
@@ -208,6 +211,7 @@ class MouthPhase(Phase):
     """The inside of the mouth in front of plain colours; frames with a closed mouth are left out."""
 
     __pydantic_config__: ClassVar = {"extra": "forbid"}
+    MOST: ClassVar = {"points": MOST_GAUSSIANS}
 
     steps: int = 1750
     points: int = 1500
