@@ -69,7 +69,7 @@ def evaluate_sh(
     camera_center: Tensor,
     coefficients: Tensor,
     degree: int | None = None,
-    backend: Literal["auto", "reference", "cpu"] = "auto",
+    backend: Literal["auto", "reference", "cpu", "gsplat"] = "auto",
 ) -> Tensor:
     """Colour of Gaussians as seen from one camera.
 
@@ -79,7 +79,7 @@ def evaluate_sh(
         coefficients: `[N, K, 3]` with K = 1, 4, 9 or 16; the only differentiable input.
         degree: highest degree used, so that training can start with few; that of K when not given. Coefficients above
             it get zero gradients.
-        backend: `auto` takes the Numba kernel for float32 on the CPU, else plain torch.
+        backend: `auto` takes the Numba kernel for float32 on the CPU, gsplat's for float32 on CUDA, else plain torch.
 
     Returns:
         `[N, 3]` colours, at least 0.
@@ -98,20 +98,28 @@ def evaluate_sh(
     degree = available if degree is None else degree
     if not 0 <= degree <= available:
         raise ValueError(f"degree {degree} was asked for, but the coefficients are of degree {available}")
-    fits_kernel = coefficients.dtype == torch.float32 and coefficients.device.type == "cpu"
-    if backend not in ("auto", "reference", "cpu"):
-        raise ValueError(f"unknown backend {backend!r} of spherical harmonics; choose auto, reference or cpu")
-    if backend == "cpu" and not fits_kernel:
-        raise ValueError(f"the kernel takes float32 on the CPU, not {coefficients.dtype} on {coefficients.device}")
-    if backend == "reference" or not fits_kernel:
-        return _reference(means.detach(), camera_center.detach(), coefficients, degree)
-    return _EvaluateSh.apply(means.detach(), camera_center.detach(), coefficients, degree)
+    device = coefficients.device.type if coefficients.dtype == torch.float32 else ""
+    if backend == "auto":
+        backend = {"cpu": "cpu", "cuda": "gsplat"}.get(device, "reference")  # type: ignore[assignment]
+    if backend not in ("reference", "cpu", "gsplat"):
+        raise ValueError(f"unknown backend {backend!r} of spherical harmonics; choose auto, reference, cpu or gsplat")
+    if backend != "reference" and device != {"cpu": "cpu", "gsplat": "cuda"}[backend]:
+        where = "the CPU" if backend == "cpu" else "CUDA"
+        raise ValueError(f"the kernel takes float32 on {where}, not {coefficients.dtype} on {coefficients.device}")
+    implementation = {"cpu": _EvaluateSh.apply, "gsplat": _by_gsplat}.get(backend, _reference)
+    return implementation(means.detach(), camera_center.detach(), coefficients, degree)
 
 
 def _reference(means: Tensor, camera_center: Tensor, coefficients: Tensor, degree: int) -> Tensor:
     basis = sh_basis(F.normalize(means - camera_center, dim=-1), degree)  # [N, K]
     colors = torch.einsum("nk,nkc->nc", basis, coefficients[:, : basis.shape[1]])
     return torch.relu(colors + COLOR_OFFSET)
+
+
+def _by_gsplat(means: Tensor, camera_center: Tensor, coefficients: Tensor, degree: int) -> Tensor:
+    from models.gaussians.rasterize.gsplat import package
+
+    return torch.relu(package().spherical_harmonics(degree, means - camera_center, coefficients) + COLOR_OFFSET)
 
 
 class _EvaluateSh(torch.autograd.Function):

@@ -96,16 +96,16 @@ def test_gsplat_adapter_speaks_our_signature(monkeypatch, batched):
 def test_gsplat_says_what_is_missing(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(RuntimeError, match="CUDA device"):
-        gsplat._gsplat()
+        gsplat.package()
     install(monkeypatch, "0.1.11", kernels=True)
     with pytest.raises(RuntimeError, match=r"gsplat 0\.1\.11"):
-        gsplat._gsplat()
+        gsplat.package()
     install(monkeypatch, "1.5.3", kernels=False)
     with pytest.raises(RuntimeError, match="without its CUDA kernels"):
-        gsplat._gsplat()
+        gsplat.package()
     monkeypatch.setitem(sys.modules, "gsplat", None)
     with pytest.raises(RuntimeError, match="needs the package gsplat"):
-        gsplat._gsplat()
+        gsplat.package()
 
 
 def test_importing_the_package_does_not_import_numba():

@@ -16,7 +16,12 @@ from models.gaussians.rasterize import Raster
 from models.gaussians.rasterize.constants import BLUR, NEAR_PLANE
 
 
-def _gsplat() -> ModuleType:
+def package() -> ModuleType:
+    """Return gsplat.
+
+    Raises:
+        RuntimeError: it is not usable here, and why.
+    """
     if not torch.cuda.is_available():
         raise RuntimeError("the gsplat rasteriser needs a CUDA device and torch sees none; use backend='cpu'")
     try:
@@ -57,7 +62,7 @@ def rasterize(
         torch.where(finite[:, None], part, torch.ones_like(part)) for part in (means, quats, scales)
     )
     # Not packed: packed results lack the rows of Gaussians out of sight.
-    blended, alpha, meta = _gsplat().rasterization(
+    blended, alpha, meta = package().rasterization(
         means, quats, scales, opacities, features, views, cameras, width, height, near_plane=NEAR_PLANE, eps2d=BLUR,
         packed=False, backgrounds=background.expand(len(views), -1), render_mode="RGB+D", channel_chunk=32,
     )  # fmt: skip
