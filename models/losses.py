@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from models.errors import InputError
+from models.replay import Replay
 from models.ssim import ssim
 
 Distance = Callable[[Tensor, Tensor], Tensor]
@@ -25,6 +26,11 @@ def photometric(image: Tensor, target: Tensor, structure: float = 0.2) -> Tensor
         target: same shape, a constant.
         structure: weight of the second term.
     """
+    return _photometric(image, target, structure)
+
+
+@Replay
+def _photometric(image: Tensor, target: Tensor, structure: float) -> Tensor:
     return (image - target).abs().mean() + structure * (1 - ssim(image, target))
 
 

@@ -310,11 +310,11 @@ class Footage:
         return torch.tensor(self.track.rest_landmarks, dtype=torch.float32, device=self.device)
 
     @cached_property
-    def _is_lip_or_lid(self) -> tuple[Tensor, Tensor]:
-        """Which of them belong to the lips and which to the lids, `[L]` each."""
-        groups = (np.isin(self.track.landmark_index, group) for group in (LIP_POINTS, LID_POINTS))
-        lip, lid = (torch.from_numpy(group).to(self.device) for group in groups)
-        return lip, lid
+    def landmark_groups(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Numbers of those of the lips, and which belong to the lips and which to the lids, `[L]` bool each."""
+        lip, lid = (np.isin(self.track.landmark_index, group) for group in (LIP_POINTS, LID_POINTS))
+        groups = (torch.from_numpy(group).to(self.device) for group in (np.flatnonzero(lip), lip, lid))
+        return tuple(groups)  # type: ignore[return-value]
 
     def landmark_batch(self, frames: list[int]) -> LandmarkBatch:
         """Return what is known of `frames`, with the poses that landmarks gave (not the refined ones)."""
@@ -322,8 +322,7 @@ class Footage:
             torch.stack([values[frame] for frame in frames]) for values in (*self._tracked, self.expression)
         )
         audio = torch.stack([self.windows(frame) for frame in frames])
-        lip, lid = self._is_lip_or_lid
-        return LandmarkBatch(audio, expression, poses, targets, weights, lip, lid)
+        return LandmarkBatch(audio, expression, poses, targets, weights, *self.landmark_groups)
 
     @cached_property
     def _tracked(self) -> tuple[Tensor, Tensor, Tensor]:

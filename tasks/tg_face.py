@@ -46,6 +46,7 @@ def run(context: Context[FaceParams]) -> Weights:
     from models.gaussians.field import create_field
     from models.methods import talking_gaussian as method
     from models.morphology import close
+    from models.replay import Replay
     from tasks.material import Footage
     from tasks.perceptual import patch_side, perceptual_distance
     from tasks.training import FieldLearner, MotionLearner, prepare, total_of, train
@@ -66,6 +67,13 @@ def run(context: Context[FaceParams]) -> Weights:
     motion_learner = MotionLearner(motion, phase.rates)
     sampler = FrameSampler(footage.train_frames, footage.curriculum, phase.windows, seed, phase.sampling)
     parts = {"field": field_learner, "motion": motion_learner, "sampler": sampler}
+
+    def miss_landmarks(audio: Tensor, expression: Tensor, pose: Tensor, points: Tensor, weights: Tensor) -> Tensor:
+        batch = method.LandmarkBatch(audio, expression, pose, points, weights, *footage.landmark_groups)
+        rest = motion.look_up(footage.rest)
+        return method.landmark_losses(motion, rest, footage.rest, batch, footage.intrinsics, phase)
+
+    landmarks = Replay(miss_landmarks, motion)
 
     def step(number: int) -> dict[str, float]:
         progress, on = number / phase.steps, weights_at(phase, number)
@@ -88,8 +96,7 @@ def run(context: Context[FaceParams]) -> Weights:
         moved = points = None
         if on["moved"]:
             with torch.set_grad_enabled("motion" not in frozen):
-                points = face.look_up()
-                moved = motion(points, batch.audio, batch.expression).frame(0)
+                moved, points = face.move(batch.audio, batch.expression)
         degree = phase.harmonics.degree(progress, config.sh_degree)
         raster = method.draw(face.gaussians, camera, moved, behind, degree)
         seen = raster
@@ -106,9 +113,7 @@ def run(context: Context[FaceParams]) -> Weights:
                 on,
                 {
                     "motion": lambda: method.motion_size(moved),
-                    "landmarks": lambda: method.landmark_losses(
-                        motion, motion.look_up(footage.rest), footage.rest, batch, footage.intrinsics, phase
-                    ),
+                    "landmarks": lambda: landmarks(*batch[:5]),
                     "attention": lambda: stray_attention(
                         method.draw_maps(face.gaussians, camera, moved, points.maps()), shown, lips, phase.empty_hair
                     ),

@@ -80,7 +80,7 @@ def run(context: Context[FuseParams]) -> Weights:
         rasters = {}
         for name, branch in branches.items():
             with torch.set_grad_enabled(f"{name}/motion" not in frozen):
-                moved = branch.deform(windows, expression).frame(0)
+                moved, _ = branch.move(windows, expression)
             rasters[name] = method.draw(branch.gaussians, camera, moved)
         image = method.compose(rasters["face"], rasters["mouth"], footage.behind(frame, crop))
         box = footage.mouth_crop(frame).within(crop)

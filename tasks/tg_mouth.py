@@ -95,7 +95,7 @@ def run(context: Context[MouthParams]) -> Weights:
         moved = None
         if on["moved"]:
             with torch.set_grad_enabled("motion" not in frozen):
-                moved = mouth.deform(footage.windows(frame)[None]).frame(0)
+                moved, _ = mouth.move(footage.windows(frame)[None])
         degree = phase.harmonics.degree(progress, config.sh_degree)
         raster = method.draw(gaussians, footage.camera(frame, crop), moved, behind, degree=degree)
         seen = method.behind_lips(raster, target, inside, box)

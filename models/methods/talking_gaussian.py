@@ -38,6 +38,7 @@ from models.methods.talking_gaussian_networks import (
     MouthMotion as MouthMotion,
 )
 from models.methods.talking_gaussian_phases import FacePhase, MotionPhase
+from models.replay import Replay
 from models.schedule import weighed
 
 # ---------------------------------------------------------------------------------------------------- drawing
@@ -231,8 +232,8 @@ def landmark_distance(pixels: Tensor, batch: LandmarkBatch, phase: MotionPhase |
     importance = torch.where(batch.is_lip, phase.lips, torch.where(batch.is_lid, phase.lids, 1.0))
     total = losses.robust_distance(pixels, batch.points, batch.weights * importance)
     if phase.lip_shape:
-        keep = batch.is_lip
-        shape = losses.centred_distance(pixels[:, keep], batch.points[:, keep], batch.weights[:, keep])
+        lips = batch.lips
+        shape = losses.centred_distance(pixels[:, lips], batch.points[:, lips], batch.weights[:, lips])
         total = total + phase.lip_shape * shape
     return total
 
@@ -243,7 +244,7 @@ def lip_attention(points: FacePoints, batch: LandmarkBatch) -> Tensor:
     A clip is short enough for brows and glances to explain its lips by chance.
     """
     others = [number for number, name in enumerate(points.config.told) if name != SMILE]
-    return points.expression_attention[batch.is_lip][:, others].mean()
+    return points.expression_attention[batch.lips][:, others].mean()
 
 
 class LandmarkBatch(NamedTuple):
@@ -254,6 +255,7 @@ class LandmarkBatch(NamedTuple):
     world_to_camera: Tensor  # [B, 4, 4]
     points: Tensor  # [B, L, 2] pixels
     weights: Tensor  # [B, L] 0 where absent
+    lips: Tensor  # numbers of those of the lips: a mask would let a GPU wait
     is_lip: Tensor  # [L] bool
     is_lid: Tensor  # [L] bool
 
@@ -268,13 +270,25 @@ class Branch(Generic[AnyMotion]):
     gaussians: GaussianField
     motion: AnyMotion
 
+    def __post_init__(self) -> None:
+        self._move = Replay(self._moved, self.motion, rows=1)
+
     def look_up(self) -> Any:
         """Return what `motion` knows of the Gaussians; it serves for all frames as long as nothing is trained."""
         return self.motion.look_up(self.gaussians.means)
 
-    def deform(self, audio: Tensor, expression: Tensor | None = None) -> Deformation:
-        """Deform for a batch of frames; only the face is told the expression."""
-        return self.motion(self.look_up(), audio, expression)
+    def move(self, audio: Tensor, expression: Tensor | None = None) -> tuple[Deformation, Any]:
+        """Deform for one frame while training; also return what `look_up` does.
+
+        Args:
+            audio: `[1, 8, D, W]`.
+            expression: `[1, E]`; only the face is told.
+        """
+        return self._move(self.gaussians.means.detach(), audio, expression)
+
+    def _moved(self, means: Tensor, audio: Tensor, expression: Tensor | None) -> tuple[Deformation, Any]:
+        points = self.motion.look_up(means)
+        return self.motion(points, audio, expression).frame(0), points
 
     def to(self, device: str) -> Branch[AnyMotion]:
         """Return the branch on `device`."""

@@ -106,7 +106,7 @@ class Training:
         """
         self.number += 1
         with section("networks"):
-            deformations = [branch.deform(self.audio, self.expression).frame(0) for branch in self.branches]
+            deformations = [branch.move(self.audio, self.expression)[0] for branch in self.branches]
         with section("drawing"):
             rasters = [
                 draw(branch.gaussians, self.camera, moved)

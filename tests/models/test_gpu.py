@@ -1,11 +1,20 @@
-"""On a CUDA device: gsplat and tiny-cuda-nn against the float64 reference. Run with `pytest -m gpu`."""
+"""On a CUDA device: gsplat and tiny-cuda-nn against the float64 reference, recorded functions against called ones.
+
+Run with `pytest -m gpu`.
+"""
 
 import pytest
 import torch
+from head_parts import CONFIG, face_motion, field
 from raster_scene import HEIGHT, WIDTH, draw, draw_with_gradients, make_camera, make_scene, relative_error
+from torch.utils._pytree import tree_leaves
 
+from models import losses
 from models.encoders.hashgrid import HashGrid, encode
 from models.gaussians.rasterize import choose_backend, rasterize
+from models.gaussians.spherical_harmonics import evaluate_sh
+from models.methods.talking_gaussian import Branch, FaceMotion, MouthMotion
+from models.replay import Replay
 
 pytestmark = [
     pytest.mark.gpu,
@@ -55,6 +64,61 @@ def test_gsplat_draws_a_batch_and_leaves_out_what_is_not_finite():
     for name, tensor in ours.items():
         assert tensor.grad.isfinite().all(), name
         assert not tensor.grad[:4].any(), name
+
+
+@pytest.mark.parametrize(("degree", "bands"), [(0, 1), (1, 4), (3, 16), (1, 16)])
+def test_harmonics_of_gsplat_equal_reference(degree, bands):
+    pytest.importorskip("gsplat")
+    generator = torch.Generator().manual_seed(0)
+    means, center = torch.randn(500, 3, generator=generator), torch.tensor([0.1, -0.2, 3.0])
+    coefficients = torch.randn(500, bands, 3, generator=generator)
+    weight = torch.rand(500, 3, generator=generator)
+    results = []
+    for device, dtype in (("cuda", torch.float32), ("cpu", torch.float64)):
+        own = coefficients.to(device, dtype).requires_grad_()
+        colors = evaluate_sh(means.to(device, dtype), center.to(device, dtype), own, degree)
+        (colors * weight.to(device)).sum().backward()
+        results.append([part.double().cpu() for part in (colors.detach(), own.grad)])
+    for value, truth in zip(*results, strict=True):
+        torch.testing.assert_close(value, truth, atol=1e-5, rtol=1e-4)
+
+
+def compare_with_calls(record, module, inputs):
+    """Outputs and gradients of a recorded function, three times over, against those of a called one."""
+    for scale in (1.0, 0.5, 2.0):
+        given = [part * scale if torch.is_tensor(part) and part.is_floating_point() else part for part in inputs]
+        results = []
+        for function in (record, record.function):
+            parts = [part for part in tree_leaves(function(*given)) if torch.is_tensor(part)]
+            sum(part.square().sum() for part in parts).backward()
+            gradients = [parameter.grad for parameter in module.parameters() if parameter.grad is not None]
+            results.append([part.detach().clone() for part in (*parts, *gradients)])
+            module.zero_grad(set_to_none=True)
+        assert len(results[0]) == len(results[1])
+        for value, truth in zip(*results, strict=True):
+            torch.testing.assert_close(value, truth, atol=1e-4 * float(truth.abs().max()), rtol=1e-3)
+    assert record.recordings
+
+
+@pytest.mark.parametrize("kind", [FaceMotion, MouthMotion])
+@pytest.mark.parametrize("count", [300, 5000])
+def test_recorded_motion_equals_calls(kind, count, monkeypatch):
+    monkeypatch.setenv("GAUSSTALK_REPLAY", "1")
+    torch.manual_seed(0)
+    motion = (face_motion() if kind is FaceMotion else MouthMotion(CONFIG)).cuda()
+    branch = Branch(field(count).to("cuda"), motion)
+    expression = torch.rand(1, CONFIG.expression_size).cuda() if kind is FaceMotion else None
+    inputs = (branch.gaussians.means.detach(), torch.randn(1, 8, 6, 16).cuda(), expression)
+    compare_with_calls(branch._move, motion, inputs)
+
+
+def test_recorded_losses_equal_calls(monkeypatch):
+    monkeypatch.setenv("GAUSSTALK_REPLAY", "1")
+    image = torch.nn.Parameter(torch.rand(160, 192, 3).cuda())
+    holder = torch.nn.ParameterList([image])
+    target = torch.rand(160, 192, 3).cuda()
+    record = Replay(lambda target, structure: losses._photometric.function(image, target, structure), holder)
+    compare_with_calls(record, holder, (target, 0.2))
 
 
 def test_auto_takes_gsplat_on_cuda():

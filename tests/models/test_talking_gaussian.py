@@ -251,7 +251,9 @@ def jaw_batch(frames, rest, sound, moved, lower, view):
     windows = torch.stack([sound[frame : frame + 8] for frame in frames])
     expression = torch.zeros(len(frames), CONFIG.expression_size)
     weights = torch.ones(len(frames), len(rest))
-    return LandmarkBatch(windows, expression, pose, pixels[..., :2] / pixels[..., 2:], weights, lower, ~lower)
+    return LandmarkBatch(
+        windows, expression, pose, pixels[..., :2] / pixels[..., 2:], weights, lower.nonzero()[:, 0], lower, ~lower
+    )
 
 
 def test_landmarks_teach_the_field_what_sound_does():
