@@ -17,6 +17,7 @@ import typer
 
 from flows import comparisons, footage, speaking
 from flows.project import Json, project
+from flows.speaking import Device
 from models.errors import GausstalkError, MachineError, UsageError, of_the_machine
 from tasks.places import Places
 
@@ -148,6 +149,9 @@ def run(
     ] = "",
     preset: Annotated[str, typer.Option(help="Train by it from now on: cpu, best, demo, released, paper.")] = "",
     jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Stages that run side by side.")] = 2,
+    device: Annotated[
+        Device | None, typer.Option(help="What trains and draws; as $GAUSSTALK_DEVICE says, else auto: CUDA if it can.")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would run.")] = False,
     table: Annotated[int, typer.Option(help="Fill table 5 (what moves) or 6 (extractors) of the supplement.")] = 0,
     explain: Annotated[str, typer.Option(help="Only show what this stage of training does when: tg_face, ...")] = "",
@@ -177,7 +181,11 @@ def run(
         console.show_plan(read_plan(places.root, speakers or (), extractor or (), chosen), json)
         return
     from flows import variants
+    from tasks.device import VARIABLE, choose_device
 
+    wanted = device.value if device is not None else os.environ.get(VARIABLE)
+    if wanted:  # checked now, not by the first stage that trains
+        os.environ[VARIABLE] = choose_device(wanted)
     variants.restore(places)
     if table:
         if chosen not in (None, TALKING_GAUSSIAN):

@@ -22,6 +22,7 @@ from typing import Any, Literal
 from models.errors import GausstalkError, MissingAssetError, UsageError
 from tasks import dag
 from tasks.assets import first_here, read_assets
+from tasks.device import look_for_cuda
 from tasks.imports import KEY, wrong_imports
 from tasks.kernels import cache_folder
 from tasks.lists import LISTS, wrong_lists
@@ -176,8 +177,14 @@ def _graphics(_places: Places) -> Iterator[Finding]:
     query = [tool, "--query-gpu=name,memory.total", "--format=csv,noheader"]
     answer = subprocess.run(query, capture_output=True, text=True, timeout=20, check=False)  # noqa: S603 - fixed words
     name = "; ".join(answer.stdout.split("\n")).strip("; ") or "nvidia-smi gives nothing"
-    missing = not _installed("gsplat")
-    yield Finding("gpu", "warn" if missing else "ok", name, "pip install -e .[cuda] to train on it" if missing else "")
+    if not _installed("gsplat"):
+        yield Finding("gpu", "warn", name, "pip install -e .[cuda] to train on it")
+        return
+    here, missing = look_for_cuda()
+    if not here:
+        yield Finding("gpu", "warn", f"{name}; {missing}", "install the build of torch for this machine's CUDA")
+        return
+    yield Finding("gpu", "warn" if missing else "ok", f"{name}; {missing or 'run and say compute on it'}", "")
 
 
 def _ports(_places: Places) -> Iterator[Finding]:

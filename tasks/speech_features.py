@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -11,9 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import numpy as np
 from pydantic import Field
 
-from models.errors import GausstalkError, MachineError, UsageError
+from models.errors import GausstalkError, UsageError
 from models.records import AudioFeatures
 from tasks.assets import find_asset
+from tasks.device import stage_device
 from tasks.fitness import CLIPPED_SHARE, sound_statistics
 from tasks.params import Params
 from tasks.places import Places
@@ -51,19 +51,19 @@ class Hearing:
             name: of the extractor.
             params: of the stage.
             places: the project; None: this one.
-            device: of networks; None: the one that $GAUSSTALK_DEVICE names, as in training.
+            device: of networks; None: that of training.
 
         Raises:
             UsageError: no extractor of that name.
             MissingAssetError: its weights are not on this machine.
-            MachineError: a device is asked for that is not there.
+            MachineError: a device is asked for that cannot be used.
         """
         from models.audio import extractor as find_extractor
 
         module, here = find_extractor(name), places or Places.here()
         weights = [find_asset(here, asset) for asset in module.ASSETS]
         window = module.WINDOW if params.window == "auto" else params.window
-        return Hearing(name, module, window, weights, (device or _device()) if weights else "cpu")
+        return Hearing(name, module, window, weights, (device or stage_device()) if weights else "cpu")
 
     def windows(self, sound: np.ndarray, frame_count: int, scale: Any = None) -> np.ndarray:
         """Return features `[frame_count, D, W]` float32 of int16 mono samples `[S]` at 16 kHz.
@@ -137,12 +137,3 @@ def _quality(sound: np.ndarray, sample_rate: int) -> dict[str, float]:
         share = 100 * shares["clipped_share"]
         log.warning("%.1f %% of the sound's samples are clipped; record it more quietly for better lips", share)
     return shares
-
-
-def _device() -> str:
-    import torch
-
-    device = os.environ.get("GAUSSTALK_DEVICE", "cpu")
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise MachineError("no CUDA device here", f"GAUSSTALK_DEVICE is {device}", "unset it to use the CPU")
-    return device

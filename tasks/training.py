@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.errors import InputError, MachineError
+from models.errors import InputError
 from models.gaussians.adam import FieldAdam
 from models.gaussians.density import DensityControl
 from models.gaussians.field import GaussianField
@@ -29,6 +29,7 @@ from models.methods.talking_gaussian import FaceMotion, MouthMotion
 from models.methods.talking_gaussian_phases import Rates
 from models.schedule import factor_at
 from models.storage import load_arrays, save_arrays
+from tasks.device import stage_device
 from tasks.kernels import watch
 from tasks.progress import Progress
 from tasks.stage import Context
@@ -234,7 +235,7 @@ class Outcome:
         last = {f"last_{name}": values[-1] for name, values in self.curves.items() if name != "step" and values}
         about = {"seconds": round(self.seconds, 1), "resumed": self.resumed, "preset": self.preset}
         about["peak_memory_gb"] = peak_memory_gb()
-        return {**about, **computed_on(device()), **last, **more}
+        return {**about, **computed_on(stage_device()), **last, **more}
 
 
 def train(
@@ -340,14 +341,9 @@ def total_of(terms: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, float]]:
     return values.sum(), dict(zip(terms, values.tolist(), strict=True))  # one wait for the device, not one a term
 
 
-def device() -> str:
-    """Return what $GAUSSTALK_DEVICE says to compute on: cpu if it says nothing."""
-    return os.environ.get("GAUSSTALK_DEVICE", "cpu")
-
-
 def peak_memory_gb() -> float:
     """Return the most memory that this process has held: of the GPU where it trains on one, else of the machine."""
-    if device().startswith("cuda"):
+    if stage_device().startswith("cuda"):
         return round(torch.cuda.max_memory_allocated() / 1e9, 3)
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9, 3)
 
@@ -360,19 +356,17 @@ def computed_on(device: str) -> dict[str, str]:
 
 
 def prepare(context: Context[Any]) -> str:
-    """Let our kernels use as many threads as the stage may; return the device to train on ($GAUSSTALK_DEVICE).
+    """Let our kernels use as many threads as the stage may; return the device to train on.
 
     Raises:
-        MachineError: a device is asked for that is not there.
+        MachineError: a device is asked for that cannot be used.
     """
     import numba
 
     watch()
     torch.set_num_threads(1)  # tasks.stage.limit_threads says why
     numba.set_num_threads(min(context.threads, numba.config.NUMBA_NUM_THREADS))
-    chosen = device()
-    if chosen.startswith("cuda") and not torch.cuda.is_available():
-        raise MachineError("no CUDA device here", f"GAUSSTALK_DEVICE is {chosen}", "unset it to use the CPU")
+    chosen = stage_device()
     rasteriser = computed_on(chosen)["rasteriser"]
     log.info("%s %s: computing on %s with the %s rasteriser", context.stage.name, context.keys, chosen, rasteriser)
     return chosen

@@ -16,6 +16,7 @@ for name in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
 # Threads that wait sleep instead of spinning: on a busy machine that is ten times faster.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("GOMP_SPINCOUNT", "0")
+os.environ["GAUSSTALK_DEVICE"] = "cpu"  # also where there is another
 for name in ("DO_NOT_TRACK", "MLFLOW_DISABLE_TELEMETRY", "DVC_NO_ANALYTICS"):
     os.environ[name] = "true"
 # A suite that runs as a background job begins with interrupts ignored, and what it starts would ignore them, too.

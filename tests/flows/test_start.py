@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+import torch
 from toy_project import Toy
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -22,6 +24,20 @@ def test_with_nothing_to_do_no_server_is_started(toy: Toy) -> None:
     assert set(json.loads(done.stdout)["states"].values()) == {"cached"}
     assert len(json.loads(done.stdout)["states"]) == 8
     assert not (toy.root / ".work" / "log").exists()
+
+
+def test_a_device_that_is_not_there_is_told_before_anything_runs(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("there is one")
+    done = call(toy, "run", "--device", "cuda")
+    assert done.returncode == 5, done.stderr
+    assert "no CUDA device here" in done.stderr
+    for device, code in (("cuda", 5), ("gpu", 2)):
+        monkeypatch.setenv("GAUSSTALK_DEVICE", device)
+        assert call(toy, "run").returncode == code
+    assert not toy.starts()
+    assert toy.dvc("repro", "-q").returncode == 0
+    assert call(toy, "run", "--device", "cpu").returncode == 0
 
 
 def test_a_dry_run_tells_what_would_run_and_runs_nothing(toy: Toy) -> None:

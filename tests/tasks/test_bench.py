@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from models.errors import InputError, MachineError, UsageError
+from models.errors import InputError, UsageError
 from models.methods import talking_gaussian, talking_gaussian_networks
 from tasks.bench import bars, curves, scenes, tables
 from tasks.bench.backends import FAST, REFERENCE, using
@@ -20,7 +20,6 @@ from tasks.bench.machine import noise
 from tasks.bench.parts import Rig
 from tasks.bench.run import PARTS, Sizes, bench
 from tasks.bench.timing import Figure, Side, Timing, measure
-from tasks.device import choose_device
 from tasks.places import Places
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -123,15 +122,6 @@ def test_an_unknown_part_is_refused(part: str, tmp_path: Path) -> None:
 def test_a_head_that_is_not_trained_is_an_error_that_names_it(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="tg_fuse"):
         bench(Places(tmp_path), "render", speaker="ann", wanted="cpu", sizes=TINY)
-
-
-def test_cuda_without_a_device_says_so() -> None:
-    if torch.cuda.is_available():
-        pytest.skip("there is one")
-    with pytest.raises(MachineError) as error:
-        choose_device("cuda")
-    assert "no CUDA device" in error.value.what
-    assert choose_device("auto") == "cpu"
 
 
 # ---- arithmetic

@@ -1,0 +1,78 @@
+"""What computes: chosen by hand, by the environment, or CUDA wherever heads can be drawn on it."""
+
+import os
+
+import pytest
+import torch
+
+from models.errors import MachineError, UsageError
+from models.gaussians.rasterize import gsplat
+from tasks import doctor
+from tasks.device import choose_device, stage_device
+from tasks.places import Places
+
+
+@pytest.fixture
+def card(monkeypatch):
+    """A CUDA device with a working gsplat."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(gsplat, "package", lambda: None)
+
+
+def broken():
+    raise RuntimeError("gsplat is installed without its CUDA kernels")
+
+
+@pytest.mark.usefixtures("card")
+def test_a_device_that_draws_is_used_unless_another_is_asked_for(monkeypatch):
+    assert [choose_device(wanted) for wanted in ("auto", "cuda", "cuda:1", "cpu")] == ["cuda", "cuda", "cuda:1", "cpu"]
+    assert stage_device() == "cpu"  # tests/conftest.py says so
+    monkeypatch.delenv("GAUSSTALK_DEVICE")
+    assert stage_device() == "cuda"
+    monkeypatch.setenv("GAUSSTALK_DEVICE", "cuda:1")
+    assert stage_device() == "cuda:1"
+
+
+@pytest.mark.usefixtures("card")
+def test_a_device_that_cannot_draw_is_told_of_and_left(monkeypatch, caplog):
+    monkeypatch.setattr(gsplat, "package", broken)
+    assert choose_device("auto") == "cpu"
+    assert "without its CUDA kernels" in caplog.text
+    with pytest.raises(MachineError) as error:
+        choose_device("cuda")
+    assert "without its CUDA kernels" in error.value.why
+    assert "GAUSSTALK_DEVICE=cpu" in error.value.fix
+
+
+def test_without_a_device_the_cpu_is_used_in_silence(monkeypatch, caplog):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert choose_device("auto") == "cpu"
+    assert not caplog.text
+    with pytest.raises(MachineError) as error:
+        choose_device("cuda")
+    assert "no CUDA device" in error.value.what
+    with pytest.raises(UsageError, match="gpu"):
+        choose_device("gpu")
+
+
+@pytest.mark.parametrize(
+    ("installed", "look", "state", "found", "fix"),
+    [
+        (False, (True, ""), "warn", "A card, 8 GiB", "pip install -e .[cuda] to train on it"),
+        (True, (False, "torch sees none"), "warn", "torch sees none", "install the build of torch"),
+        (True, (True, "no kernels"), "warn", "no kernels", ""),
+        (True, (True, ""), "ok", "run and say compute on it", ""),
+    ],
+)
+def test_the_doctor_says_what_keeps_a_card_from_being_used(installed, look, state, found, fix, tmp_path, monkeypatch):
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text("#!/bin/sh\necho 'A card, 8 GiB'\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setattr(doctor, "_installed", lambda _: installed)
+    monkeypatch.setattr(doctor, "look_for_cuda", lambda: look)
+    (finding,) = doctor._graphics(Places(tmp_path))
+    assert (finding.name, finding.state) == ("gpu", state)
+    assert "A card, 8 GiB" in finding.found
+    assert found in finding.found
+    assert fix in finding.fix
