@@ -102,6 +102,44 @@ def test_what_is_there_stays_unless_it_is_to_be_replaced(places: Places, video: 
     assert read_yaml(places.params)["speakers"] == ["demo", "ann"]
 
 
+@pytest.mark.parametrize(
+    ("language", "fix"),
+    [
+        ("english", "did you mean 'en'?"),
+        ("Chinese", "did you mean 'zh'?"),
+        ("de-CH", "did you mean 'de'?"),
+        ("EN", "did you mean 'en'?"),
+        ("sp", "did you mean 'es'?"),
+        ("cn", "look it up in ISO 639-1; '' leaves it unsaid"),
+    ],
+)
+def test_a_language_is_told_by_its_code(
+    places: Places, video: Path, consent: Path, tmp_path: Path, language: str, fix: str
+) -> None:
+    before = everything(places)
+    write_wav(tmp_path / "speech.wav", np.ones(16000, np.int16), 16000)
+    with pytest.raises(UsageError, match="no code of ISO 639-1") as error:
+        add_speaker(places, "ann", [video], consent, language)
+    assert (error.value.why, error.value.fix) == (f"the value is {language!r}", fix)
+    with pytest.raises(UsageError, match="no code of ISO 639-1"):
+        add_drive(places, "talk", tmp_path / "speech.wav", language, "research")
+    assert everything(places) == before
+
+
+def test_a_language_in_a_record_written_by_hand_is_looked_at_too(places: Places, video: Path, consent: Path) -> None:
+    add_speaker(places, "ann", [video], consent, "no")
+    record = places.speaker_record("ann")
+    text = record.read_text()
+    record.write_text(text.replace("'no'", "no"))  # YAML reads that as false
+    assert load_speaker(places, "ann").language == "no"
+    record.write_text(text.replace("'no'", "norwegian"))
+    with pytest.raises(UsageError, match=r"speakers/ann\.yaml: language: no code of ISO 639-1") as error:
+        load_speaker(places, "ann")
+    assert error.value.fix == "did you mean 'no'?"
+    record.write_text(text.replace("'no'", "''"))
+    assert load_speaker(places, "ann").language == ""
+
+
 def test_what_a_stage_makes_is_not_replaced(places: Places, video: Path, consent: Path) -> None:
     with pytest.raises(UsageError, match="made by a stage"):
         add_speaker(places, "demo", [video], consent, replace=True)
