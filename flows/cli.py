@@ -46,6 +46,13 @@ class Gender(StrEnum):
     unstated = "unstated"
 
 
+def _gender(text: str) -> Gender:
+    name = {"f": "female", "m": "male"}.get(text, text)
+    if name not in list(Gender):
+        raise typer.BadParameter(f"{text!r} is not one of {', '.join(Gender)}, f, m")
+    return Gender(name)
+
+
 class BasisName(StrEnum):
     """On what basis a voice is used."""
 
@@ -60,7 +67,7 @@ GenderOption = Annotated[
     Gender,
     typer.Option(
         help="Of the voice, f and m for short; the tables group by it.",
-        parser=lambda text: Gender({"f": "female", "m": "male"}.get(text, text)),
+        parser=_gender,
         metavar="female|male|unstated",
     ),
 ]
@@ -161,7 +168,9 @@ def run(
     chosen = find_method(method) if method else None
     places = project()
     if preset and (explain or dry_run or table):
-        raise UsageError("a preset is chosen by a whole run", "--explain, --dry-run and --table change nothing", "")
+        raise UsageError(
+            "a preset is chosen by a whole run", "--explain, --dry-run and --table change nothing", "leave --preset out"
+        )
     if explain:
         from tasks.explain import explain as told
 
@@ -386,7 +395,7 @@ def dag(
     from tasks import dag as lists
 
     if check and write:
-        raise UsageError("--check and --write exclude each other")
+        raise UsageError("--check and --write exclude each other", "one looks, the other writes", "leave one out")
     places = project()
     changed = lists.write(places) if write else lists.check(places)
     if changed and not write:

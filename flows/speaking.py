@@ -100,9 +100,9 @@ def say(
 
 def _check_options(still: bool, frame: int | None, pose_from: str, expression_from: str, neutral: bool) -> None:
     if pose_from and (still or frame is not None):
-        raise UsageError("--pose-from and --still exclude each other", "a head moves or is held")
+        raise UsageError("--pose-from and --still exclude each other", "a head moves or is held", "leave one out")
     if expression_from and neutral:
-        raise UsageError("--expression-from and --neutral exclude each other", "brows move or rest")
+        raise UsageError("--expression-from and --neutral exclude each other", "brows move or rest", "leave one out")
 
 
 def _blink_rate(blinks: str) -> Any:

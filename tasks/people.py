@@ -154,7 +154,7 @@ def load_speaker(places: Places, speaker: str) -> Speaker:
         ConsentError: see `check_basis`.
     """
     path = places.speaker_record(speaker)
-    record = validate(Speaker, _read(path, "speaker", speaker), str(path.relative_to(places.root)))
+    record = validate(Speaker, _read(places, path, "speaker", speaker), str(path.relative_to(places.root)))
     check_basis(record)
     return record
 
@@ -177,7 +177,7 @@ def load_drive(places: Places, drive: str) -> Drive:
         UsageError: there is no such record, or it is not valid.
     """
     path = places.drive_record(drive)
-    return validate(Drive, _read(path, "drive", drive), str(path.relative_to(places.root)))
+    return validate(Drive, _read(places, path, "drive", drive), str(path.relative_to(places.root)))
 
 
 def unknown_people(places: Places) -> list[UsageError]:
@@ -199,13 +199,15 @@ def mark_of(*bases: Basis) -> str:
     return next((MARKS[basis] for basis in bases if MARKS[basis]), "")
 
 
-def _read(path: Path, what: str, name: str) -> dict[str, object]:
+def _read(places: Places, path: Path, what: str, name: str) -> dict[str, object]:
     if not path.is_file():
         known = sorted(other.stem for other in path.parent.glob("*.yaml"))
         rest = "VIDEO --consent FILE" if what == "speaker" else "AUDIO --language CODE --basis BASIS"
+        listed = places.params.is_file() and name in names_listed(places.params, f"{what}s")
         raise UsageError(
             f"no {what} {name!r}",
             f"known: {', '.join(known) or 'none'}",
-            f"gausstalk add-{what} {name} {rest}; or take {name} out of params.yaml",
+            f"gausstalk add-{what} {name} {rest}; or "
+            + (f"take {name} out of params.yaml" if listed else "correct the name"),
         )
     return read_yaml(path)

@@ -81,6 +81,11 @@ def test_no_words_show_the_help(tmp_path: Path) -> None:
         (["add-speaker"], 2, "Missing argument"),
         (["fly"], 2, "No such command 'fly'"),
         (["run", "--jobs", "0"], 2, "--jobs"),
+        (["run", "--explain", "tg_faces"], 2, "'tg_faces' does not train"),
+        (["run", "--preset", "best", "--dry-run"], 2, "a preset is chosen by a whole run"),
+        (["run", "ann", "--table", "7"], 2, "there is no table 7 to fill"),
+        (["preview", "ann", "--stage", "parse", "-o", "out.gif"], 2, "out.gif: no place for a picture"),
+        (["add-drive", "d", "d.wav", "--language", "de", "--gender", "x"], 2, "'x' is not one of female, male"),
         (["report"], 2, "there is no report yet"),
         (["tables"], 2, "nothing has been measured yet"),
         (["fetch"], 2, "no asset named"),
@@ -114,6 +119,7 @@ def test_errors_say_what_and_end_with_the_documented_code(
     first = done.stderr.splitlines()[0]
     assert first.startswith("error: ")
     assert message in first
+    assert done.stderr.splitlines()[-1].startswith("fix:   ")
     assert "Traceback" not in done.stderr
 
 
