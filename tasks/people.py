@@ -113,8 +113,13 @@ class Drive(Params):
     note: str = ""
 
 
-def check_basis(speaker: Speaker, today: datetime.date | None = None) -> None:
+def check_basis(speaker: Speaker, today: datetime.date | None = None, known_as: str = "") -> None:
     """Refuse a speaker whose likeness may not be used.
+
+    Args:
+        speaker: the record.
+        today: None: today.
+        known_as: in the project; empty: by the name of the record.
 
     Raises:
         ConsentError: the basis is consent and its record is missing, not yet valid or expired; or it is research, and
@@ -129,7 +134,8 @@ def check_basis(speaker: Speaker, today: datetime.date | None = None) -> None:
     if speaker.basis != "consent":
         return
     today = today or datetime.date.today()
-    fix = f"gausstalk add-speaker {speaker.name} VIDEO --consent FILE --replace, with a consent that is valid today"
+    add = f"gausstalk add-speaker {known_as or speaker.name} VIDEO --consent FILE --replace"
+    fix = f"{add}, with a consent that is valid today"
     if speaker.consent is None:
         raise ConsentError(
             f"{speaker.name}: no consent record", "the basis is 'consent' but nobody's consent is recorded", fix
@@ -155,7 +161,7 @@ def load_speaker(places: Places, speaker: str) -> Speaker:
     """
     path = places.speaker_record(speaker)
     record = validate(Speaker, _read(places, path, "speaker", speaker), str(path.relative_to(places.root)))
-    check_basis(record)
+    check_basis(record, known_as=speaker)
     return record
 
 

@@ -140,6 +140,19 @@ def test_a_language_in_a_record_written_by_hand_is_looked_at_too(places: Places,
     assert load_speaker(places, "ann").language == ""
 
 
+def test_a_record_without_a_valid_basis_is_mended_by_the_name_in_the_project(
+    places: Places, video: Path, consent: Path
+) -> None:
+    add_speaker(places, "ann", [video], consent)
+    record = places.speaker_record("ann")
+    record.write_text(
+        record.read_text().replace("name: ann", "name: Ann Example").replace(str(TODAY + DAY), "2020-01-01")
+    )
+    with pytest.raises(ConsentError, match="Ann Example: the consent expired") as error:
+        load_speaker(places, "ann")
+    assert error.value.fix.startswith("gausstalk add-speaker ann VIDEO")
+
+
 def test_what_a_stage_makes_is_not_replaced(places: Places, video: Path, consent: Path) -> None:
     with pytest.raises(UsageError, match="made by a stage"):
         add_speaker(places, "demo", [video], consent, replace=True)
