@@ -88,6 +88,7 @@ def test_no_words_show_the_help(tmp_path: Path) -> None:
         (["add-drive", "d", "d.wav", "--language", "de", "--gender", "x"], 2, "'x' is not one of female, male"),
         (["report"], 2, "there is no report yet"),
         (["tables"], 2, "nothing has been measured yet"),
+        (["publish"], 2, "there is nothing to publish yet"),
         (["fetch"], 2, "no asset named"),
         (["fetch", "wieghts"], 2, "no asset 'wieghts'"),
         (["add-speaker", "../x", "a.mp4", "--consent", "c.yaml"], 2, "cannot name a speaker"),
