@@ -11,7 +11,7 @@ from PIL import Image
 
 from models.errors import InputError, MachineError, UsageError
 from models.methods import talking_gaussian, talking_gaussian_networks
-from tasks.bench import bars, curves, scenes, tables
+from tasks.bench import bars, curves, run, scenes, tables
 from tasks.bench.backends import FAST, REFERENCE, using
 from tasks.bench.breakdown import NAMES, breakdown
 from tasks.bench.drawing import draw_curves
@@ -118,6 +118,15 @@ def test_an_unknown_part_is_refused(part: str, tmp_path: Path) -> None:
         bench(Places(tmp_path), part)
     assert all(name in error.value.fix for name in PARTS)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr(run, "_run", lambda jobs: pytest.fail("it measures"))
+    with pytest.raises(UsageError, match="that is a file, no folder"):
+        bench(Places(tmp_path), "ssim", wanted="cpu", folder=tmp_path / "file", sizes=TINY)
 
 
 def test_a_head_that_is_not_trained_is_an_error_that_names_it(tmp_path: Path) -> None:
