@@ -153,6 +153,27 @@ def test_a_record_without_a_valid_basis_is_mended_by_the_name_in_the_project(
     assert error.value.fix.startswith("gausstalk add-speaker ann VIDEO")
 
 
+def test_drives_that_are_added_at_once_are_all_listed(places: Places, tmp_path: Path) -> None:
+    sound = tmp_path / "speech.wav"
+    write_wav(sound, np.ones(16000, np.int16), 16000)
+    names = [f"talk_{number}" for number in range(6)]
+    code = (
+        "import sys; from pathlib import Path; from tasks.places import Places; from tasks.registry import add_drive; "
+    )
+    code += "sys.stdin.read(); add_drive(Places(Path(sys.argv[1])), sys.argv[2], Path(sys.argv[3]), 'de', 'research')"
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-c", code, str(places.root), name, str(sound)], cwd=ROOT, stdin=subprocess.PIPE
+        )
+        for name in names
+    ]
+    for process in running:  # all are ready: go
+        assert process.stdin is not None
+        process.stdin.close()
+    assert [process.wait(60) for process in running] == [0] * len(names)
+    assert set(names) <= set(read_yaml(places.params)["drives"])
+
+
 def test_what_a_stage_makes_is_not_replaced(places: Places, video: Path, consent: Path) -> None:
     with pytest.raises(UsageError, match="made by a stage"):
         add_speaker(places, "demo", [video], consent, replace=True)
