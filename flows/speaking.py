@@ -77,6 +77,11 @@ def say(
     chosen, from_file = find_method(method), speaker.endswith(HEAD_FILE)
     if from_file and chosen is not TALKING_GAUSSIAN:
         raise UsageError(f"{speaker}: exported heads are TalkingGaussian's", "", "name a speaker of the project")
+    if from_file and frame is not None:
+        why = "the poses of the clip stay in the project"
+        raise UsageError(
+            f"{speaker}: an exported head has one pose", why, f"gausstalk export SPEAKER --still {frame} -o FOLDER"
+        )
     others = list(dict.fromkeys(filter(None, (pose_from, expression_from))))
     if chosen is GAUSSIAN_TALKER and (others or neutral or rate != "own"):
         raise cannot_act(speaker)  # before it is asked for the clips of others
