@@ -130,7 +130,8 @@ def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_measured(
 
 
 def test_a_head_that_is_not_trained_is_an_error_that_names_it(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="tg_fuse"):
+    (tmp_path / "params.yaml").write_text("extractors: [logmel]\n")
+    with pytest.raises(InputError, match="ann has no head for logmel that TalkingGaussian has trained"):
         bench(Places(tmp_path), "render", speaker="ann", wanted="cpu", sizes=TINY)
 
 
