@@ -9,13 +9,13 @@ import logging
 import os
 import sys
 import traceback
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from flows import comparisons, footage, speaking
+from flows.people import CONSENT_HELP, BasisName, Gender, GenderOption, Language, Replace
 from flows.project import Json, project
 from flows.speaking import Device
 from models.errors import GausstalkError, MachineError, UsageError, of_the_machine
@@ -25,10 +25,6 @@ INTERRUPTED = 130
 INTERRUPTED_NOTE = "interrupted"
 KEPT_NOTE = "; what is finished is kept, the same command goes on from there"
 GO_ON = ("run", "fetch", "publish")  # what KEPT_NOTE is true of
-CONSENT_HELP = (
-    "YAML file with the basis of using this likeness. consent: who, scope, date, expiry, evidence (a file beside it); "
-    "research: source, reason; synthetic."
-)
 app = typer.Typer(
     name="gausstalk",
     help="Turns consented videos of people speaking into Gaussian-splat talking heads, and measures them.",
@@ -37,34 +33,6 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 log = logging.getLogger("gausstalk")
-
-
-class Gender(StrEnum):
-    """As the tables group by it."""
-
-    female = "female"
-    male = "male"
-    unstated = "unstated"
-
-
-class BasisName(StrEnum):
-    """On what basis a voice is used."""
-
-    consent = "consent"
-    synthetic = "synthetic"
-    research = "research"
-
-
-Replace = Annotated[bool, typer.Option("--replace", help="Put the files in the place of those of this name.")]
-Language = Annotated[str, typer.Option(help="Language that is spoken, as in ISO 639-1: en, de, zh.")]
-GenderOption = Annotated[
-    Gender,
-    typer.Option(
-        help="Of the voice, f and m for short; the tables group by it.",
-        parser=lambda text: Gender({"f": "female", "m": "male"}.get(text, text)),
-        metavar="female|male|unstated",
-    ),
-]
 
 
 @app.callback()
@@ -165,7 +133,9 @@ def run(
     chosen = find_method(method) if method else None
     places = project()
     if preset and (explain or dry_run or table):
-        raise UsageError("a preset is chosen by a whole run", "--explain, --dry-run and --table change nothing", "")
+        raise UsageError(
+            "a preset is chosen by a whole run", "--explain, --dry-run and --table change nothing", "leave --preset out"
+        )
     if explain:
         from tasks.explain import explain as told
 
@@ -394,7 +364,7 @@ def dag(
     from tasks import dag as lists
 
     if check and write:
-        raise UsageError("--check and --write exclude each other")
+        raise UsageError("--check and --write exclude each other", "one looks, the other writes", "leave one out")
     places = project()
     changed = lists.write(places) if write else lists.check(places)
     if changed and not write:

@@ -26,6 +26,7 @@ from prefect.futures import PrefectFuture
 from prefect.logging.handlers import APILogWorker
 from prefect.states import Cancelled, Completed, Failed, State
 from prefect.task_runners import ThreadPoolTaskRunner
+from rich.console import Console
 
 from flows.environment import for_children
 from flows.graph import Item, Plan
@@ -294,5 +295,11 @@ def _say_skipped(record: logging.LogRecord) -> bool:
     return True
 
 
+def _go_on_unread(self: Console) -> None:
+    """Say nothing more where nobody reads; rich would end whichever thread writes, and with it what waits for that."""
+    self.quiet = True
+
+
+Console.on_broken_pipe = _go_on_unread
 logging.getLogger("prefect.task_runner").setLevel(logging.WARNING)
 logging.getLogger("prefect.task_runs").addFilter(_say_skipped)

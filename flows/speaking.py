@@ -77,6 +77,11 @@ def say(
     chosen, from_file = find_method(method), speaker.endswith(HEAD_FILE)
     if from_file and chosen is not TALKING_GAUSSIAN:
         raise UsageError(f"{speaker}: exported heads are TalkingGaussian's", "", "name a speaker of the project")
+    if from_file and frame is not None:
+        why = "the poses of the clip stay in the project"
+        raise UsageError(
+            f"{speaker}: an exported head has one pose", why, f"gausstalk export SPEAKER --still {frame} -o FOLDER"
+        )
     others = list(dict.fromkeys(filter(None, (pose_from, expression_from))))
     if chosen is GAUSSIAN_TALKER and (others or neutral or rate != "own"):
         raise cannot_act(speaker)  # before it is asked for the clips of others
@@ -100,9 +105,9 @@ def say(
 
 def _check_options(still: bool, frame: int | None, pose_from: str, expression_from: str, neutral: bool) -> None:
     if pose_from and (still or frame is not None):
-        raise UsageError("--pose-from and --still exclude each other", "a head moves or is held")
+        raise UsageError("--pose-from and --still exclude each other", "a head moves or is held", "leave one out")
     if expression_from and neutral:
-        raise UsageError("--expression-from and --neutral exclude each other", "brows move or rest")
+        raise UsageError("--expression-from and --neutral exclude each other", "brows move or rest", "leave one out")
 
 
 def _blink_rate(blinks: str) -> Any:

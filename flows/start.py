@@ -15,7 +15,7 @@ from flows.environment import for_children, prepare
 from flows.graph import Plan, read_plan
 from flows.processes import Children, interrupt_on_signals, is_held, only_one
 from flows.servers import Server, announced, prefect_for_a_run, running_prefect, start_mlflow, start_prefect, wait_for
-from models.errors import MachineError
+from models.errors import MachineError, UsageError
 from tasks.doctor import missing_networks, wrong_params
 from tasks.methods import Method
 from tasks.people import unknown_people
@@ -138,9 +138,16 @@ def publish(places: Places) -> dict[str, Any]:
     """Run the stage `publish` although DVC finds nothing changed; return what it has written down.
 
     Raises:
+        UsageError: there is nothing to publish yet.
         StageFailedError: the stage failed.
         MachineError: MLflow takes nothing.
     """
+    for needed in ("tables", "report"):
+        folder = places.root / "data" / needed
+        if not folder.is_dir():
+            raise UsageError(
+                "there is nothing to publish yet", f"{folder} does not exist", "gausstalk run   (or dvc repro)"
+            )
     run_one(places, "publish", "--force")
     written = (places.root / "data" / "published" / "published.json").read_text(encoding="utf-8")
     result: dict[str, Any] = json.loads(written)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import os
 import tomllib
@@ -163,7 +164,9 @@ def known_asset(places: Places, name: str) -> Asset:
     """
     assets = read_assets(places)
     if name not in assets:
-        raise UsageError(f"no asset {name!r}", f"data/assets.toml knows {', '.join(sorted(assets))}")
+        near = difflib.get_close_matches(name, assets, n=1)
+        fix = f"did you mean {near[0]!r}?" if near else "gausstalk fetch --list shows what each is for"
+        raise UsageError(f"no asset {name!r}", f"data/assets.toml knows {', '.join(sorted(assets))}", fix)
     return assets[name]
 
 

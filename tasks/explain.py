@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 from dataclasses import asdict, is_dataclass
 from typing import Any
@@ -22,7 +23,9 @@ def explain(places: Places, stage: str) -> dict[str, Any]:
         UsageError: the stage has no phase, or the params are not valid.
     """
     if stage not in TRAINED:
-        raise UsageError(f"{stage!r} does not train", f"those that do are {', '.join(TRAINED)}")
+        near = difflib.get_close_matches(stage, TRAINED, n=1)
+        fix = f"gausstalk run --explain {near[0] if near else TRAINED[0]}"
+        raise UsageError(f"{stage!r} does not train", f"those that do are {', '.join(TRAINED)}", fix)
     declared = importlib.import_module(f"tasks.{stage}").STAGE
     params, preset = resolve_params(places.params, stage, declared.params, declared.presets)
     rows, constants = describe(params.phase)

@@ -49,7 +49,8 @@ def export(
     count = len(talker.scene.valid)
     for frame in frames:
         if not 0 <= frame < count:
-            raise UsageError(f"{talker.name}: no frame {frame}", f"the clip has frames 0 to {count - 1}")
+            why = f"the clip has frames 0 to {count - 1}"
+            raise UsageError(f"{talker.name}: no frame {frame}", why, "leave it out of --frames")
     if still is not None:
         _check_still(talker, still)
     make_folder(folder)
@@ -127,7 +128,8 @@ def parse_frames(text: str) -> list[int]:
                 FRAMES_EXAMPLE,
             )
         if len(frames) + len(some) > MOST_FRAMES:
-            raise UsageError(f"--frames {text}: more than {MOST_FRAMES} frames", "three files are written for each")
+            what, why = f"--frames {text}: more than {MOST_FRAMES} frames", "three files are written for each"
+            raise UsageError(what, why, "take every fifth, for example: 0:1000:5")
         frames += some
     if text and not frames:
         raise UsageError(f"--frames {text!r} names no frame", "", FRAMES_EXAMPLE)

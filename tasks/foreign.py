@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from shlex import quote
 from typing import Literal
 
 import numpy as np
@@ -38,13 +39,13 @@ class Foreign:
     def command(self) -> str:
         """The beginning of an FFmpeg command that reads these frames."""
         if self.how != "png":
-            return f"mkdir -p out && ffmpeg -i {self.path}"
+            return f"mkdir -p out && ffmpeg -i {quote(str(self.path))}"
         found = NUMBER.search(self.files[0].name)
         digits = found.group(1) if found else ""
         before = self.files[0].name.removesuffix(f"{digits}{self.files[0].suffix}")
         padded = f"%0{len(digits)}d" if len({len(file.name) for file in self.files}) == 1 else "%d"
         pattern = self.path / f"{before}{padded}{self.files[0].suffix}"
-        return f"mkdir -p out && ffmpeg -framerate {FPS:g} -start_number {int(digits)} -i {pattern}"
+        return f"mkdir -p out && ffmpeg -framerate {FPS:g} -start_number {int(digits)} -i {quote(str(pattern))}"
 
     @property
     def then(self) -> str:
@@ -118,7 +119,7 @@ def _decoded(file: Path) -> np.ndarray:
         raise InputError(
             f"{file}: its pixels are {mode}",
             "frames are compared as 8-bit RGB",
-            f"ffmpeg -i {file} -pix_fmt rgb24 OUT.png",
+            f"ffmpeg -i {quote(str(file))} -pix_fmt rgb24 OUT.png",
         )
     return array
 
@@ -130,7 +131,8 @@ def _video(path: Path) -> Foreign:
         raise InputError(
             f"{path}: {info.frame_rate:g} frames a second",
             f"the clip has {FPS:g}, and frames are compared one by one",
-            f"render at {FPS:g} a second; if it cannot: mkdir -p out && ffmpeg -i {path} -vf fps={FPS:g} {TO_PNG}",
+            f"render at {FPS:g} a second; if it cannot: mkdir -p out && "
+            f"ffmpeg -i {quote(str(path))} -vf fps={FPS:g} {TO_PNG}",
         )
     reader = FrameReader(path)
     shape = next(iter(reader)).shape

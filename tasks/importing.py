@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from pathlib import Path
 
 from models.errors import InputError, UsageError
@@ -14,7 +13,7 @@ from tasks.imports import Input, Listed, Predictions, check_method, item_name, l
 from tasks.params import names_listed
 from tasks.people import load_speaker, mark_of
 from tasks.places import Keys, Places
-from tasks.registry import put_in_place, remove
+from tasks.registry import changing_params, put_in_place, remove, replace_params
 
 STAGES = ("predictions", "evaluate_predictions")
 log = logging.getLogger("gausstalk")
@@ -87,8 +86,9 @@ def import_predictions(
             log.warning("%s is lossy (%s): its numbers are those of the compression, too", path, found.how)
     content = Predictions(name=method, speaker=speaker, basis=person.basis, note=note, **inputs)
     listed = Listed(speaker=speaker, method=method)
-    params = with_imports(places.params, {**listed_imports(places), item_name(listed): listed})
-    put_in_place(places, params, record, raw, content, files)
+    with changing_params(places):
+        params = with_imports(places.params, {**listed_imports(places), item_name(listed): listed})
+        put_in_place(places, params, record, raw, content, files)
     log.info("added %s to params.yaml: imports", item_name(listed))
     if mark_of(person.basis):
         log.warning("%s: %s; so are these frames, and their videos are marked so", speaker, mark_of(person.basis))
@@ -135,12 +135,11 @@ def remove_predictions(places: Places, method: str, speaker: str) -> list[Path]:
 
 def unlist(places: Places, gone: list[Listed]) -> list[Path]:
     """Take entries out of `imports` in params.yaml; return params.yaml if that changed it."""
-    listed = listed_imports(places)
-    names = {item_name(entry) for entry in gone} & listed.keys()
-    if not names:
-        return []
-    text = with_imports(places.params, {name: entry for name, entry in listed.items() if name not in names})
-    draft = places.params.with_name(f".{places.params.name}.new-{os.getpid()}")
-    draft.write_text(text, encoding="utf-8")
-    os.replace(draft, places.params)
+    with changing_params(places):
+        listed = listed_imports(places)
+        names = {item_name(entry) for entry in gone} & listed.keys()
+        if not names:
+            return []
+        text = with_imports(places.params, {name: entry for name, entry in listed.items() if name not in names})
+        replace_params(places.params, text)
     return [places.params]

@@ -79,7 +79,7 @@ def run(context: Context[MatrixParams]) -> None:
         "about": {
             "block_seconds": params.block_seconds,
             "draws": params.draws,
-            "sync_house": next((str(one.about["sync_house"]) for one in measured if "sync_house" in one.about), ""),
+            "sync_house": told_of_sync_house(measured),
         },
         "metrics": {
             name: {"unit": metric.unit, "better": metric.better, "words": words_of(name, metric, measured)}
@@ -130,6 +130,24 @@ def groups_of(about: dict[str, Any]) -> list[str]:
 def drive_of(measured: Measured) -> str:
     """Return the name of a drive, "" for a head's own sound."""
     return str(measured.about.get("drive", ""))
+
+
+def told_of_sync_house(measured: Iterable[Measured]) -> str:
+    """Return how far the network can be trusted, and whose numbers are of another one: such cannot be compared."""
+    words: dict[str, str] = {}
+    speakers: dict[str, list[str]] = {}
+    for one in measured:
+        if "sync_house" in one.about:
+            network = str(one.about.get("taught", {}).get("sync_house", ""))
+            words[network] = str(one.about["sync_house"])
+            speakers.setdefault(network, []).append(str(one.about["speaker"]))
+    if len(words) < 2:
+        return next(iter(words.values()), "")
+    each = [f"{', '.join(dict.fromkeys(speakers[network]))}: {told}" for network, told in words.items()]
+    return (
+        f"{len(words)} NETWORKS, whose numbers must not be compared ({'; '.join(each)}); "
+        "`gausstalk run` without a name measures all by the newest"
+    )
 
 
 def heads_of(measured: Iterable[Measured]) -> list[dict[str, str]]:

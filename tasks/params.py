@@ -101,7 +101,8 @@ def validate(model: type[AnyParams], data: Any, where: str) -> AnyParams:
         no_keys = problem["type"] in ("model_type", "dataclass_type", "dict_type")
         message = "keys with values belong here" if no_keys else problem["msg"].removeprefix("Value error, ")
         what = ": ".join(filter(None, (where, place, message)))
-        value, fix = problem.get("input"), f"correct {place or where.rpartition(': ')[2]}"
+        value, told = problem.get("input"), problem.get("ctx", {}).get("fix", "")  # a check may know what is right
+        fix = told or f"correct {place or where.rpartition(': ')[2]}"
         raise UsageError(what, "" if isinstance(value, Mapping) else f"the value is {value!r}", fix) from error
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import datetime
+import locale
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
+from pydantic_core import PydanticCustomError
 
 from models.errors import ConsentError, UsageError
 from tasks.params import Params, names_listed, read_yaml, validate
@@ -37,6 +39,36 @@ HeadModelName = Annotated[
 """
 
 
+LANGUAGES = frozenset(
+    """
+    aa ab ae af ak am an ar as av ay az ba be bg bh bi bm bn bo br bs ca ce ch co cr cs cu cv cy da de dv dz ee el
+    en eo es et eu fa ff fi fj fo fr fy ga gd gl gn gu gv ha he hi ho hr ht hu hy hz ia id ie ig ii ik io is it iu
+    ja jv ka kg ki kj kk kl km kn ko kr ks ku kv kw ky la lb lg li ln lo lt lu lv mg mh mi mk ml mn mr ms mt my na
+    nb nd ne ng nl nn no nr nv ny oc oj om or os pa pi pl ps pt qu rm rn ro ru rw sa sc sd se sg si sk sl sm sn so
+    sq sr ss st su sv sw ta te tg th ti tk tl tn to tr ts tt tw ty ug uk ur uz ve vi vo wa wo xh yi yo za zh zu
+    """.split()
+)
+"""The codes of ISO 639-1."""
+
+
+def _language(value: Any) -> Any:
+    if value is False:
+        return "no"  # what YAML makes of Norwegian's code
+    if not isinstance(value, str) or value in LANGUAGES or not value:
+        return value
+    plain = value.strip().lower()
+    names = sorted((name, code) for name, code in locale.locale_alias.items() if len(name) > 3 and "_" not in name)
+    known = [plain] if plain[2:3] in ("", "-", "_") else []  # EN, en-GB
+    known += [code for name, code in names if plain and name.startswith(plain)]  # english
+    near = next((code[:2] for code in known if code[:2] in LANGUAGES), "")
+    fix = f"did you mean {near!r}?" if near else "look it up in ISO 639-1; '' leaves it unsaid"
+    raise PydanticCustomError("language", "no code of ISO 639-1, as are en, de, zh", {"fix": fix})
+
+
+Language = Annotated[str, BeforeValidator(_language)]
+"""A code of ISO 639-1: the matrix and the tables compare languages by it. Empty: not said."""
+
+
 class Consent(Params):
     """Who agreed to what, and until when."""
 
@@ -59,7 +91,7 @@ class Speaker(Params):
 
     name: str = Field(min_length=1)
     basis: Basis
-    language: str = "en"
+    language: Language = "en"
     gender: Literal["female", "male", "unstated"] = "unstated"
     sources: list[str] = Field(min_length=1)  # files in data/raw/speakers/<id>/, in order
     landmarks: Literal["mediapipe", "truth"] = "mediapipe"
@@ -74,15 +106,20 @@ class Drive(Params):
 
     name: str = Field(min_length=1)
     basis: Basis
-    language: str
+    language: Language
     gender: Literal["female", "male", "unstated"] = "unstated"
     kind: Literal["speech", "singing"] = "speech"
     source: str  # the file in data/raw/drives/<id>/
     note: str = ""
 
 
-def check_basis(speaker: Speaker, today: datetime.date | None = None) -> None:
+def check_basis(speaker: Speaker, today: datetime.date | None = None, known_as: str = "") -> None:
     """Refuse a speaker whose likeness may not be used.
+
+    Args:
+        speaker: the record.
+        today: None: today.
+        known_as: in the project; empty: by the name of the record.
 
     Raises:
         ConsentError: the basis is consent and its record is missing, not yet valid or expired; or it is research, and
@@ -97,7 +134,8 @@ def check_basis(speaker: Speaker, today: datetime.date | None = None) -> None:
     if speaker.basis != "consent":
         return
     today = today or datetime.date.today()
-    fix = f"gausstalk add-speaker {speaker.name} VIDEO --consent FILE --replace, with a consent that is valid today"
+    add = f"gausstalk add-speaker {known_as or speaker.name} VIDEO --consent FILE --replace"
+    fix = f"{add}, with a consent that is valid today"
     if speaker.consent is None:
         raise ConsentError(
             f"{speaker.name}: no consent record", "the basis is 'consent' but nobody's consent is recorded", fix
@@ -122,8 +160,8 @@ def load_speaker(places: Places, speaker: str) -> Speaker:
         ConsentError: see `check_basis`.
     """
     path = places.speaker_record(speaker)
-    record = validate(Speaker, _read(path, "speaker", speaker), str(path.relative_to(places.root)))
-    check_basis(record)
+    record = validate(Speaker, _read(places, path, "speaker", speaker), str(path.relative_to(places.root)))
+    check_basis(record, known_as=speaker)
     return record
 
 
@@ -145,7 +183,7 @@ def load_drive(places: Places, drive: str) -> Drive:
         UsageError: there is no such record, or it is not valid.
     """
     path = places.drive_record(drive)
-    return validate(Drive, _read(path, "drive", drive), str(path.relative_to(places.root)))
+    return validate(Drive, _read(places, path, "drive", drive), str(path.relative_to(places.root)))
 
 
 def unknown_people(places: Places) -> list[UsageError]:
@@ -167,13 +205,15 @@ def mark_of(*bases: Basis) -> str:
     return next((MARKS[basis] for basis in bases if MARKS[basis]), "")
 
 
-def _read(path: Path, what: str, name: str) -> dict[str, object]:
+def _read(places: Places, path: Path, what: str, name: str) -> dict[str, object]:
     if not path.is_file():
         known = sorted(other.stem for other in path.parent.glob("*.yaml"))
         rest = "VIDEO --consent FILE" if what == "speaker" else "AUDIO --language CODE --basis BASIS"
+        listed = places.params.is_file() and name in names_listed(places.params, f"{what}s")
         raise UsageError(
             f"no {what} {name!r}",
             f"known: {', '.join(known) or 'none'}",
-            f"gausstalk add-{what} {name} {rest}; or take {name} out of params.yaml",
+            f"gausstalk add-{what} {name} {rest}; or "
+            + (f"take {name} out of params.yaml" if listed else "correct the name"),
         )
     return read_yaml(path)

@@ -64,7 +64,10 @@ def preview(places: Places, speaker: str, stage: StageName, out: Path | None = N
     """
     path = out or places.root / ".work" / "preview" / f"{speaker}.{stage}.jpg"
     if path.suffix.lower() not in (".jpg", ".jpeg") or (out is not None and not path.absolute().parent.is_dir()):
-        raise UsageError(f"{path}: no place for a picture", "its name must end in .jpg, and its folder must exist")
+        why = "its name must end in .jpg, and its folder must exist"
+        raise UsageError(
+            f"{path}: no place for a picture", why, f"gausstalk preview {speaker} --stage {stage} -o OUT.jpg"
+        )
     record = load_speaker(places, speaker)
     size = load_params(places.params, "ingest", IngestParams).size
     samples, crop = _samples(places, speaker, record, size)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import datetime
+import fcntl
 import io
 import logging
 import os
@@ -139,8 +140,9 @@ def add_speaker(
         f"speaker {name}",
     )
     check_basis(record)
-    listed = with_name(places.params, "speakers", name)
-    written = put_in_place(places, listed, places.speaker_record(name), places.raw_speaker(name), record, files)
+    with changing_params(places):
+        listed = with_name(places.params, "speakers", name)
+        written = put_in_place(places, listed, places.speaker_record(name), places.raw_speaker(name), record, files)
     log.info("added %s to params.yaml: speakers", name)
     return written
 
@@ -187,8 +189,9 @@ def add_drive(
         "note": note,
     }
     record = validate(Drive, content, f"drive {name}")
-    listed = with_name(places.params, "drives", name)
-    written = put_in_place(places, listed, places.drive_record(name), places.raw_drive(name), record, {file: sound})
+    with changing_params(places):
+        listed = with_name(places.params, "drives", name)
+        written = put_in_place(places, listed, places.drive_record(name), places.raw_drive(name), record, {file: sound})
     log.info("added %s to params.yaml: drives", name)
     return written
 
@@ -204,7 +207,8 @@ def enlist(places: Places, speakers: Sequence[str], method: Method) -> list[str]
     """
     added = _not_enlisted(places, speakers, method)
     for name in added:
-        replace_params(places.params, with_name(places.params, method.listed, name))
+        with changing_params(places):
+            replace_params(places.params, with_name(places.params, method.listed, name))
         log.info("added %s to params.yaml: %s", name, method.listed)
     return added
 
@@ -219,12 +223,13 @@ def choose_preset(places: Places, name: str) -> bool:
         UsageError: there is no such preset, or params.yaml is not valid.
     """
     check_preset(name, PRESETS)
-    if read_yaml(places.params).get("preset", DEFAULT_PRESET) == name:
-        return False
-    text = places.params.read_text(encoding="utf-8")
-    line = re.search(r"^preset:[ \t]*([^\s#]+)", text, re.MULTILINE)
-    new = f"{text[: line.start(1)]}{name}{text[line.end(1) :]}" if line else f"preset: {name}\n{text}"
-    replace_params(places.params, new)
+    with changing_params(places):
+        if read_yaml(places.params).get("preset", DEFAULT_PRESET) == name:
+            return False
+        text = places.params.read_text(encoding="utf-8")
+        line = re.search(r"^preset:[ \t]*([^\s#]+)", text, re.MULTILINE)
+        new = f"{text[: line.start(1)]}{name}{text[line.end(1) :]}" if line else f"preset: {name}\n{text}"
+        replace_params(places.params, new)
     log.info("params.yaml: preset %s from now on", name)
     return True
 
@@ -302,6 +307,20 @@ def put_in_place(
         undo.enter_context(_in_place(record, lambda draft: _write(draft, text)))
         undo.enter_context(_in_place(places.params, lambda draft: _write(draft, params)))
     return [*(raw / file for file in files), record, places.params]
+
+
+@contextmanager
+def changing_params(places: Places) -> Iterator[None]:
+    """Keep others from changing params.yaml: of two at once, one would undo what the other has listed.
+
+    The file itself is the lock, so it is replaced once, at the end: who waited for the old one waits for the new one.
+    """
+    while True:
+        with places.params.open("r+b") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            if os.path.samestat(os.fstat(file.fileno()), places.params.stat()):
+                yield
+                return
 
 
 def replace_params(params: Path, text: str) -> None:

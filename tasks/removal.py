@@ -10,7 +10,7 @@ from tasks.imports import listed_imports
 from tasks.methods import METHODS
 from tasks.params import names_listed
 from tasks.places import GATHERED, Keys, Places, check_name
-from tasks.registry import made_by_stage, remove, replace_params, without_name
+from tasks.registry import changing_params, made_by_stage, remove, replace_params, without_name
 
 
 def belongings(places: Places, name: str) -> list[Path]:
@@ -49,10 +49,11 @@ def remove_speaker(places: Places, name: str) -> list[Path]:
     found = belongings(places, name)
     changed: list[Path] = []
     for key in sorted({method.listed for method in METHODS.values()}):
-        text = without_name(places.params, key, name)
-        if text != places.params.read_text(encoding="utf-8"):
-            replace_params(places.params, text)
-            changed = [places.params]
+        with changing_params(places):
+            text = without_name(places.params, key, name)
+            if text != places.params.read_text(encoding="utf-8"):
+                replace_params(places.params, text)
+                changed = [places.params]
     imported = [entry for entry in listed_imports(places).values() if entry.speaker == name]
     changed = unlist(places, imported) or changed
     for path in found:

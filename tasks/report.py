@@ -272,7 +272,7 @@ def units_table(content: dict[str, Any]) -> Table | None:
 
 def facts_of(speaker: Speaker) -> list[tuple[str, str]]:
     """Return on what basis this likeness is shown, and whose it is."""
-    facts = [("basis", speaker.basis), ("language", speaker.language), ("gender", speaker.gender)]
+    facts = [("basis", speaker.basis), ("language", speaker.language or "unstated"), ("gender", speaker.gender)]
     if speaker.consent:
         consent = speaker.consent
         facts += [("consent of", consent.who), ("for", consent.scope), ("until", consent.expiry.isoformat())]
@@ -356,7 +356,7 @@ def title_of(places: Places, drive: str) -> str:
         record: Drive = load_drive(places, drive)
     except UsageError:
         return drive
-    return f"{record.name} ({record.language}, {record.gender}, {record.basis})"
+    return f"{record.name} ({', '.join(filter(None, (record.language, record.gender, record.basis)))})"
 
 
 def words_of(measured: Measured | None) -> str:

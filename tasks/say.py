@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -203,7 +204,7 @@ def videos_of(sounds: Sequence[Path], output: Path, lossless: bool = False) -> l
         folder, videos = output, [output / f"{name}{ending}" for name in _names(sounds)]
     elif len(sounds) > 1:
         raise UsageError(
-            f"{output}: one name for {len(sounds)} videos", "each recording gets its own", f"-o {output.stem}"
+            f"{output}: one name for {len(sounds)} videos", "each recording gets its own", f"-o {quote(output.stem)}"
         )
     else:
         folder, videos = output.parent, [output]
@@ -212,7 +213,9 @@ def videos_of(sounds: Sequence[Path], output: Path, lossless: bool = False) -> l
         if video.suffix.lower() != ending or video.is_dir():
             why = "it is a folder" if video.is_dir() else f"{'lossless' if lossless else 'H.264'} goes into {ending}"
             other = "; or --lossless" if video.suffix.lower() == ".mkv" else ""
-            raise UsageError(f"{video}: no name for the video", why, f"-o {video.with_suffix(ending)}{other}")
+            raise UsageError(
+                f"{video}: no name for the video", why, f"-o {quote(str(video.with_suffix(ending)))}{other}"
+            )
         if videos.count(video) > 1:
             raise UsageError(f"{video}: two recordings are called so", "one would be lost", "say them one by one")
         if video.exists() and video.resolve() == sound.resolve():

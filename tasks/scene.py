@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.errors import UsageError
+from models.errors import InputError, UsageError
 from models.gaussians.camera import Camera
 from models.heads.motion import jaw_pixels, mean_pose
 from models.methods.talking_gaussian import Config
@@ -182,6 +182,10 @@ def blink_of(config: Config) -> int:
 
 def _longest_shot_of(places: Places, speaker: str) -> tuple[Keys, slice]:
     keys = Keys(speaker=speaker)
+    for stage in ("ingest", "track"):
+        if not (places.record(stage, keys) / RECORD_FILE).is_file():
+            why = f"the stage {stage} has not run for {speaker}"
+            raise InputError(f"there is no motion of {speaker} to follow", why, f"gausstalk run {speaker}")
     clip, track = Clip.load(places.record("ingest", keys)), HeadTrack.load(places.record("track", keys))
     return keys, slice(*longest_shot(track.valid, cuts_of(clip, track), speaker))
 

@@ -153,7 +153,9 @@ def compare(one: Run, other: Run) -> list[Difference]:
     """
     why = why_not_comparable(one.measured.about, other.measured.about)
     if why:
-        fix = "measure both on the same clip: dvc repro, then gausstalk publish"
+        fix = (
+            "name two runs of one speaker and drive; if they are, measure both anew: dvc repro, then gausstalk publish"
+        )
         raise InputError(f"{one.name} and {other.name} cannot be compared", why, fix)
     metrics = all_metrics()
     rows = [row for run in (one, other) for row in run.measured.rows if row["variant"] == "full"]

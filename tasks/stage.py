@@ -168,8 +168,15 @@ def execute(
 
 
 def threads() -> int:
-    """Return how many threads this process may use ($GAUSSTALK_THREADS or all cores)."""
-    return max(1, int(os.environ.get("GAUSSTALK_THREADS", "0")) or len(os.sched_getaffinity(0)))
+    """Return how many threads this process may use ($GAUSSTALK_THREADS or all cores).
+
+    Raises:
+        UsageError: $GAUSSTALK_THREADS is no number.
+    """
+    wanted = os.environ.get("GAUSSTALK_THREADS", "") or "0"
+    if not wanted.isdecimal():
+        raise UsageError(f"GAUSSTALK_THREADS is {wanted!r}", "it is how many threads may run at once", "unset it")
+    return int(wanted) or len(os.sched_getaffinity(0))
 
 
 def limit_threads() -> None:

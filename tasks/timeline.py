@@ -117,8 +117,7 @@ def _words(lines: Sequence[str], width: int) -> Array:
     picture = np.full((14 + 26 + 20 * (len(lines) - 1), width, 3), PAPER, np.uint8)
     for k, line in enumerate(lines):
         scale, text = (0.7, line) if k == 0 else (0.45, f"- {line}")
-        plain = text.encode("ascii", "replace").decode()
-        while scale > 0.25 and cv2.getTextSize(plain, FONT, scale, 1)[0][0] > width - 16:
+        while scale > 0.25 and cv2.getTextSize(text, FONT, scale, 1)[0][0] > width - 16:
             scale -= 0.02
-        cv2.putText(picture, plain, (8, 26 + 20 * k + (4 if k else 0)), FONT, scale, INK, 1, cv2.LINE_AA)
+        cv2.putText(picture, text, (8, 26 + 20 * k + (4 if k else 0)), FONT, scale, INK, 1, cv2.LINE_AA)
     return picture

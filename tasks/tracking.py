@@ -12,10 +12,11 @@ import json
 import logging
 import math
 import os
+import sqlite3
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -73,8 +74,25 @@ def open_store(places: Places) -> tuple[Any, str]:
         client = MlflowClient(tracking_uri=store_address(places))
         found = client.get_experiment_by_name(EXPERIMENT)
         if found is not None:
+            _follow(places, found)
             return client, found.experiment_id
         return client, client.create_experiment(EXPERIMENT, artifact_location=artifact_folder(places).as_uri())
+
+
+def _follow(places: Places, experiment: Any) -> None:
+    """Let MLflow find and write files where the project is now: it keeps whole paths, and projects are moved."""
+    old, new = experiment.artifact_location, artifact_folder(places).as_uri()
+    if old == new:
+        return
+    with closing(sqlite3.connect(store_file(places))) as database, database:
+        database.execute(
+            "UPDATE runs SET artifact_uri = ? || substr(artifact_uri, ?) "
+            "WHERE experiment_id = ? AND substr(artifact_uri, 1, ?) = ?",
+            (new, len(old) + 1, experiment.experiment_id, len(old), old),
+        )
+        database.execute(
+            "UPDATE experiments SET artifact_location = ? WHERE experiment_id = ?", (new, experiment.experiment_id)
+        )
 
 
 def _create_store(places: Places) -> None:

@@ -44,7 +44,8 @@ def variants_of(table: int, extractors: Sequence[str]) -> list[Variant]:
         ]
     if table == 6:
         return [Variant(extractor, {"extractors": [extractor]}, extractor) for extractor in extractors]
-    raise UsageError(f"there is no table {table} to fill", "5 varies what moves, 6 the extractor of speech features")
+    why = "5 varies what moves, 6 the extractor of speech features"
+    raise UsageError(f"there is no table {table} to fill", why, "gausstalk run --table 5 SPEAKER, or --table 6")
 
 
 def keep(places: Places, table: int, position: int, variant: Variant, speaker: str) -> Path:

@@ -6,6 +6,7 @@ What such a module has is written down in `Extractor`. Feature entries of any ra
 
 from __future__ import annotations
 
+import difflib
 import importlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -85,7 +86,7 @@ def extractor(name: str) -> Extractor:
         UsageError: there is none of that name; the message lists those that are there.
     """
     if name not in names():
-        raise UsageError(
-            f"no audio extractor {name!r}", f"known: {', '.join(names())}", "correct 'extractors' in params.yaml"
-        )
+        near = difflib.get_close_matches(name, names(), n=1)
+        fix = f"did you mean {near[0]!r}?" if near else "choose one of those"
+        raise UsageError(f"no audio extractor {name!r}", f"known: {', '.join(names())}", fix)
     return cast(Extractor, importlib.import_module(f"models.audio.{name}"))

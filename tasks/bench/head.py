@@ -34,6 +34,7 @@ from tasks.bench.timing import Figure, Side, Tick, measure
 from tasks.places import Places
 from tasks.scene import Scene
 from tasks.talking_head import TalkingHead, audio_windows
+from tasks.trained import check_trained
 from tasks.training import FieldLearner, MotionLearner, total_of
 
 AUDIO_WINDOW = 16  # entries in each window of speech features
@@ -190,12 +191,14 @@ def trained_head(places: Places, speaker: str, extractor: str, size: int, device
 
     Raises:
         InputError: it has not been trained yet.
+        UsageError: there is no such extractor.
     """
     import cv2
 
     from models.records import AudioFeatures
     from tasks.places import Keys
 
+    check_trained(places, speaker, extractor)
     head = TalkingHead.load(places, speaker, extractor, device)
     scene = Scene.load(places, speaker, head.config)
     first, end = scene.longest_shot()

@@ -17,6 +17,7 @@ from tasks.bench.parts import Rig
 from tasks.bench.timing import Figure, Tick
 from tasks.device import choose_device
 from tasks.kernels import watch
+from tasks.outputs import make_folder
 from tasks.places import Places
 from tasks.progress import Progress
 from tasks.stage import threads
@@ -89,7 +90,8 @@ def bench(
         What bench.json holds; docs/benchmarks.md explains it.
 
     Raises:
-        UsageError: there is no such part, or a head is named for a part that renders nothing.
+        UsageError: there is no such part, a head is named for a part that renders nothing, or the folder cannot be made
+            or written into.
         MachineError: a device is wanted that is not there.
         InputError: the head has not been trained.
     """
@@ -101,11 +103,12 @@ def bench(
     if speaker and part not in ("render", "all"):
         raise UsageError(f"part {part} renders no head", f"but {speaker!r} is given as one", "gausstalk bench render")
     sizes, device = sizes or Sizes(), choose_device(wanted)
+    folder = folder or places.root / ".work" / "bench"
+    make_folder(folder)  # now, not when all is measured
     watch()
     torch.set_num_threads(1)
     count = min(threads(), numba.config.NUMBA_NUM_THREADS)
     numba.set_num_threads(count)
-    folder = folder or places.root / ".work" / "bench"
 
     load, found = machine.Load(), Found()
     jobs = _jobs(part, device, count, sizes, found)
@@ -219,7 +222,6 @@ def _result(part: str, device: str, count: int, sizes: Sizes, load: machine.Load
 
 
 def _write(folder: Path, result: dict[str, Any], drawn: list[Curve]) -> dict[str, Any]:
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / "bench.json"
     result["files"] = {"json": str(path)}
     if drawn:

@@ -81,8 +81,14 @@ def test_no_words_show_the_help(tmp_path: Path) -> None:
         (["add-speaker"], 2, "Missing argument"),
         (["fly"], 2, "No such command 'fly'"),
         (["run", "--jobs", "0"], 2, "--jobs"),
+        (["run", "--explain", "tg_faces"], 2, "'tg_faces' does not train"),
+        (["run", "--preset", "best", "--dry-run"], 2, "a preset is chosen by a whole run"),
+        (["run", "ann", "--table", "7"], 2, "there is no table 7 to fill"),
+        (["preview", "ann", "--stage", "parse", "-o", "out.gif"], 2, "out.gif: no place for a picture"),
+        (["add-drive", "d", "d.wav", "--language", "de", "--gender", "x"], 2, "'x' is not one of female, male"),
         (["report"], 2, "there is no report yet"),
         (["tables"], 2, "nothing has been measured yet"),
+        (["publish"], 2, "there is nothing to publish yet"),
         (["fetch"], 2, "no asset named"),
         (["fetch", "wieghts"], 2, "no asset 'wieghts'"),
         (["add-speaker", "../x", "a.mp4", "--consent", "c.yaml"], 2, "cannot name a speaker"),
@@ -100,6 +106,7 @@ def test_no_words_show_the_help(tmp_path: Path) -> None:
         (["run", "ann", "--method", "gaussiantalke"], 2, "no method 'gaussiantalke'"),
         (["run", "ann", "--table", "5", "--method", "gaussiantalker"], 2, "table 5 is of TalkingGaussian alone"),
         (["say", "a.safetensors", "a.wav", "-o", "o.mp4", "--method", "gaussiantalker"], 2, "TalkingGaussian's"),
+        (["say", "a.safetensors", "a.wav", "-o", "o.mp4", "--frame", "3"], 2, "an exported head has one pose"),
         (["say", "ann", "a.wav", "-o", "o.mp4", "--blinks", "9", "--seed", "-3"], 2, "--seed"),
         (["say", "ann", "a.wav", "-o", "o.mp4", "--pose-from", "bob", "--method", "gaussiantalker"], 2, "cannot act"),
         (["compare", "a", "b", "-o", "data"], 2, "data: that is a folder"),
@@ -114,6 +121,7 @@ def test_errors_say_what_and_end_with_the_documented_code(
     first = done.stderr.splitlines()[0]
     assert first.startswith("error: ")
     assert message in first
+    assert done.stderr.splitlines()[-1].startswith("fix:   ")
     assert "Traceback" not in done.stderr
 
 

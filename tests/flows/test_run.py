@@ -166,6 +166,15 @@ def test_an_interrupt_leaves_no_process_and_the_next_run_goes_on(toy: Toy, numbe
     assert toy.starts()["ingest-ann"] == 1
 
 
+def test_a_run_whose_log_nobody_reads_any_more_goes_on(toy: Toy) -> None:
+    process = start_run(toy)
+    assert process.stderr is not None
+    process.stderr.readline()
+    process.stderr.close()
+    assert process.wait(timeout=100) == 0
+    assert (toy.root / "data" / "tables.txt").is_file()
+
+
 def test_a_run_that_was_killed_outright_is_cleaned_up_by_the_next(toy: Toy) -> None:
     toy.control("audio-ann-logmel", "sleep 120")
     process = start_run(toy)

@@ -153,8 +153,9 @@ def test_a_head_that_is_turned_or_tilted_farther_than_ever_is_warned_of_once(
 def test_another_clip_gives_poses_and_expressions(places: Places, scene: Scene) -> None:
     np.testing.assert_array_equal(poses_of(places, "egg"), scene.poses[20:44])
     torch.testing.assert_close(expressions_of(places, "egg", Config()), scene.expression[20:44])
-    with pytest.raises(InputError, match="no Clip here"):
+    with pytest.raises(InputError, match="there is no motion of nobody to follow") as error:
         poses_of(places, "nobody")
+    assert error.value.fix == "gausstalk run nobody"
 
 
 def test_refined_poses_are_taken_where_there_are_any(tmp_path: Path) -> None:

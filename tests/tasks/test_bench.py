@@ -11,7 +11,7 @@ from PIL import Image
 
 from models.errors import InputError, UsageError
 from models.methods import talking_gaussian, talking_gaussian_networks
-from tasks.bench import bars, curves, scenes, tables
+from tasks.bench import bars, curves, run, scenes, tables
 from tasks.bench.backends import FAST, REFERENCE, using
 from tasks.bench.breakdown import NAMES, breakdown
 from tasks.bench.drawing import draw_curves
@@ -119,8 +119,18 @@ def test_an_unknown_part_is_refused(part: str, tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr(run, "_run", lambda jobs: pytest.fail("it measures"))
+    with pytest.raises(UsageError, match="that is a file, no folder"):
+        bench(Places(tmp_path), "ssim", wanted="cpu", folder=tmp_path / "file", sizes=TINY)
+
+
 def test_a_head_that_is_not_trained_is_an_error_that_names_it(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="tg_fuse"):
+    (tmp_path / "params.yaml").write_text("extractors: [logmel]\n")
+    with pytest.raises(InputError, match="ann has no head for logmel that TalkingGaussian has trained"):
         bench(Places(tmp_path), "render", speaker="ann", wanted="cpu", sizes=TINY)
 
 

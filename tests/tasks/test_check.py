@@ -12,6 +12,7 @@ import pytest
 from clips import make_clip
 
 from models.errors import InputError, UsageError
+from tasks import timeline
 from tasks.check import _is_watched, check
 from tasks.fitness import face_figures, findings_of, told, verdict_of
 from tasks.places import Places
@@ -146,3 +147,10 @@ def test_the_lag_of_real_footage_is_found(assets: Path, tmp_path: Path) -> None:
     assert result["figures"]["face_share"] == 1.0
     assert 15 < result["figures"]["blinks_per_minute"] < 80
     assert cv2.imread(str(tmp_path / "a.png")).shape[1] == 1200
+
+
+@pytest.mark.skipif(int(cv2.__version__.split(".")[0]) < 5, reason="draws ASCII only")
+def test_the_picture_tells_names_in_any_script() -> None:
+    one, other = (timeline._words([f"{name}.mp4: fit"], 300) for name in ("日本", "Übung"))
+    assert not np.array_equal(one, timeline._words(["??.mp4: fit"], 300))
+    assert not np.array_equal(other, timeline._words(["?bung.mp4: fit"], 300))

@@ -131,7 +131,7 @@ def too_few(places: Places) -> Path:
 
 
 def too_many(places: Places) -> Path:
-    return pngs(places.root / "in", np.zeros((131, 96, 96, 3), np.uint8), "a{:d}.png")
+    return pngs(places.root / "in here", np.zeros((131, 96, 96, 3), np.uint8), "a{:d}.png")
 
 
 def with_a_gap(places: Places) -> Path:
@@ -147,7 +147,7 @@ def with_a_stranger(places: Places) -> Path:
 
 
 def transparent(places: Places) -> Path:
-    return pngs(places.root / "in", np.zeros((60, 96, 96, 4), np.uint8))
+    return pngs(places.root / "in here", np.zeros((60, 96, 96, 4), np.uint8))
 
 
 def damaged(places: Places) -> Path:
@@ -157,7 +157,7 @@ def damaged(places: Places) -> Path:
 
 
 def at_30(places: Places) -> Path:
-    return clips.make_clip(places.root / "a.mp4", 2.4, 30.0, (96, 96))
+    return clips.make_clip(places.root / "a b.mp4", 2.4, 30.0, (96, 96))
 
 
 @pytest.mark.parametrize(
@@ -168,12 +168,12 @@ def at_30(places: Places) -> Path:
             r"64 x 40.*-start_number 7 -i .*/in/%03d.png -vf crop=32:32:6:2,scale=96:96:flags=area.* out/%06d",
         ),
         (too_few, r"59 frames.*last 60: frame 70 to 129, 2.80 to 5.20 s.*ffmpeg -ss 2.80 -t 2.40"),
-        (too_many, r"131 frames.*-i .*/in/a%d.png -frames:v 130 "),
+        (too_many, r"131 frames.*-i '[^']*/in here/a%d.png' -frames:v 130 "),
         (with_a_gap, "frame 31 is missing"),
         (with_a_stranger, "notes.txt"),
-        (transparent, "RGBA.*-pix_fmt rgb24"),
+        (transparent, r"RGBA.*-i '[^']*/in here/0001.png' -pix_fmt rgb24"),
         (damaged, "0009.png: no PNG"),
-        (at_30, r"30 frames a second.*-vf fps=25 "),
+        (at_30, r"30 frames a second.*-i '[^']*/a b.mp4' -vf fps=25 "),
         (lambda places: places.root / "nothing", "no such file"),
     ],
 )

@@ -57,6 +57,14 @@ def made(places: Places) -> dict[str, Any]:
     return read_matrix(places)
 
 
+def test_numbers_of_two_networks_are_told_apart(places: Places) -> None:
+    measured(places, "ann", "", 0.5, sync_house="93 %", taught={"sync_house": "a"})
+    assert made(places)["about"]["sync_house"] == "93 %"
+    measured(places, "robert", "", 0.5, sync_house="96 %", taught={"sync_house": "b"})
+    notes = tables_of(made(places))[0].notes
+    assert any("2 NETWORKS, whose numbers must not be compared (ann: 93 %; robert: 96 %)" in note for note in notes)
+
+
 def test_heads_and_drives_are_held_against_wrong_sound(places: Places) -> None:
     german = {"language": "de", "gender": "female", "basis": "synthetic", "source": "made"}
     measured(places, "ann", "", 0.9)

@@ -102,6 +102,78 @@ def test_what_is_there_stays_unless_it_is_to_be_replaced(places: Places, video: 
     assert read_yaml(places.params)["speakers"] == ["demo", "ann"]
 
 
+@pytest.mark.parametrize(
+    ("language", "fix"),
+    [
+        ("english", "did you mean 'en'?"),
+        ("Chinese", "did you mean 'zh'?"),
+        ("de-CH", "did you mean 'de'?"),
+        ("EN", "did you mean 'en'?"),
+        ("sp", "did you mean 'es'?"),
+        ("cn", "look it up in ISO 639-1; '' leaves it unsaid"),
+    ],
+)
+def test_a_language_is_told_by_its_code(
+    places: Places, video: Path, consent: Path, tmp_path: Path, language: str, fix: str
+) -> None:
+    before = everything(places)
+    write_wav(tmp_path / "speech.wav", np.ones(16000, np.int16), 16000)
+    with pytest.raises(UsageError, match="no code of ISO 639-1") as error:
+        add_speaker(places, "ann", [video], consent, language)
+    assert (error.value.why, error.value.fix) == (f"the value is {language!r}", fix)
+    with pytest.raises(UsageError, match="no code of ISO 639-1"):
+        add_drive(places, "talk", tmp_path / "speech.wav", language, "research")
+    assert everything(places) == before
+
+
+def test_a_language_in_a_record_written_by_hand_is_looked_at_too(places: Places, video: Path, consent: Path) -> None:
+    add_speaker(places, "ann", [video], consent, "no")
+    record = places.speaker_record("ann")
+    text = record.read_text()
+    record.write_text(text.replace("'no'", "no"))  # YAML reads that as false
+    assert load_speaker(places, "ann").language == "no"
+    record.write_text(text.replace("'no'", "norwegian"))
+    with pytest.raises(UsageError, match=r"speakers/ann\.yaml: language: no code of ISO 639-1") as error:
+        load_speaker(places, "ann")
+    assert error.value.fix == "did you mean 'no'?"
+    record.write_text(text.replace("'no'", "''"))
+    assert load_speaker(places, "ann").language == ""
+
+
+def test_a_record_without_a_valid_basis_is_mended_by_the_name_in_the_project(
+    places: Places, video: Path, consent: Path
+) -> None:
+    add_speaker(places, "ann", [video], consent)
+    record = places.speaker_record("ann")
+    record.write_text(
+        record.read_text().replace("name: ann", "name: Ann Example").replace(str(TODAY + DAY), "2020-01-01")
+    )
+    with pytest.raises(ConsentError, match="Ann Example: the consent expired") as error:
+        load_speaker(places, "ann")
+    assert error.value.fix.startswith("gausstalk add-speaker ann VIDEO")
+
+
+def test_drives_that_are_added_at_once_are_all_listed(places: Places, tmp_path: Path) -> None:
+    sound = tmp_path / "speech.wav"
+    write_wav(sound, np.ones(16000, np.int16), 16000)
+    names = [f"talk_{number}" for number in range(6)]
+    code = (
+        "import sys; from pathlib import Path; from tasks.places import Places; from tasks.registry import add_drive; "
+    )
+    code += "sys.stdin.read(); add_drive(Places(Path(sys.argv[1])), sys.argv[2], Path(sys.argv[3]), 'de', 'research')"
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-c", code, str(places.root), name, str(sound)], cwd=ROOT, stdin=subprocess.PIPE
+        )
+        for name in names
+    ]
+    for process in running:  # all are ready: go
+        assert process.stdin is not None
+        process.stdin.close()
+    assert [process.wait(60) for process in running] == [0] * len(names)
+    assert set(names) <= set(read_yaml(places.params)["drives"])
+
+
 def test_what_a_stage_makes_is_not_replaced(places: Places, video: Path, consent: Path) -> None:
     with pytest.raises(UsageError, match="made by a stage"):
         add_speaker(places, "demo", [video], consent, replace=True)

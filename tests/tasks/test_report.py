@@ -218,6 +218,13 @@ def test_every_speaker_is_there_with_the_basis(outline: Outline) -> None:
         assert words in outline.text
 
 
+def test_a_drive_that_does_not_say_its_language_is_told_without_one(tmp_path: Path) -> None:
+    places = Places(tmp_path)
+    places.drive_record("hum").parent.mkdir(parents=True)
+    places.drive_record("hum").write_text("name: Humming\nbasis: synthetic\nlanguage: ''\nsource: speech.wav\n")
+    assert report.title_of(places, "hum") == "Humming (unstated, synthetic)"
+
+
 def test_without_a_valid_consent_nobody_is_shown(page: str, outline: Outline) -> None:
     assert "expired on 2020-06-01" in outline.text
     section = page[page.index('<section id="cy">') :]

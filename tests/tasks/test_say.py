@@ -85,6 +85,12 @@ def test_a_place_where_no_video_can_be_written_is_refused_with_the_way_out(
     assert error.value.fix
 
 
+def test_the_way_out_can_be_pasted(tmp_path: Path) -> None:
+    with pytest.raises(UsageError) as error:
+        say.videos_of([tmp_path / "a.wav"], tmp_path / "my films" / "out.avi")
+    assert error.value.fix == f"-o '{tmp_path}/my films/out.mp4'"
+
+
 def test_a_head_that_is_not_trained_is_named_with_those_that_are(tmp_path: Path) -> None:
     places = Places(tmp_path)
     places.params.write_text("extractors: [logmel]\n")

@@ -186,6 +186,7 @@ def test_runs_of_other_splits_sizes_or_frames_are_refused_with_the_reason(change
     with pytest.raises(InputError, match="cannot be compared") as refused:
         compare(run("a", noise(27.0, 1)), run("b", noise(27.0, 2), **change))
     assert why in str(refused.value)
+    assert refused.value.fix.startswith("name two runs of one speaker and drive")
 
 
 def test_other_judges_devices_and_lossy_frames_are_told() -> None:

@@ -14,7 +14,7 @@ from models.errors import InputError, UsageError
 from models.records import ActionUnits
 from tasks.params import Params
 from tasks.places import Keys, Places
-from tasks.stage import Context, Stage, execute
+from tasks.stage import Context, Stage, execute, threads
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -177,6 +177,15 @@ def test_a_killed_stage_publishes_nothing_and_finds_its_checkpoint_again(tmp_pat
     assert again.returncode == 0, errors
     assert time.monotonic() - started < 50
     assert ActionUnits.load(tmp_path / "data/work/ada/action_units").intensity[0, 0] == 1
+
+
+def test_the_number_of_threads_is_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    for wanted, found in (("3", 3), ("", len(os.sched_getaffinity(0))), ("0", len(os.sched_getaffinity(0)))):
+        monkeypatch.setenv("GAUSSTALK_THREADS", wanted)
+        assert threads() == found
+    monkeypatch.setenv("GAUSSTALK_THREADS", "many")
+    with pytest.raises(UsageError, match="GAUSSTALK_THREADS is 'many'"):
+        threads()
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="counts threads as Linux lists them")

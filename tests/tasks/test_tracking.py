@@ -432,3 +432,18 @@ def test_published_runs_are_found_by_key_and_by_the_beginning_of_their_id(places
             open_run(places, name)
     with pytest.raises(InputError, match="no numbers of a head"):
         open_run(places, "ada")
+
+
+def test_a_project_that_was_moved_finds_and_writes_its_files_where_it_is(places: Places, tmp_path: Path) -> None:
+    evaluated_project.write_metrics(places.root, "ada")
+    publish(places)
+    moved = Places(tmp_path / "moved")
+    moved.root.mkdir()
+    for name in (".work", "data", "params.yaml"):
+        shutil.move(places.root / name, moved.root / name)
+    rows = open_run(moved, "ada/talking_gaussian/logmel").measured.rows
+    changed = [{**row, "value": row["value"] + 1} for row in rows]
+    evaluated_project.write_metrics(moved.root, "ada", rows=changed)
+    publish(moved)
+    assert open_run(moved, "ada/talking_gaussian/logmel").measured.rows == changed
+    assert not (places.root / ".work").exists()
