@@ -23,6 +23,7 @@ from tasks.places import Places
 from tasks.registry import choose_preset, enlist
 
 log = logging.getLogger("gausstalk")
+WRITING_S = 1.0  # more than DVC takes to write a note
 
 
 def run(
@@ -51,6 +52,7 @@ def run(
         if left:
             log.warning("ended %d processes that an earlier run, itself killed, had left behind", left)
         interrupt_on_signals()
+        _mend_lock(places)
         try:
             if preset:
                 choose_preset(places, preset)
@@ -156,6 +158,24 @@ def publish(places: Places) -> dict[str, Any]:
     return result
 
 
+def _mend_lock(places: Places) -> None:
+    """Remove DVC's note of who reads and writes what if a kill has cut it off: DVC does nothing as long as it is there.
+
+    It forgets by itself who is no longer alive, but only from a whole note.
+    """
+    note = places.root / ".dvc" / "tmp" / "rwlock"
+    for _ in range(2):
+        try:
+            json.loads(note.read_text(encoding="utf-8"))
+            return
+        except FileNotFoundError:
+            return
+        except ValueError:
+            time.sleep(WRITING_S)  # somebody may be at it
+    log.warning("removed %s, which somebody who was killed had not finished writing", note)
+    note.unlink(missing_ok=True)
+
+
 def run_one(places: Places, stage: str, *options: str) -> None:
     """Bring one stage up to date by itself, with what the others have given so far.
 
@@ -165,6 +185,7 @@ def run_one(places: Places, stage: str, *options: str) -> None:
     from tasks.stage import threads
 
     prepare(places)
+    _mend_lock(places)
     children = Children(places.root / ".work" / "run" / f"{stage}.json")
     lines: list[str] = []
     command = [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--single-item", *options, stage]

@@ -8,6 +8,9 @@ import pytest
 import torch
 from toy_project import Toy
 
+from flows import start
+from tasks.places import Places
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -38,6 +41,22 @@ def test_a_device_that_is_not_there_is_told_before_anything_runs(toy: Toy, monke
     assert not toy.starts()
     assert toy.dvc("repro", "-q").returncode == 0
     assert call(toy, "run", "--device", "cpu").returncode == 0
+
+
+def test_what_a_kill_has_cut_off_in_dvcs_notes_stops_no_run(toy: Toy) -> None:
+    assert toy.dvc("repro", "-q").returncode == 0
+    note = toy.root / ".dvc" / "tmp" / "rwlock"
+    whole = note.read_text()
+    for content in ('{"read": {', whole):
+        note.write_text(content)
+        start._mend_lock(Places(toy.root))
+        assert note.is_file() == (content == whole)
+    note.write_text("")
+    (toy.root / "data" / "tables.txt").unlink()
+    done = call(toy, "run", "ann")
+    assert done.returncode == 0, done.stderr
+    assert "had not finished writing" in done.stderr
+    assert (toy.root / "data" / "tables.txt").is_file()
 
 
 def test_a_dry_run_tells_what_would_run_and_runs_nothing(toy: Toy) -> None:
