@@ -15,10 +15,10 @@ from flows.environment import for_children, prepare
 from flows.graph import Plan, read_plan
 from flows.processes import Children, interrupt_on_signals, is_held, only_one
 from flows.servers import Server, announced, prefect_for_a_run, running_prefect, start_mlflow, start_prefect, wait_for
-from models.errors import MachineError, UsageError
+from models.errors import ConsentError, MachineError, UsageError
 from tasks.doctor import missing_networks, wrong_params
 from tasks.methods import Method
-from tasks.people import unknown_people
+from tasks.people import load_speaker, unknown_people
 from tasks.places import Places
 from tasks.registry import choose_preset, enlist
 
@@ -40,6 +40,7 @@ def run(
 
     Raises:
         UsageError: see `read_plan`; there is no such preset; or a section of params.yaml is not valid.
+        ConsentError: there is no valid basis for any speaker for whom there is something to do.
         MissingAssetError: a loss of a stage that has to run needs weights that are not here.
         BusyError: another run of this project is going on.
         MachineError: Prefect's server does not start.
@@ -65,10 +66,24 @@ def run(
                 raise error
             for lacking in missing_networks(places, todo):
                 raise lacking
+            _check_consent(places, plan)
             return _conduct(places, plan, jobs, stages, servers)
         finally:
             stages.stop()
             servers.stop()
+
+
+def _check_consent(places: Places, plan: Plan) -> None:
+    """Refuse now what the speakers' own stages would refuse; where only some are, nobody else has to wait."""
+    busy = [name for name, items in plan.of_speakers.items() if any(item.changed for item in items)]
+    refused: list[ConsentError] = []
+    for name in busy:
+        try:
+            load_speaker(places, name)
+        except ConsentError as error:
+            refused.append(error)
+    if refused and len(refused) == len(busy):
+        raise refused[0]
 
 
 def _conduct(places: Places, plan: Plan, jobs: int, stages: Children, servers: Children) -> dict[str, Any]:

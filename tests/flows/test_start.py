@@ -43,6 +43,17 @@ def test_a_device_that_is_not_there_is_told_before_anything_runs(toy: Toy, monke
     assert call(toy, "run", "--device", "cpu").returncode == 0
 
 
+def test_without_a_valid_basis_nothing_is_begun(toy: Toy) -> None:
+    record = toy.root / "data" / "speakers" / "bob.yaml"
+    record.write_text(record.read_text().replace("synthetic", "consent"))
+    done = call(toy, "run", "bob")
+    assert done.returncode == 4
+    assert "no consent record" in done.stderr
+    assert not toy.starts()
+    assert toy.dvc("repro", "-q").returncode == 0
+    assert call(toy, "run", "bob").returncode == 0  # nothing is to be done
+
+
 def test_what_a_kill_has_cut_off_in_dvcs_notes_stops_no_run(toy: Toy) -> None:
     assert toy.dvc("repro", "-q").returncode == 0
     note = toy.root / ".dvc" / "tmp" / "rwlock"
