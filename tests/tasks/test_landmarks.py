@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import real_face
 from clips import make_clip, read_stamp
 
 import models.landmarks.mediapipe as mediapipe_landmarks
@@ -203,3 +204,27 @@ def test_a_real_face_is_found_in_every_frame(places: Places, assets: Path) -> No
     right, left = result.points[:, 33], result.points[:, 263]
     assert (right[:, 0] < left[:, 0]).all()  # the subject's right eye is on the left of the picture
     assert (result.points[:, 152, 1] > result.points[:, 10, 1]).all()
+
+
+def test_the_face_that_was_there_before_is_followed() -> None:
+    def face(left: float, side: float) -> Face:
+        return Face((FACE * side + (left, 0)).astype(np.float32), np.zeros(52), [])
+
+    small, large = face(0, 40), face(60, 50)
+    assert mediapipe_landmarks._same_face([small, large], None) is large
+    assert mediapipe_landmarks._same_face([face(62, 30), face(3, 60)], large.points).points[0, 0] > 50
+    assert mediapipe_landmarks._same_face([], large.points) is None
+
+
+@pytest.mark.assets
+def test_lids_and_lips_are_where_they_are_in_the_picture_alone(assets: Path) -> None:
+    """Smoothed over time, fast ones come late and move less far."""
+    frames, alone = real_face.sentence(assets)
+    with mediapipe_landmarks.FaceTracker(assets / "weights" / "face_landmarker.task") as tracker:
+        followed = np.stack([tracker.next(frame).points for frame in frames])
+    gaps = [np.linalg.norm(points[:, 13] - points[:, 14], axis=-1)[2:] for points in (followed, alone)]
+    assert np.corrcoef(*gaps)[0, 1] > 0.97
+    assert gaps[0].std() > 0.95 * gaps[1].std()
+    late = np.corrcoef(gaps[0][1:], gaps[1][:-1])[0, 1]
+    early = np.corrcoef(gaps[0][:-1], gaps[1][1:])[0, 1]
+    assert abs(late - early) < 0.1
