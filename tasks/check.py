@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,7 +31,6 @@ from tasks.progress import Progress
 from tasks.sources import Crop, centre_crop, face_boxes, face_crop, is_square, two_faces
 from tasks.stage import threads
 
-SECOND_FACE_EVERY = 25  # frames
 STATISTICS_EVERY = 5
 WATCHED_FRAMES = 1500  # of a longer recording, so many are searched for a face, in stretches spread over it
 STRETCH = 250
@@ -53,7 +51,6 @@ class Watched:
     small: list[np.ndarray] = field(default_factory=list)  # 32x32 grey
     thumbnails: list[tuple[int, np.ndarray]] = field(default_factory=list)
     statistics: PictureStatistics = field(default_factory=PictureStatistics)
-    looked_for_two: int = 0
     second_faces: int = 0
 
 
@@ -102,7 +99,7 @@ def check(places: Places, video: Path, picture: Path | None = None) -> dict[str,
         "damaged_pictures": reader.intact.count(False),
         "watched_s": round(float(np.sum(watched.looked)) / FPS, 1),
         **picture_figures(watched.statistics, cuts, FPS),
-        "second_face_share": round(watched.second_faces / max(1, watched.looked_for_two), 3),
+        "second_face_share": round(watched.second_faces / max(1, sum(watched.looked)), 3),
         **face_figures(
             points,
             np.array(watched.looked),
@@ -142,15 +139,13 @@ def _crop(info: MediaInfo, model: Path, margin: float, findings: list[Finding]) 
 
 def _watch(reader: FrameReader, model: Path, crop: Crop, size: int, largest: int) -> Watched:
     """Go through all pictures: landmarks, brightness, sharpness, small copies."""
-    from models.landmarks.mediapipe import FaceTracker, face_finder
+    from models.landmarks.mediapipe import FaceTracker
 
     expected = max(1, round(reader.info.seconds * FPS))
     watched = Watched(expected)
     progress = Progress(f"check {reader.path.name}", expected)
     side = min(largest, crop.side)
-    with ExitStack() as stack:
-        tracker = stack.enter_context(FaceTracker(model))
-        finder = stack.enter_context(face_finder(model, faces=2))
+    with FaceTracker(model) as tracker:
         watching = False
         for t, image in enumerate(reader):
             square = crop.cut(image, side)
@@ -158,14 +153,13 @@ def _watch(reader: FrameReader, model: Path, crop: Crop, size: int, largest: int
             if look and not watching:
                 tracker.restart()
             watching = look
-            face = tracker.next(square) if look else None
+            faces = tracker.next(square) if look else []
+            face = faces[0] if faces else None
             watched.looked.append(look)
             watched.points.append(np.full((LANDMARK_COUNT, 2), np.nan, np.float32) if face is None else face.points)
             shut = [s for s, n in zip(face.scores, face.names, strict=True) if n.startswith("eyeBlink")] if face else []
             watched.closed.append(float(np.mean(shut)) if shut else float("nan"))
-            if look and t % SECOND_FACE_EVERY == 0:
-                watched.looked_for_two += 1
-                watched.second_faces += two_faces(finder.find(square))
+            watched.second_faces += two_faces(faces)
             if t % STATISTICS_EVERY == 0:
                 watched.statistics.add(cv2.resize(square, (size, size), interpolation=cv2.INTER_AREA))
             grey = cv2.cvtColor(cv2.resize(square, (32, 32), interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY)

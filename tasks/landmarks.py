@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from contextlib import ExitStack
+from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from pydantic import Field
@@ -20,11 +19,6 @@ from tasks.people import mark_of
 from tasks.progress import Progress
 from tasks.sources import clip_pictures, two_faces
 from tasks.stage import Context, Stage, main
-
-if TYPE_CHECKING:
-    from models.landmarks.mediapipe import Face
-
-SECOND_FACE_EVERY = 12  # frames: about twice a second
 
 
 class LandmarkParams(Params):
@@ -57,41 +51,38 @@ def run(context: Context[LandmarkParams]) -> Landmarks:
 
 def _from_pictures(clip: Clip, context: Context[LandmarkParams]) -> Landmarks:
     """Track the face through every shot with MediaPipe."""
-    from models.landmarks.mediapipe import FaceTracker, face_finder
+    from models.landmarks.mediapipe import FaceTracker
 
     params, model, count = context.params, find_asset(context.places, "face_landmarker"), len(clip)
     size, shots = clip.frames.shape[1], set(clip.cuts.tolist())
     points = np.full((count, LANDMARK_COUNT, 2), np.nan, np.float32)
     scores: list[np.ndarray | None] = [None] * count
     names: list[str] = []
+    twofold = np.zeros(count, bool)
     progress = Progress(f"landmarks {clip.speaker}", count)
-    with ExitStack() as stack:
-        tracker = stack.enter_context(FaceTracker(model))
-        finder = stack.enter_context(face_finder(model, faces=2))
-        # The tracker needs every picture in turn; what comes before and after it has time beside it.
-        decoding, finding = (stack.enter_context(ThreadPoolExecutor(1)) for _ in range(2))
-        looks: list[tuple[int, Future[list[Face]]]] = []
+    with FaceTracker(model) as tracker, ThreadPoolExecutor(1) as beside:
         pictures = clip_pictures(clip, context.places, params.size, context.threads)
-        for t, image in enumerate(_one_ahead(pictures, decoding)):
+        for t, image in enumerate(_one_ahead(pictures, beside)):
             if t in shots:
                 tracker.restart()
-            face = tracker.next(image)
-            if face is not None:
+            faces = tracker.next(image)
+            for face in faces[:1]:
                 points[t] = face.points * (size / image.shape[0])
                 scores[t], names = face.scores, face.names
-            if t % SECOND_FACE_EVERY == 0:
-                looks.append((t, finding.submit(finder.find, image)))
+            twofold[t] = two_faces(faces)
             progress.update()
-        second_faces = [t for t, found in looks if two_faces(found.result())]
     progress.finish()
     points[~clip.intact] = np.nan  # a ghost of a face may show on a damaged picture
     valid = np.asarray(np.isfinite(points).all((1, 2)))
     _check_found(clip, valid, params.min_found)
-    _check_alone(clip, second_faces, -(-count // SECOND_FACE_EVERY), params.max_second_face)
+    _check_alone(clip, twofold, params.max_second_face)
     blendshapes = np.full((count, len(names)), np.nan, np.float32)
     for t in np.flatnonzero(valid):
         blendshapes[t] = scores[t]
-    quality = {"second_face_frames": second_faces, "size": min(params.size, *(s["crop"][2] for s in clip.sources))}
+    quality = {
+        "second_face_frames": np.flatnonzero(twofold).tolist(),
+        "size": min(params.size, *(s["crop"][2] for s in clip.sources)),
+    }
     return _landmarks("mediapipe", clip, points, np.ones(LANDMARK_COUNT, bool), valid, blendshapes, names, quality)
 
 
@@ -179,12 +170,12 @@ def _check_found(clip: Clip, valid: np.ndarray, least: float) -> None:
         )
 
 
-def _check_alone(clip: Clip, second_faces: list[int], looked: int, most: float) -> None:
-    if len(second_faces) > most * looked:
-        times = ", ".join(_clock(t) for t in second_faces[:6]) + (", ..." if len(second_faces) > 6 else "")
+def _check_alone(clip: Clip, twofold: np.ndarray, most: float) -> None:
+    if twofold.mean() > most:
+        stretches = [f"{_clock(begin)} to {_clock(end)}" for begin, end in _gaps(~twofold)]
         raise InputError(
-            f"{clip.speaker}: two faces in {100 * len(second_faces) / looked:.0f} % of the frames",
-            f"a second face was seen at {times}",
+            f"{clip.speaker}: two faces in {100 * twofold.mean():.0f} % of the frames",
+            f"a second face was seen from {', '.join(stretches[:3])}" + (", ..." if len(stretches) > 3 else ""),
             "use a recording of one person, or cut the picture so that only one is seen",
         )
 

@@ -27,7 +27,6 @@ STAGE = Stage(
 
 EVERY = 5  # frames of a clip whose labels and shapes are compared with truth
 LAG_FRAMES = 10
-SECOND_FACE_EVERY = 12  # frames, as the stage landmarks looks for one
 BRIDGE = 168  # of the nose: the point whose place is compared
 MIN_AREA = 20  # pixels a frame below which a label's overlap says nothing
 
@@ -124,7 +123,7 @@ def _fitness(context: Context[NoParams], clip: Clip, landmarks: Landmarks, units
     every, size = np.ones(len(clip), bool), clip.frames.shape[1]
     enlarged = float(np.median([size / source["crop"][2] for source in clip.sources]))
     seconds = len(clip) / clip.fps
-    second = len(landmarks.quality.get("second_face_frames", [])) / max(1, -(-len(clip) // SECOND_FACE_EVERY))
+    second = len(landmarks.quality.get("second_face_frames", [])) / len(clip)
     figures = {
         "seconds": round(seconds, 2),
         **{key: value for key, value in clip.fitness.items() if key != "verdicts"},

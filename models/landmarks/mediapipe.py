@@ -49,23 +49,22 @@ class FaceTracker:
             self._task.close()
         self._task, self._frame, self._last = None, 0, None
 
-    def next(self, image: np.ndarray) -> Face | None:
-        """Return the face in the next frame `[H, W, 3]` uint8 RGB, None if there is none."""
+    def next(self, image: np.ndarray) -> list[Face]:
+        """Return the faces in the next frame `[H, W, 3]` uint8 RGB, the followed one first; two at most."""
         if self._task is None:
             self._task = _create(self._model, video=True, faces=2)
         with _quiet() if self._frame == 0 else nullcontext():
             result = self._task.detect_for_video(_image(image), self._frame * FRAME_MS)
         self._frame += 1
-        face = _same_face(list(_faces(result, image.shape)), self._last)
-        self._last = self._last if face is None else face.points
-        return face
+        faces = sorted(_faces(result, image.shape), key=self._strangeness)
+        self._last = faces[0].points if faces else self._last
+        return faces
 
-
-def _same_face(faces: list[Face], last: np.ndarray | None) -> Face | None:
-    """Return the face whose points lie nearest to the `last` ones, the largest where there are none."""
-    if last is None:
-        return max(faces, key=lambda face: float(np.ptp(face.points, axis=0).prod()), default=None)
-    return min(faces, key=lambda face: float(np.linalg.norm(face.points - last, axis=1).mean()), default=None)
+    def _strangeness(self, face: Face) -> float:
+        """Return how far a face is from the followed one, pixels; where there is none yet, how small it is."""
+        if self._last is None:
+            return -float(np.ptp(face.points, axis=0).prod())
+        return float(np.linalg.norm(face.points - self._last, axis=1).mean())
 
 
 class FaceFinder:
