@@ -52,8 +52,7 @@ class Replay(Generic[R]):
 
     def __call__(self, *inputs: Any) -> R:
         """Do what the function does. Outputs live until the next call after their backward."""
-        tensors = [part for part in inputs if isinstance(part, Tensor)]
-        if not recorded(tensors[0]):
+        if not recorded(next(part for part in inputs if isinstance(part, Tensor))):
             return self.function(*inputs)
         count = len(inputs[0]) if self.rows else 0
         room = max(LEAST_ROWS, 1 << (count - 1).bit_length()) if self.rows else 0
@@ -113,10 +112,9 @@ class _Call(nn.Module):
         inputs = list(self.inputs)
         for place, tensor in zip(self.places, tensors, strict=True):
             inputs[place] = tensor
-        self.outputs, self.form = tree_flatten(self.function(*inputs))
-        found = tuple(part for part in self.outputs if isinstance(part, Tensor))
-        self.outputs = [Tensor if isinstance(part, Tensor) else part for part in self.outputs]
-        return found
+        outputs, self.form = tree_flatten(self.function(*inputs))
+        self.outputs = [Tensor if isinstance(part, Tensor) else part for part in outputs]
+        return tuple(part for part in outputs if isinstance(part, Tensor))
 
     def rebuild(self, tensors: tuple[Tensor, ...]) -> Any:
         """Return the outputs as the function does."""
