@@ -28,11 +28,10 @@ def choose_device(wanted: str) -> str:
     here, missing = look_for_cuda()
     if wanted == "auto":
         if here and missing:
-            log.warning("a CUDA device is here, but the CPU computes: %s", missing)
+            log.warning("the CPU computes, though a CUDA device is here: %s; %s", missing.what, missing.fix)
         return "cpu" if missing else "cuda"
     if missing:
-        what = "heads cannot be drawn on the CUDA device" if here else "no CUDA device here"
-        raise MachineError(what, missing, f"--device cpu, or {VARIABLE}=cpu")
+        raise MachineError(missing.what, missing.why, f"{missing.fix}; or --device cpu, {VARIABLE}=cpu")
     return wanted
 
 
@@ -41,16 +40,14 @@ def stage_device() -> str:
     return choose_device(os.environ.get(VARIABLE) or "auto")
 
 
-def look_for_cuda() -> tuple[bool, str]:
+def look_for_cuda() -> tuple[bool, MachineError | None]:
     """Return whether there is a CUDA device, and what keeps heads from being drawn on it."""
     import torch
 
     from models.gaussians.rasterize.gsplat import package
 
-    if not torch.cuda.is_available():
-        return False, "torch sees none"
     try:
         package()
-    except RuntimeError as error:
-        return True, str(error)
-    return True, ""
+    except MachineError as error:
+        return torch.cuda.is_available(), error
+    return True, None

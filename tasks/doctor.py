@@ -177,14 +177,12 @@ def _graphics(_places: Places) -> Iterator[Finding]:
     query = [tool, "--query-gpu=name,memory.total", "--format=csv,noheader"]
     answer = subprocess.run(query, capture_output=True, text=True, timeout=20, check=False)  # noqa: S603 - fixed words
     name = "; ".join(answer.stdout.split("\n")).strip("; ") or "nvidia-smi gives nothing"
-    if not _installed("gsplat"):
-        yield Finding("gpu", "warn", name, "pip install -e .[cuda] to train on it")
-        return
     here, missing = look_for_cuda()
-    if not here:
-        yield Finding("gpu", "warn", f"{name}; {missing}", "install the build of torch for this machine's CUDA")
+    if missing is None:
+        yield Finding("gpu", "ok", f"{name}; run and say compute on it")
         return
-    yield Finding("gpu", "warn" if missing else "ok", f"{name}; {missing or 'run and say compute on it'}", "")
+    fix = missing.fix if here else "install the build of torch for this machine's CUDA, then pip install -e .[cuda]"
+    yield Finding("gpu", "warn", f"{name}; {missing.what if here else 'torch sees no CUDA device'}", fix)
 
 
 def _ports(_places: Places) -> Iterator[Finding]:

@@ -122,7 +122,7 @@ def install(monkeypatch):
     from tasks import device
 
     monkeypatch.setenv("GAUSSTALK_DEVICE", "cuda")
-    monkeypatch.setattr(device, "look_for_cuda", lambda: (True, ""))
+    monkeypatch.setattr(device, "look_for_cuda", lambda: (True, None))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda *_: (1 << 34, 1 << 34))
     monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda *_: 0)

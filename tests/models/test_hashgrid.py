@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.encoders.hashgrid import PLANES, HashGrid, choose_backend, encode, reference, tcnn
+from models.errors import MachineError
 
 GRIDS = {
     "face": HashGrid(finest_resolution=38.4),
@@ -288,16 +289,16 @@ def test_tcnn_refuses_weights_of_another_layout(monkeypatch):
     odd = SimpleNamespace(Encoding=lambda **_: SimpleNamespace(params=torch.zeros(7)))
     monkeypatch.setitem(sys.modules, "tinycudann", odd)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    with pytest.raises(RuntimeError, match="stores 7 weights"):
+    with pytest.raises(MachineError, match="stores 7 weights"):
         tcnn._encoding(HashGrid(levels=7, convention="tcnn"))
 
 
 def test_tcnn_says_what_is_missing(monkeypatch):
     grid = HashGrid(levels=9, convention="tcnn")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(RuntimeError, match="CUDA device"):
+    with pytest.raises(MachineError, match="CUDA device"):
         tcnn._encoding(grid)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setitem(sys.modules, "tinycudann", None)
-    with pytest.raises(RuntimeError, match="needs tiny-cuda-nn"):
+    with pytest.raises(MachineError, match="no tiny-cuda-nn for this GPU"):
         tcnn._encoding(grid)

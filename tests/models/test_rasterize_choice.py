@@ -8,6 +8,7 @@ import pytest
 import torch
 from raster_scene import HEIGHT, WIDTH, draw, make_camera, make_scene
 
+from models.errors import MachineError
 from models.gaussians.rasterize import choose_backend, gsplat, reference
 
 
@@ -95,16 +96,16 @@ def test_gsplat_adapter_speaks_our_signature(monkeypatch, batched):
 
 def test_gsplat_says_what_is_missing(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(RuntimeError, match="CUDA device"):
+    with pytest.raises(MachineError, match="CUDA device"):
         gsplat.package()
     install(monkeypatch, "0.1.11", kernels=True)
-    with pytest.raises(RuntimeError, match=r"gsplat 0\.1\.11"):
+    with pytest.raises(MachineError, match=r"gsplat 0\.1\.11"):
         gsplat.package()
     install(monkeypatch, "1.5.3", kernels=False)
-    with pytest.raises(RuntimeError, match="without its CUDA kernels"):
+    with pytest.raises(MachineError, match="without its CUDA kernels"):
         gsplat.package()
     monkeypatch.setitem(sys.modules, "gsplat", None)
-    with pytest.raises(RuntimeError, match="needs the package gsplat"):
+    with pytest.raises(MachineError, match="gsplat is not installed"):
         gsplat.package()
 
 

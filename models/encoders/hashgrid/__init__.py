@@ -178,7 +178,7 @@ def encode(points: Tensor, table: Tensor, grid: HashGrid, backend: Backend = "au
 
     Raises:
         ValueError: for shapes or types that do not fit, or a backend that cannot take them.
-        RuntimeError: when tiny-cuda-nn is asked for and is not usable here.
+        MachineError: when tiny-cuda-nn is asked for and is not usable here.
     """
     if points.ndim != 2 or points.shape[1] != 3:
         raise ValueError(f"points has shape {list(points.shape)}, expected [N, 3]")

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from models.encoders.hashgrid import PLANES, HashGrid
+from models.errors import MachineError
 
 
 def _configuration(grid: HashGrid) -> dict[str, Any]:
@@ -40,21 +41,23 @@ def _configuration(grid: HashGrid) -> dict[str, Any]:
 def _encoding(grid: HashGrid) -> torch.nn.Module:
     configuration = _configuration(grid)
     if not torch.cuda.is_available():
-        raise RuntimeError("the tcnn grid encoder needs a CUDA device and torch sees none; use backend='cpu'")
+        raise MachineError("no CUDA device here", "tiny-cuda-nn needs one, and torch sees none", "compute on the CPU")
     try:
         import tinycudann  # pyright: ignore[reportMissingImports]  # in no registry
     except (ImportError, OSError) as error:  # an OSError where it is built for other GPUs than this one
-        raise RuntimeError(
-            "the tcnn grid encoder needs tiny-cuda-nn built for this GPU; it is in no package registry: build it from "
-            f"https://github.com/NVlabs/tiny-cuda-nn, or use backend='reference' ({error})"
+        raise MachineError(
+            "there is no tiny-cuda-nn for this GPU",
+            f"it is in no package registry, and what it is built for counts ({error})",
+            "build it from https://github.com/NVlabs/tiny-cuda-nn, or use another backend",
         ) from error
     # Without a type it would take half precision, in which small steps of training are lost.
     encoding = tinycudann.Encoding(n_input_dims=2, encoding_config=configuration, dtype=torch.float32)
     _, rows, features = grid.table_shape
     if encoding.params.numel() != rows * features:
-        raise RuntimeError(
-            f"tiny-cuda-nn stores {encoding.params.numel()} weights per plane for this grid, not {rows * features}: "
-            "its layout differs from the one this adapter was written for; use backend='reference'"
+        raise MachineError(
+            f"tiny-cuda-nn stores {encoding.params.numel()} weights per plane for this grid, not {rows * features}",
+            "its layout differs from the one this adapter was written for",
+            "use another backend",
         )
     return encoding
 

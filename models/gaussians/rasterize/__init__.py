@@ -96,7 +96,7 @@ def rasterize(
 
     Raises:
         ValueError: for shapes that do not fit, or a backend that cannot take these tensors.
-        RuntimeError: when gsplat is asked for and is not usable here.
+        MachineError: when gsplat is asked for and is not usable here.
     """
     name = choose_backend(means, backend)
     _check_shapes(means, quats, scales, opacities, features, world_to_camera, intrinsics, width, height, background)

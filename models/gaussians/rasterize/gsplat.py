@@ -12,30 +12,32 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
+from models.errors import MachineError
 from models.gaussians.rasterize import Raster
 from models.gaussians.rasterize.constants import BLUR, NEAR_PLANE
+
+INSTALL = "pip install -e .[cuda]"
 
 
 def package() -> ModuleType:
     """Return gsplat.
 
     Raises:
-        RuntimeError: it is not usable here, and why.
+        MachineError: it is not usable here, and why.
     """
     if not torch.cuda.is_available():
-        raise RuntimeError("the gsplat rasteriser needs a CUDA device and torch sees none; use backend='cpu'")
+        raise MachineError("no CUDA device here", "gsplat needs one, and torch sees none", "compute on the CPU")
     try:
         import gsplat
     except ImportError as error:
-        raise RuntimeError(
-            "the gsplat rasteriser needs the package gsplat: install the extra `cuda`, or use backend='reference'"
-        ) from error
+        raise MachineError("gsplat is not installed", "it draws heads on CUDA", INSTALL) from error
     if not gsplat.__version__.startswith("1.5."):
-        raise RuntimeError(f"gsplat {gsplat.__version__} is installed, but this adapter is written for gsplat 1.5")
+        raise MachineError(f"gsplat {gsplat.__version__} is installed", "heads are drawn by gsplat 1.5", INSTALL)
     if importlib.import_module("gsplat.cuda._backend")._C is None:
-        raise RuntimeError(
-            "gsplat is installed without its CUDA kernels and finds no CUDA toolkit to build them: install a wheel of "
-            "gsplat that is built for this version of torch and CUDA, or the toolkit, or use backend='reference'"
+        raise MachineError(
+            "gsplat is installed without its CUDA kernels",
+            "it finds no CUDA toolkit to build them",
+            "install the toolkit (nvcc), or a wheel of gsplat built for this version of torch and CUDA",
         )
     return gsplat
 
