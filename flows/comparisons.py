@@ -52,7 +52,7 @@ def remove_predictions(
     found = predictions_of(places, name, speaker)
     if not yes:
         complain("\n".join([f"this deletes all of {name} for {speaker}:", *(f"  {_short(places, p)}" for p in found)]))
-        typer.confirm("go on?", abort=True, err=True)
+        typer.confirm("go on? (--yes does not ask)", abort=True, err=True)
     _tell(places, "removed", take_out(places, name, speaker), json, "tables and report show it until: dvc repro")
 
 

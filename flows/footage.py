@@ -97,7 +97,7 @@ def remove_speaker(
     found = belongings(places, name)
     if not yes:
         complain("\n".join([f"this deletes for good all of {name}:", *(f"  {_short(places, p)}" for p in found)]))
-        typer.confirm("go on?", abort=True, err=True)
+        typer.confirm("go on? (--yes does not ask)", abort=True, err=True)
     removed = [_short(places, path) for path in remove(places, name)]
     if json:
         show_json({"removed": removed})

@@ -24,6 +24,7 @@ DeviceOption = Annotated[Device, typer.Option(help="What computes; auto: CUDA wh
 Extractor = Annotated[str, typer.Option(help="Which of the speaker's heads.")]
 MethodOption = Annotated[str, typer.Option(help="By whom the head was made: talkinggaussian or gaussiantalker.")]
 HEAD_FILE = ".safetensors"
+LOGMEL = "logmel"
 
 
 def say(
@@ -32,7 +33,7 @@ def say(
     out: Annotated[
         Path, typer.Option("--out", "-o", help="The video (.mp4; lossless .mkv), or the folder for several.")
     ],
-    extractor: Extractor = "logmel",
+    extractor: Annotated[str | None, typer.Option(help="Which of the speaker's heads.", show_default=LOGMEL)] = None,
     method: MethodOption = "talkinggaussian",
     still: Annotated[bool, typer.Option("--still", help="Hold the head still, as in a quiet frame.")] = False,
     frame: Annotated[int | None, typer.Option(help="Hold the head still as in this frame of the clip.")] = None,
@@ -77,6 +78,8 @@ def say(
     chosen, from_file = find_method(method), speaker.endswith(HEAD_FILE)
     if from_file and chosen is not TALKING_GAUSSIAN:
         raise UsageError(f"{speaker}: exported heads are TalkingGaussian's", "", "name a speaker of the project")
+    if from_file and extractor:
+        raise UsageError(f"{speaker}: the file names the extractor by which this head hears", "", "leave it out")
     if from_file and frame is not None:
         why = "the poses of the clip stay in the project"
         raise UsageError(
@@ -86,7 +89,7 @@ def say(
     if chosen is GAUSSIAN_TALKER and (others or neutral or rate != "own"):
         raise cannot_act(speaker)  # before it is asked for the clips of others
     places = project() if others or not from_file else Places.here()
-    talker = Talker.load(Path(speaker)) if from_file else talker_of(places, speaker, extractor, chosen)
+    talker = Talker.load(Path(speaker)) if from_file else talker_of(places, speaker, extractor or LOGMEL, chosen)
     if still or frame is not None:
         talker = talker.still(frame)
     followed = [load_speaker(places, name) for name in others]
@@ -158,7 +161,7 @@ def export(
     still: Annotated[
         int | None, typer.Option(help="The frame whose pose and torso the .safetensors has; none: a quiet one.")
     ] = None,
-    extractor: Extractor = "logmel",
+    extractor: Extractor = LOGMEL,
     method: MethodOption = "talkinggaussian",
     json: Json = False,
 ) -> None:

@@ -221,7 +221,8 @@ def _people(places: Places) -> Iterator[Finding]:
             except GausstalkError as error:
                 yield _failed(what, error)
             else:
-                yield Finding(what, "ok", f"basis {person.basis}, {person.language}, {person.gender}")
+                about = (f"basis {person.basis}", person.language, person.gender)
+                yield Finding(what, "ok", ", ".join(filter(None, about)))
 
 
 def _params(places: Places) -> Iterator[Finding]:

@@ -260,8 +260,8 @@ def fetch_all(places: Places, names: list[str], accept: bool = False) -> dict[st
             found[name] = fetch(places, name, accept)
         except GausstalkError as error:
             failures.append(error)
-            if len(names) > 1:
-                log.error("%s", error)
+    for error in failures[1:]:
+        log.error("%s", error)
     if failures:
         raise failures[0]
     return found

@@ -172,12 +172,15 @@ def add_drive(
 
     check_name(name, "drive")
     _check_free(places, "drive", name, places.drive_record(name), places.raw_drive(name), replace)
-    heard = len(read_sound(sound)) / SAMPLE_RATE
+    samples = read_sound(sound)
+    heard = len(samples) / SAMPLE_RATE
     if heard < SHORTEST_S:
         raise InputError(
             f"{sound}: {heard:.2f} s of sound", "nothing can be said in that time", "use a longer recording"
         )
     warn_if_cut_off(sound, heard)
+    if not samples.any():
+        log.warning("%s: silent from beginning to end; lips will rest", sound)
     file = f"speech{sound.suffix.lower()}"
     content = {
         "name": name,

@@ -12,6 +12,7 @@ from models.heads.model import HeadModel
 from models.records import Clip, HeadTrack, Landmarks
 from tasks.head_models import load_head_model, posed_landmarks, project
 from tasks.params import Params
+from tasks.progress import Progress
 from tasks.stage import Context, Stage, main
 
 log = logging.getLogger("gausstalk")
@@ -57,12 +58,10 @@ def run(context: Context[TrackParams]) -> HeadTrack:
         # Every other corner feeds the fit; the rest judges it.
         flow, judge = measure_flow(clip.frames, landmarks.points, landmarks.valid, tuple(landmarks.cuts))
     known = landmarks.blendshapes.shape[1] == BLENDSHAPES
-    phases: dict[str, float] = {}
+    percent = Progress(f"track {clip.speaker}", 100, "%")
 
     def progress(done: float, phase: str) -> None:
-        if phase not in phases:
-            log.info("track %s: %3.0f %% %s", clip.speaker, 100 * done, phase)
-        phases[phase] = done
+        percent.update(round(100 * done) - percent.done, phase)
 
     fit = fit_head(
         model,
@@ -77,6 +76,8 @@ def run(context: Context[TrackParams]) -> HeadTrack:
         progress,
         judge,
     )
+    percent.note = ""
+    percent.finish()
     intrinsics = np.array([[fit.focal, 0, width / 2], [0, fit.focal, height / 2], [0, 0, 1]], np.float32)
     quality: dict[str, Any] = {name: float(value) for name, value in fit.stats.items()}
     quality |= {"identity_rms": float(np.sqrt(np.mean(fit.identity**2))), "flow": flow is not None}

@@ -106,6 +106,7 @@ def test_no_words_show_the_help(tmp_path: Path) -> None:
         (["run", "ann", "--method", "gaussiantalke"], 2, "no method 'gaussiantalke'"),
         (["run", "ann", "--table", "5", "--method", "gaussiantalker"], 2, "table 5 is of TalkingGaussian alone"),
         (["say", "a.safetensors", "a.wav", "-o", "o.mp4", "--method", "gaussiantalker"], 2, "TalkingGaussian's"),
+        (["say", "a.safetensors", "a.wav", "-o", "o.mp4", "--extractor", "hubert"], 2, "the file names the extractor"),
         (["say", "a.safetensors", "a.wav", "-o", "o.mp4", "--frame", "3"], 2, "an exported head has one pose"),
         (["say", "ann", "a.wav", "-o", "o.mp4", "--blinks", "9", "--seed", "-3"], 2, "--seed"),
         (["say", "ann", "a.wav", "-o", "o.mp4", "--pose-from", "bob", "--method", "gaussiantalker"], 2, "cannot act"),

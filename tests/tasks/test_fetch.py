@@ -343,6 +343,13 @@ def test_a_missing_file_fails_at_once_and_keeps_nothing_else_from_coming(places:
     assert server.asked == [""]
 
 
+def test_of_several_failures_each_is_told_once(places: Places, caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(UsageError, match="no asset 'one'"):
+        fetch_all(places, ["one", "two"])
+    assert "no asset 'two'" in caplog.text
+    assert "no asset 'one'" not in caplog.text  # that is raised
+
+
 def test_a_machine_without_a_network_is_told_so(places: Places) -> None:
     add(places, "far", 'file = "far"\nurl = "https://no.such.host.invalid/far"')
     with pytest.raises(MachineError, match="no.such.host.invalid cannot be reached") as error:

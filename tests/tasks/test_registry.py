@@ -285,6 +285,12 @@ def test_a_drive_that_was_cut_off_is_taken_and_told_of(
     assert "a.wav: its header promises 2.0 s of sound, 1.0 s are there" in caplog.text
 
 
+def test_a_silent_drive_is_taken_and_told_of(places: Places, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write_wav(tmp_path / "a.wav", np.zeros(32000, np.int16))
+    add_drive(places, "silent", tmp_path / "a.wav", "en", "synthetic")
+    assert "a.wav: silent from beginning to end" in caplog.text
+
+
 def test_a_drive_in_which_nothing_can_be_said_is_refused(places: Places, tmp_path: Path) -> None:
     write_wav(tmp_path / "click.wav", np.zeros(1600, np.int16))
     with pytest.raises(InputError, match=r"0.10 s of sound"):
