@@ -24,7 +24,7 @@ DeviceOption = Annotated[Device, typer.Option(help="What computes; auto: CUDA wh
 Extractor = Annotated[str, typer.Option(help="Which of the speaker's heads.")]
 MethodOption = Annotated[str, typer.Option(help="By whom the head was made: talkinggaussian or gaussiantalker.")]
 HEAD_FILE = ".safetensors"
-LOGMEL = "logmel"
+DEFAULT_EXTRACTOR = "logmel"
 
 
 def say(
@@ -33,7 +33,9 @@ def say(
     out: Annotated[
         Path, typer.Option("--out", "-o", help="The video (.mp4; lossless .mkv), or the folder for several.")
     ],
-    extractor: Annotated[str | None, typer.Option(help="Which of the speaker's heads.", show_default=LOGMEL)] = None,
+    extractor: Annotated[
+        str | None, typer.Option(help="Which of the speaker's heads.", show_default=DEFAULT_EXTRACTOR)
+    ] = None,
     method: MethodOption = "talkinggaussian",
     still: Annotated[bool, typer.Option("--still", help="Hold the head still, as in a quiet frame.")] = False,
     frame: Annotated[int | None, typer.Option(help="Hold the head still as in this frame of the clip.")] = None,
@@ -89,7 +91,9 @@ def say(
     if chosen is GAUSSIAN_TALKER and (others or neutral or rate != "own"):
         raise cannot_act(speaker)  # before it is asked for the clips of others
     places = project() if others or not from_file else Places.here()
-    talker = Talker.load(Path(speaker)) if from_file else talker_of(places, speaker, extractor or LOGMEL, chosen)
+    talker = (
+        Talker.load(Path(speaker)) if from_file else talker_of(places, speaker, extractor or DEFAULT_EXTRACTOR, chosen)
+    )
     if still or frame is not None:
         talker = talker.still(frame)
     followed = [load_speaker(places, name) for name in others]
@@ -161,7 +165,7 @@ def export(
     still: Annotated[
         int | None, typer.Option(help="The frame whose pose and torso the .safetensors has; none: a quiet one.")
     ] = None,
-    extractor: Extractor = LOGMEL,
+    extractor: Extractor = DEFAULT_EXTRACTOR,
     method: MethodOption = "talkinggaussian",
     json: Json = False,
 ) -> None:

@@ -181,8 +181,7 @@ def _graphics(_places: Places) -> Iterator[Finding]:
     if missing is None:
         yield Finding("gpu", "ok", f"{name}; run and say compute on it")
         return
-    fix = missing.fix if here else "install the build of torch for this machine's CUDA, then pip install -e .[cuda]"
-    yield Finding("gpu", "warn", f"{name}; {missing.what if here else 'torch sees no CUDA device'}", fix)
+    yield Finding("gpu", "warn", f"{name}; {missing.what if here else 'torch sees no CUDA device'}", missing.fix)
 
 
 def _ports(_places: Places) -> Iterator[Finding]:

@@ -11,6 +11,7 @@ from tasks import doctor
 from tasks.device import choose_device, stage_device
 from tasks.places import Places
 
+UNSEEN = MachineError("no CUDA device here", "torch sees none", gsplat.GET_TORCH)
 ABSENT = MachineError("gsplat is not installed", "it draws heads on CUDA", "pip install -e .[cuda]")
 
 
@@ -55,6 +56,7 @@ def test_without_a_device_the_cpu_is_used_in_silence(monkeypatch, caplog):
     with pytest.raises(MachineError) as error:
         choose_device("cuda")
     assert "no CUDA device" in error.value.what
+    assert error.value.fix.endswith("if it has such a device; or --device cpu, GAUSSTALK_DEVICE=cpu")
     with pytest.raises(UsageError, match="gpu"):
         choose_device("gpu")
 
@@ -62,7 +64,7 @@ def test_without_a_device_the_cpu_is_used_in_silence(monkeypatch, caplog):
 @pytest.mark.parametrize(
     ("look", "state", "found", "fix"),
     [
-        ((False, ABSENT), "warn", "torch sees no CUDA device", "install the build of torch"),
+        ((False, UNSEEN), "warn", "torch sees no CUDA device", "install the build of torch"),
         ((True, ABSENT), "warn", "gsplat is not installed", "pip install -e .[cuda]"),
         ((True, None), "ok", "run and say compute on it", ""),
     ],

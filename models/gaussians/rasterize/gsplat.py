@@ -17,6 +17,7 @@ from models.gaussians.rasterize import Raster
 from models.gaussians.rasterize.constants import BLUR, NEAR_PLANE
 
 INSTALL = "pip install -e .[cuda]"
+GET_TORCH = "install the build of torch for this machine's CUDA, if it has such a device"
 
 
 def package() -> ModuleType:
@@ -26,7 +27,7 @@ def package() -> ModuleType:
         MachineError: it is not usable here, and why.
     """
     if not torch.cuda.is_available():
-        raise MachineError("no CUDA device here", "gsplat needs one, and torch sees none", "compute on the CPU")
+        raise MachineError("no CUDA device here", "gsplat needs one, and torch sees none", GET_TORCH)
     try:
         import gsplat
     except ImportError as error:
