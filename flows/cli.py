@@ -69,7 +69,9 @@ def add_speaker(
 @app.command("add-drive")
 def add_drive(
     name: Annotated[str, typer.Argument(help="What the recording is called here: a-z, 0-9 and _.")],
-    audio: Annotated[Path, typer.Argument(help="A recording of one voice that every head is made to say.")],
+    audio: Annotated[
+        Path, typer.Argument(help="One voice that every head is made to say; of a video the lips are compared, too.")
+    ],
     language: Language,
     basis: Annotated[
         BasisName, typer.Option(help="On what basis the voice is used; research marks everything made of it.")

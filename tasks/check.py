@@ -28,7 +28,7 @@ from tasks.media import FPS, SAMPLE_RATE, FrameReader, MediaInfo, probe, read_so
 from tasks.params import load_params
 from tasks.places import Places
 from tasks.progress import Progress
-from tasks.sources import Crop, centre_crop, face_boxes, face_crop, is_square, two_faces
+from tasks.sources import Crop, centre_crop, is_square, square_about_face, two_faces
 from tasks.stage import threads
 
 STATISTICS_EVERY = 5
@@ -123,18 +123,15 @@ def check(places: Places, video: Path, picture: Path | None = None) -> dict[str,
 
 def _crop(info: MediaInfo, model: Path, margin: float, findings: list[Finding]) -> Crop:
     """Return the square that ingest would cut out."""
-    from models.landmarks.mediapipe import face_finder
-
     shape = (info.width, info.height)
+    middle = centre_crop(*shape)
     if is_square(*shape):
-        return centre_crop(*shape)
+        return middle
     try:
-        with face_finder(model, faces=2) as finder:
-            boxes = face_boxes([(info.path, info.seconds)], finder.find)
+        return square_about_face([(info.path, info.seconds)], shape, model, margin) or middle
     except InputError as error:  # two people in most pictures
         findings.append(Finding("unfit", error.what.partition(": ")[2] or error.what, error.fix))
-        return centre_crop(*shape)
-    return face_crop(boxes, *shape, margin) if len(boxes) else centre_crop(*shape)
+        return middle
 
 
 def _watch(reader: FrameReader, model: Path, crop: Crop, size: int, largest: int) -> Watched:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pydantic import Field
 
-from models.records import DemoTruth, store_path
+from models.records import DemoTruth, Landmarks, store_path
 from models.storage import FrameStore
 from tasks.media import FPS, write_video, write_wav
 from tasks.params import Params
@@ -45,7 +45,7 @@ STAGE = Stage(name="demo", per=(), params=DemoParams, raw=(SPEAKER, *(f"drives/{
 
 
 def run(context: Context[DemoParams]) -> None:
-    """Make the speaker's raw folder (video, truth, phonemes) and the four drives.
+    """Make the speaker's raw folder (video, truth, phonemes) and the four drives with their talker's landmarks.
 
     Raises:
         MissingAssetError: the package with the voices is not installed.
@@ -59,13 +59,14 @@ def run(context: Context[DemoParams]) -> None:
 
     params = context.params
     spoken = _spoken([*TEXT, *DRIVES.values()])
+    actor = Actor("male", params.size)
     for drive, script in DRIVES.items():
-        voice = fitted(spoken[script], params.drive_seconds)
-        write_wav(context.raw[f"drives/{drive}"] / "speech.wav", voice.samples, voice.sample_rate)
+        voice, folder = fitted(spoken[script], params.drive_seconds), context.raw[f"drives/{drive}"]
+        write_wav(folder / "speech.wav", voice.samples, voice.sample_rate)
+        _save_talker(folder / "truth", actor, animate(voice, params.drive_seconds, FPS, params.seed))
     seconds = round(params.seconds * FPS) / FPS
     speech = fitted(reduce(Speech.followed_by, (spoken[script] for script in TEXT)), seconds)
     animation = animate(speech, seconds, FPS, params.seed)
-    actor = Actor("male", params.size)
     folder = context.raw[SPEAKER]
     labels: list[np.ndarray] = []
     progress = Progress("demo", len(animation))
@@ -134,6 +135,14 @@ def _draw(frames: range) -> tuple[np.ndarray, np.ndarray]:
     actor, animation = _studio
     drawn = actor.render(animation, frames)
     return drawn.rgb, drawn.labels
+
+
+def _save_talker(folder: Path, actor: Actor, animation: Animation) -> None:
+    """Write the landmarks of the demo speaker saying a drive, whom no picture shows, to hold heads against."""
+    folder.mkdir(parents=True)
+    pixels, present = actor.landmarks(animation, range(len(animation)))[1], actor.rig.present
+    nothing = np.empty((len(animation), 0), np.float32)
+    Landmarks("truth", pixels, present, np.ones(len(animation), bool), nothing).save(folder)
 
 
 def _save_truth(

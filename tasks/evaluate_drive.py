@@ -1,4 +1,4 @@
-"""Measure a head that says a drive's sound: no truth is known, so lips are held against sound and speaker."""
+"""Measure a head that says a drive's sound: no truth is known, so lips are held against sound, talker and speaker."""
 
 from __future__ import annotations
 

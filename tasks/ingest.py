@@ -20,7 +20,7 @@ from tasks.params import Params
 from tasks.people import Speaker, mark_of
 from tasks.places import Places
 from tasks.progress import Progress
-from tasks.sources import Crop, centre_crop, face_boxes, face_crop, is_square, source_path
+from tasks.sources import Crop, centre_crop, is_square, source_path, square_about_face
 from tasks.stage import Context, Stage, main
 from tasks.waveform import framed_waveforms
 
@@ -134,13 +134,9 @@ def crops_of(
         crops[shape], notes[shape] = centre_crop(*shape), []
         if is_square(*shape) or speaker.landmarks == "truth":
             continue
-        from models.landmarks.mediapipe import face_finder
-
         alike = [(other.path, other.seconds) for other in infos if (other.width, other.height) == shape]
-        with face_finder(find_asset(places, "face_landmarker"), faces=2) as finder:
-            boxes = face_boxes(alike, finder.find)
-        if len(boxes):
-            crops[shape] = face_crop(boxes, *shape, margin)
+        if square := square_about_face(alike, shape, find_asset(places, "face_landmarker"), margin):
+            crops[shape] = square
         else:
             notes[shape] = ["no face was found in it; its middle was used"]
     return [crops[info.width, info.height] for info in infos], [notes[info.width, info.height] for info in infos]

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 FOLDER, FILE = "data/matrix", "matrix.json"
 METRICS = (
     *("Sync-C", "Sync-E", "sync_lag", "Sync-C_house", "Sync-E_house", "sync_lag_house"),
-    *("r_sound", "sound_lag", "jitter"),
+    *("r_sound", "sound_lag", "r_talker", "talker_lag", "jitter"),
 )
 OWN = "own sound"
 AGAINST: dict[str, tuple[str, ...]] = {  # the first of them that was measured

@@ -32,7 +32,8 @@ CONTROLS = (
     ("missed_frames", "face"),
 )
 DRIVES = (
-    *("r_sound", "sound_lag", "opening", "closed_share", "blink_rate", "head_motion", "jitter", "found_share"),
+    *("r_sound", "sound_lag", "r_talker", "talker_lag"),
+    *("opening", "closed_share", "blink_rate", "head_motion", "jitter", "found_share"),
     *("Sync-C", "Sync-E", "sync_lag", "Sync-C_house", "Sync-E_house", "sync_lag_house", "length_error", "render_time"),
 )
 

@@ -212,6 +212,25 @@ def sound_rate(path: Path) -> int:
         return int(container.streams.audio[0].rate)
 
 
+def has_picture(path: Path) -> bool:
+    """Return whether there are pictures in a file besides its sound.
+
+    Raises:
+        InputError: it cannot be opened.
+    """
+    with opened(path) as container:
+        return bool(container.streams.video)
+
+
+def sound_start(path: Path, max_seconds: float = MAX_SECONDS) -> float:
+    """Return the instant on the file's clock at which its sound begins, as `read_sound` sees it, seconds.
+
+    Raises:
+        InputError: there is no sound in it, it cannot be decoded, or is too long.
+    """
+    return _pieces(path, SAMPLE_RATE, max_seconds)[0][0]
+
+
 def warn_if_cut_off(path: Path, seconds: float) -> None:
     """Tell of a recording whose header promises more than the `seconds` that could be read, where it counts samples."""
     with opened(path) as container:
@@ -262,9 +281,7 @@ def read_sound(
     Raises:
         InputError: there is no sound, it cannot be decoded, holds values that are no numbers, or is too long.
     """
-    pieces = _sound_pieces(path, sample_rate, max_seconds)
-    if not pieces:
-        raise InputError(f"{path}: its sound cannot be decoded", "no packet gave a sample", "export the file again")
+    pieces = _pieces(path, sample_rate, max_seconds)
     origin = pieces[0][0] if origin_s is None else origin_s
     ends = [round((start - origin) * sample_rate) + len(piece) for start, piece in pieces]
     length = max(0, *ends) if samples is None else samples
@@ -279,8 +296,8 @@ def read_sound(
     return sound
 
 
-def _sound_pieces(path: Path, sample_rate: int, max_seconds: float) -> list[tuple[float, np.ndarray]]:
-    """Return unbroken stretches of sound with the instant of their first sample on the file's clock."""
+def _pieces(path: Path, sample_rate: int, max_seconds: float) -> list[tuple[float, np.ndarray]]:
+    """Return unbroken stretches of sound, at least one, with the instant of their first sample on the file's clock."""
     pieces: list[tuple[float, list[np.ndarray]]] = []
     resampler: av.AudioResampler | None = None
     kind: tuple[str, str, int] | None = None
@@ -328,7 +345,10 @@ def _sound_pieces(path: Path, sample_rate: int, max_seconds: float) -> list[tupl
         raise InputError(
             f"{path}: its sound is damaged", f"{lost} of {packets} packets cannot be decoded", "export or copy it again"
         )
-    return [(start, np.concatenate(parts)) for start, parts in pieces if parts]
+    joined = [(start, np.concatenate(parts)) for start, parts in pieces if parts]
+    if not joined:
+        raise InputError(f"{path}: its sound cannot be decoded", "no packet gave a sample", "export the file again")
+    return joined
 
 
 def read_frames_near(path: Path, seconds: Iterable[float]) -> list[np.ndarray]:

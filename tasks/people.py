@@ -110,6 +110,7 @@ class Drive(Params):
     gender: Literal["female", "male", "unstated"] = "unstated"
     kind: Literal["speech", "singing"] = "speech"
     source: str  # the file in data/raw/drives/<id>/
+    landmarks: Literal["mediapipe", "truth"] = "mediapipe"  # of who says it, where the file has a picture
     note: str = ""
 
 

@@ -365,7 +365,11 @@ def words_of(measured: Measured | None) -> str:
         return "not measured"
     r, wrong = measured.cell("r_sound", "face"), measured.cell("r_sound", "face", "wrong_sound")
     opening = measured.cell("opening", "face")
-    return f"Lips against loudness r {r.text} (wrong sound {wrong.text}); opening {opening.text} of the speaker's own."
+    words = f"Lips against loudness r {r.text} (wrong sound {wrong.text}); opening {opening.text} of the speaker's own."
+    if measured.find("r_talker", "face", "full") is None:
+        return words
+    r, wrong = measured.cell("r_talker", "face"), measured.cell("r_talker", "face", "wrong_sound")
+    return f"Lips against those of whoever says it r {r.text} (another moment {wrong.text}). {words}"
 
 
 def strips_of(base: Path) -> list[Picture]:

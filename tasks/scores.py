@@ -24,6 +24,8 @@ OTHER_MOMENT = "other_moment"
 UNHEARING = ("motion_off", "mean_motion", "constant_lips")
 """Variants that do not hear the sound; the strongest of them, metric by metric, is the control called static."""
 
+TALKER = ("r_talker", "talker_lag")
+"""Metrics that hold lips against those of the one who says the words."""
 TOO_SHORT = "too short to judge"
 
 VARIANTS = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,6 +69,27 @@ def face_crop(boxes: np.ndarray, width: int, height: int, margin: float) -> Crop
     left = min(max(0, round(float(centre[0]) - side / 2)), width - side)
     top = min(max(0, round(float(centre[1]) - side * FACE_CENTRE_DOWN)), height - side)
     return Crop(left, top, side)
+
+
+def square_about_face(
+    files: Sequence[tuple[Path, float]], shape: tuple[int, int], model: Path, margin: float
+) -> Crop | None:
+    """Return the square about the face in pictures that are not square themselves, None where no face is seen.
+
+    Args:
+        files: paths of recordings with their seconds, all with pictures of one size.
+        shape: width and height of these, pixels.
+        model: of MediaPipe's landmarker.
+        margin: see `face_crop`.
+
+    Raises:
+        InputError: most of the pictures show two people.
+    """
+    from models.landmarks.mediapipe import face_finder
+
+    with face_finder(model, faces=2) as finder:
+        boxes = face_boxes(files, finder.find)
+    return face_crop(boxes, *shape, margin) if len(boxes) else None
 
 
 def face_boxes(files: Iterable[tuple[Path, float]], find: Callable[[np.ndarray], Any]) -> np.ndarray:

@@ -120,6 +120,8 @@ def keys_per_stage(stage: str) -> tuple[str, ...]:
     """Return which keys the items of a stage have."""
     if stage == "audio_drive":
         return ("extractor", "drive")
+    if stage == "drive_landmarks":
+        return ("drive",)
     if stage in DRIVE_STAGES:
         return ("speaker", "extractor", "drive")
     if stage in METHOD_STAGES:

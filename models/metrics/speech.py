@@ -32,14 +32,17 @@ def lips_and_loudness(_frames: Any, points: np.ndarray, sound: np.ndarray, _brea
 
     So a row is whole in itself, and intervals can come from drawing rows anew.
     """
-    count = len(points)
-    padded = np.pad(loudness(sound, count), REACH, constant_values=np.nan)
-    shifted = [padded[k : k + count] for k in range(2 * REACH + 1)]
-    columns = np.stack([lip_gap(points.astype(np.float64)), *shifted], 1)
+    columns = beside_shifts(lip_gap(points.astype(np.float64)), loudness(sound, len(points)))
     seen = int((~np.isnan(columns[:, 0])).sum())
     if seen < FEWEST:
         return Synchrony(np.full_like(columns, np.nan), f"the face is seen for {seen} frames, and {FEWEST} are needed")
     return Synchrony(columns, "the lips or the sound do not change")
+
+
+def beside_shifts(lips: np.ndarray, curve: np.ndarray) -> np.ndarray:
+    """Return lips `[n]` beside a curve `[n]` from 5 frames before each to 5 after, `[n, 12]`; NaN beyond its ends."""
+    padded = np.pad(curve, REACH, constant_values=np.nan)
+    return np.stack([lips, *(padded[k : k + len(lips)] for k in range(2 * REACH + 1))], 1)
 
 
 def correlations(columns: np.ndarray) -> dict[int, float]:
@@ -60,7 +63,7 @@ def best_lag(columns: np.ndarray) -> float:
 
 
 def unshifted(columns: np.ndarray) -> np.ndarray:
-    """Return the lip gap and the loudness of each frame, `[n, 2]`."""
+    """Return the lip gap of each frame and what it is held against, `[n, 2]`."""
     return columns[:, [0, 1 + REACH]]
 
 

@@ -9,7 +9,8 @@ import pytest
 
 from models.demo.scripts import SCRIPTS
 from models.demo.speech import Phoneme, Speech
-from models.records import DemoTruth
+from models.metrics.lips import lip_gap
+from models.records import DemoTruth, Landmarks
 from tasks import demo
 from tasks.media import FrameReader, read_sound
 from tasks.places import Keys, Places
@@ -61,6 +62,12 @@ def test_a_tiny_demo_is_whole_and_repeatable(tmp_path: Path) -> None:
     assert json.loads((folder / "phonemes.json").read_text()) == truth.phonemes
     for drive in demo.DRIVES:
         assert len(read_sound(places.raw_drive(drive) / "speech.wav")) == pytest.approx(0.8 * 16000, abs=2)
+        talker = Landmarks.load(places.raw_drive(drive) / "truth")
+        gap = lip_gap(talker.points)
+        assert len(gap) == 20
+        assert gap.std() > 0.01  # the lips say something
+        np.testing.assert_array_equal(talker.present, truth.present)
+    assert not np.allclose(gap, lip_gap(Landmarks.load(places.raw_drive("de_f") / "truth").points))
 
     # Landmarks, pose and camera are of one head.
     camera = np.einsum("tij,tlj->tli", truth.world_to_camera[:, :3, :3], truth.landmarks_m)

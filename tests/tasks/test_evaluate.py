@@ -29,7 +29,7 @@ from tasks.measuring import EvaluateParams
 from tasks.media import write_wav
 from tasks.per_frame import read_per_frame
 from tasks.places import Keys, Places
-from tasks.scores import Bar
+from tasks.scores import Bar, Scores
 from tasks.stage import execute
 from tasks.windows import read_windows
 
@@ -298,11 +298,20 @@ def test_a_drive_is_held_against_its_sound(places: Places) -> None:
     mouth = evaluated_project.drawn_face.motion()["mouth"][evaluated_project.TEST_FROM :]
     sound = (np.repeat(mouth, 640) * 900 * np.sin(np.arange(len(mouth) * 640) / 5)).astype(np.int16)
     write_wav(places.raw_drive("de_f") / "speech.wav", sound)
+    own = Landmarks.load(places.record("landmarks", Keys("ada")))
+    talker = np.roll(own.points[evaluated_project.TEST_FROM :], -2, 0)[:58]  # two frames early, and of another length
+    known = (own.present, np.ones(58, bool), np.zeros((58, 0), np.float32))
+    folder = places.record("drive_landmarks", Keys(drive="de_f"))
+    folder.mkdir(parents=True)
+    Landmarks("truth", talker, *known).save(folder)
     execute(evaluate_drive.STAGE, evaluate_drive.run, keys, places, PARAMS)
     content = json.loads((places.metrics("evaluate_drive", keys) / "metrics.json").read_text())
     assert value(content, "r_sound", "face", "full") > 0.7
     assert abs(value(content, "sound_lag", "face", "full")) <= 1
     assert value(content, "r_sound", "face", "full") > value(content, "r_sound", "face", "wrong_sound") + 0.2
+    assert value(content, "r_talker", "face", "full") > 0.9
+    assert value(content, "talker_lag", "face", "full") == 2
+    assert value(content, "r_talker", "face", "full") > value(content, "r_talker", "face", "wrong_sound") + 0.2
     assert value(content, "found_share", "face", "full") == 100
     assert value(content, "length_error", "face", "full") == 0
     assert content["about"]["language"] == "de"
@@ -325,10 +334,25 @@ def test_a_drive_is_held_against_its_sound(places: Places) -> None:
     assert heard.against.max() > heard.against.min() + 10  # decibels
     assert 0.1 < value(content, "jitter", "face", "full") < 10
     kept = read_windows(places.metrics("evaluate_drive", keys))
+    assert kept["r_talker", "wrong_sound"].shape == (60, 12)
     assert kept["r_sound", "full"].shape == (60, 12)
     assert all_metrics()["r_sound"].summary(kept["r_sound", "full"]) == pytest.approx(
         value(content, "r_sound", "face", "full"), abs=1e-5
     )
+
+
+def test_lips_of_a_talker_nobody_sees_are_a_gap_with_its_reason() -> None:
+    scores = Scores({"speaker": "ada"})
+    nobody = np.full((50, 478, 2), np.nan, np.float32)
+    unseen = Landmarks(
+        *("mediapipe", nobody, np.ones(478, bool), np.zeros(50, bool), np.zeros((50, 0), np.float32)),
+        quality={"why": "the drive is sound alone"},
+    )
+    measuring_drive.compare_talker(scores, np.random.default_rng(0).random((50, 478, 2)), unseen)
+    assert not scores.rows
+    reasons = {(entry["metric"], entry["variant"]): entry["why"] for entry in scores.absent}
+    pairs = [(metric, variant) for metric in ("r_talker", "talker_lag") for variant in ("full", "wrong_sound")]
+    assert reasons == dict.fromkeys(pairs, "the drive is sound alone")
 
 
 def test_blinks_are_counted_right() -> None:

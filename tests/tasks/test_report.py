@@ -19,6 +19,7 @@ from dvc.repo import Repo
 
 from tasks import heat_map, report, tables
 from tasks.charts import line_chart
+from tasks.measured import Measured
 from tasks.media import write_video
 from tasks.places import Keys, Places
 from tasks.stage import execute
@@ -364,3 +365,15 @@ def test_a_long_line_keeps_its_spikes() -> None:
     chart = drawn({"a": values}, list(range(20000)))
     assert len(heights(chart)) <= 1510
     assert min(heights(chart)) < max(heights(chart)) - 100
+
+
+@pytest.mark.parametrize("seen", [True, False])
+def test_a_drive_says_whose_lips_were_followed_where_somebody_was_seen(seen: bool) -> None:
+    def row(metric: str, variant: str, value: float) -> dict[str, Any]:
+        return {"metric": metric, "region": "face", "variant": variant, "value": value, "unit": "1"}
+
+    rows = [row("r_sound", "full", 0.2), row("r_sound", "wrong_sound", 0.1), row("opening", "full", 0.75)]
+    talker = [row("r_talker", "full", 0.5), row("r_talker", "wrong_sound", -0.125)]
+    words = report.words_of(Measured({}, rows + talker * seen))
+    assert words.endswith("Lips against loudness r 0.200 (wrong sound 0.100); opening 0.750 of the speaker's own.")
+    assert words.startswith("Lips against those of whoever says it r 0.500 (another moment -0.125).") == seen
