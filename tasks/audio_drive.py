@@ -5,11 +5,11 @@ from __future__ import annotations
 from models.errors import InputError
 from models.records import AudioFeatures
 from tasks.media import FPS, SAMPLE_RATE, read_sound
+from tasks.people import DRIVE_SECONDS
 from tasks.speech_features import AudioParams, extract
 from tasks.stage import Context, Stage, main
 
 SHORTEST_S = 0.2
-MAX_SECONDS = 1800.0
 
 STAGE = Stage(name="audio_drive", per=("extractor", "drive"), params=AudioParams, gives=AudioFeatures, section="audio")
 
@@ -22,7 +22,7 @@ def run(context: Context[AudioParams]) -> AudioFeatures:
     """
     drive = context.drive()
     path = context.places.raw_drive(str(context.keys.drive)) / drive.source
-    sound = read_sound(path, SAMPLE_RATE, max_seconds=MAX_SECONDS)
+    sound = read_sound(path, SAMPLE_RATE, max_seconds=DRIVE_SECONDS)
     if len(sound) < SHORTEST_S * SAMPLE_RATE:
         said = f"{path}: {len(sound) / SAMPLE_RATE:.2f} s of sound"
         raise InputError(said, "nothing can be said in that time", "use a longer recording")

@@ -36,6 +36,7 @@ DRIVES = (
     *("opening", "closed_share", "blink_rate", "head_motion", "jitter", "found_share"),
     *("Sync-C", "Sync-E", "sync_lag", "Sync-C_house", "Sync-E_house", "sync_lag_house", "length_error", "render_time"),
 )
+CONTROLLED = ("r_sound", "r_talker")  # of drives: by the same frames against another moment
 
 
 @dataclass
@@ -205,8 +206,9 @@ def drives_table(drives: list[Measured]) -> Table:
             Column("gender"),
         ),
         *metric_columns(drives, names),
-        Column(
-            "r_sound of wrong sound", "1", "lower", "r_sound of the same frames with the sound half its length away"
+        *(
+            Column(f"{name} of wrong sound", "1", "lower", f"{name} of the same frames half the drive away")
+            for name in CONTROLLED
         ),
     ]
     table = Table("drives", "Heads that say something else", columns, notes=conditions_of(drives))
@@ -217,11 +219,11 @@ def drives_table(drives: list[Measured]) -> Table:
             shown.add(keys)
             own = [Cell("own footage", VARIANTS["speaker"]), Cell(str(about.get("own_language", ""))), Cell("")]
             cells = (measured.cell(metric, region, "speaker") for metric, region in names)
-            table.rows.append([*_keys(measured), *own, *cells, Cell("")])
+            table.rows.append([*_keys(measured), *own, *cells, *(Cell("") for _ in CONTROLLED)])
         told = [Cell(str(about.get(key, ""))) for key in ("drive", "language", "gender")]
         cells = (measured.cell(metric, region) for metric, region in names)
-        wrong = measured.cell("r_sound", "face", "wrong_sound")
-        table.rows.append([*_keys(measured), *told, *cells, wrong])
+        wrong = (measured.cell(name, "face", "wrong_sound") for name in CONTROLLED)
+        table.rows.append([*_keys(measured), *told, *cells, *wrong])
     return table
 
 

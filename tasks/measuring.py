@@ -21,7 +21,7 @@ from tasks.params import Params
 from tasks.people import mark_of
 from tasks.per_frame import write_per_frame
 from tasks.regions import REGIONS, Regions
-from tasks.scores import TALKER, Bar, Scores, definitions
+from tasks.scores import Bar, Scores, definitions
 from tasks.second_judge import judge_again
 from tasks.stage import Context
 from tasks.synchrony import Picked, compare_speech, sound_of
@@ -154,7 +154,7 @@ def measure(
     context.write_metrics("curves", {"training": training})
     write_per_frame(context.metrics, scores, frames, clip.fps)
     kept = [name for name, metric in metrics.items() if metric.compares == "speech"]
-    write_windows(context.metrics, scores, [*kept, *TALKER, "jitter"], ("full", "wrong_audio", "truth"))
+    write_windows(context.metrics, scores, [*kept, "jitter"], ("full", "wrong_audio", "truth"))
     beside = galleries.Pairs(clip, landmarks, rendering.full, positions, frames)
     mark = mark_of(context.speaker().basis)
     galleries.save_galleries(context.preview, scores, metrics, beside, context.params.worst, mark)

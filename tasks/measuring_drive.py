@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 
 from models.errors import InputError
 from models.heads.mediapipe_points import EYE_OUTER_LEFT, EYE_OUTER_RIGHT
+from models.metrics.base import Metric
 from models.records import Clip, Judge, Landmarks, Rendering, Weights
 from tasks.judging import open_judge
 from tasks.per_frame import write_per_frame
-from tasks.scores import TALKER, VARIANTS, Scores, device_of
+from tasks.scores import VARIANTS, Scores, device_of
 from tasks.stage import Context, NoParams
 from tasks.synchrony import Picked, breaks_of, compare_speech, sound_of
 from tasks.weights import TAUGHT, check_words, digests_of, ready_metrics
@@ -82,6 +85,7 @@ def measure_drive(context: Context[NoParams], rendering: Rendering) -> None:
     lips, own_lips = lip_gap(points), lip_gap(judge.own_points)
     lids, own_lids = lid_gap(points), lid_gap(judge.own_points)
     speech = {name: metric for name, metric in all_metrics().items() if metric.compares == "speech"}
+    followed = {name: metric for name, metric in all_metrics().items() if metric.compares == "talker"}
     taught = {name: context.read(Weights, name) for name in TAUGHT}
     metrics, missing = ready_metrics(speech, context.places, context.stage.name, taught)
     for name, reason in missing.items():
@@ -93,7 +97,7 @@ def measure_drive(context: Context[NoParams], rendering: Rendering) -> None:
         ("speaker", own_pictures, judge.own_points, sound_of(clip, judge.own), breaks_of(clip, judge.own)),
     ):
         compare_speech(scores, metrics.values(), variant, shown, where, heard, breaks)
-    compare_talker(scores, points, context.read(Landmarks, "drive_landmarks"))
+    compare_talker(scores, followed.values(), points, context.read(Landmarks, "drive_landmarks"))
     steadiness = all_metrics()["jitter"]
     scores.add_columns(steadiness, "face", "full", trembling(points, judge.own_points), "the judge finds no face")
     wide, open_eye, spread = np.nanpercentile(own_lips, 95), np.nanmedian(own_lids), np.nanstd(own_lips)
@@ -135,36 +139,38 @@ def measure_drive(context: Context[NoParams], rendering: Rendering) -> None:
         "taught": digests_of(taught),
     }
     words = (
-        {metric.name: metric.words for metric in {**speech, **metrics}.values()}
-        | {name: all_metrics()[name].words for name in TALKER}
+        {metric.name: metric.words for metric in {**speech, **metrics, **followed}.values()}
         | DEFINITIONS
         | {f"variant {name}": VARIANTS[name] for name in ("full", "wrong_sound", "speaker")}
     )
     content = {"about": about, "rows": scores.rows, "absent": scores.absent, "definitions": words, "bars": []}
     context.write_metrics("metrics", content)
     write_per_frame(context.metrics, scores, np.arange(count), clip.fps, {"speaker": judge.own})
-    write_windows(context.metrics, scores, [*metrics, *TALKER, "jitter"], ("full", "wrong_sound", "speaker"))
+    write_windows(context.metrics, scores, [*metrics, *followed, "jitter"], ("full", "wrong_sound", "speaker"))
 
 
-def compare_talker(scores: Scores, points: np.ndarray, talker: Landmarks) -> None:
+def compare_talker(scores: Scores, metrics: Iterable[Metric], points: np.ndarray, talker: Landmarks) -> None:
     """Add the metrics that hold lips against those of the drive's talker, and against another moment of theirs.
 
     Args:
         scores: to add to.
+        metrics: those that compare a talker.
         points: `[n, 478, 2]` the judge's landmarks of the head.
-        talker: of the drive; its `quality["why"]` says why there may be none.
+        talker: of the drive; its quality says why there may be none.
     """
-    from models.metrics import all_metrics
-
-    true = np.full((len(points), *points.shape[1:]), np.nan)
+    true = np.full(points.shape, np.nan)
     shown = min(len(true), len(talker.points))
     true[:shown] = talker.points[:shown]
-    other = np.roll(true, len(true) // 2, axis=0)
-    why = talker.quality.get("why") or "too few frames show both faces, or the lips of one do not move"
-    for name in TALKER:
-        metric = all_metrics()[name]
-        for variant, theirs in (("full", true), ("wrong_sound", other)):
-            scores.add_columns(metric, "face", variant, metric.per_frame(points, theirs), why)
+    unseen = ", ".join(filter(None, ("too few frames show both faces", talker.quality.get("note"))))
+    why = talker.quality.get("why") or unseen
+    families: dict[int, list[Metric]] = {}
+    for metric in metrics:
+        families.setdefault(id(metric.compute), []).append(metric)
+    for variant, theirs in (("full", true), ("wrong_sound", np.roll(true, len(true) // 2, axis=0))):
+        for family in families.values():
+            columns = family[0].per_frame(points, theirs)
+            for metric in family:
+                scores.add_columns(metric, "face", variant, columns, why)
 
 
 def trembling(points: np.ndarray, own_points: np.ndarray) -> np.ndarray:

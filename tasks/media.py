@@ -213,13 +213,14 @@ def sound_rate(path: Path) -> int:
 
 
 def has_picture(path: Path) -> bool:
-    """Return whether there are pictures in a file besides its sound.
+    """Return whether there are pictures in a file besides its sound; the cover of a song is none.
 
     Raises:
         InputError: it cannot be opened.
     """
     with opened(path) as container:
-        return bool(container.streams.video)
+        covers = av.stream.Disposition.attached_pic
+        return any(not stream.disposition & covers for stream in container.streams.video)
 
 
 def sound_start(path: Path, max_seconds: float = MAX_SECONDS) -> float:

@@ -101,6 +101,9 @@ class Speaker(Params):
     note: str = ""
 
 
+DRIVE_SECONDS = 1800.0  # the longest recording that heads are made to say
+
+
 class Drive(Params):
     """data/drives/<id>.yaml: a recording that a head is made to say."""
 

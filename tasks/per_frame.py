@@ -1,8 +1,8 @@
 """What every metric says of every frame, in one table: what curves and galleries are made of.
 
 A row is of one metric, region, variant and frame, with the keys of `tasks.scores`. `value` is the frame's own;
-`against` is what it is held against where a metric needs both (the truth's lip gap, the loudness of the sound), else
-NaN. Frames that a metric does not tell are NaN; a metric that tells none has no rows.
+`against` is what it is held against where a metric needs both (the lip gap of the truth or of a drive's talker, the
+loudness of the sound), else NaN. Frames that a metric does not tell are NaN; a metric that tells none has no rows.
 """
 
 from __future__ import annotations

@@ -22,13 +22,14 @@ SERIES = {  # what a frame's own value is, where the metric is more than its mea
     "r_open_second": "lip gap over eye distance, second judge",
     "r_eye": "lid gap over eye distance",
     "r_sound": "lip gap and loudness of the sound, each over its own range",
+    "r_talker": "lip gap of the result and of who says the drive, each over its own range",
     "opening": "lip gap over eye distance",
     "blink_rate": "lid gap over eye distance",
     "specks": "isolated pixels",
     "flicker": "change of pixels that should keep still, levels of 255",
     "jitter": "tremble of the skull's points, % of the eye distance",
 }
-FIRST = ("r_open", "r_sound", "r_eye", "PSNR", "LMD")  # curves that tell most
+FIRST = ("r_open", "r_talker", "r_sound", "r_eye", "PSNR", "LMD")  # curves that tell most
 CONSTANT = ("closed_share", "found_share", "opening")  # all or nothing, or drawn as another
 LINES = {  # variant -> name and colour; the truth is what the result is held against
     "truth": ("truth", 0),
@@ -37,6 +38,7 @@ LINES = {  # variant -> name and colour; the truth is what the result is held ag
     "wrong_sound": ("the same with the wrong sound", 2),
     "static": ("best control that does not hear", 3),
 }
+BESIDE = {"r_sound": "loudness", "r_talker": "who says it"}  # what has another range than the result
 SAME = 0.995  # correlation of two curves of which one is enough
 HEIGHT, WIDTH = 120, 1200
 
@@ -105,7 +107,7 @@ def curves_of(table: DataFrame, measured: Measured) -> list[Curve]:
         label = "seconds of the video"
         if own.frame.iloc[0]:
             label += f"; 0 is frame {own.frame.iloc[0]} of the clip"
-        colours = dict(LINES.values()) | {"loudness": 2}
+        colours = dict(LINES.values()) | dict.fromkeys(BESIDE.values(), 2)
         chart = line_chart(lines, seconds, label, width=WIDTH, height=HEIGHT, colours=colours)
         if chart:
             drawn.append(both)
@@ -117,8 +119,8 @@ def curves_of(table: DataFrame, measured: Measured) -> list[Curve]:
 def _lines(metric: str, rows: DataFrame, own: DataFrame) -> dict[str, list[float | None]]:
     """Return the lines of one metric by name, over the frames of the result."""
     lines: dict[str, list[float | None]] = {}
-    if metric == "r_sound":
-        return {"result": _numbers(_spread(own.value)), "loudness": _numbers(_spread(own.against))}
+    if metric in BESIDE:
+        return {"result": _numbers(_spread(own.value)), BESIDE[metric]: _numbers(_spread(own.against))}
     if own.against.notna().any():
         lines["truth"] = _numbers(own.against)
     for variant, (name, _) in LINES.items():

@@ -24,8 +24,6 @@ OTHER_MOMENT = "other_moment"
 UNHEARING = ("motion_off", "mean_motion", "constant_lips")
 """Variants that do not hear the sound; the strongest of them, metric by metric, is the control called static."""
 
-TALKER = ("r_talker", "talker_lag")
-"""Metrics that hold lips against those of the one who says the words."""
 TOO_SHORT = "too short to judge"
 
 VARIANTS = {
@@ -41,7 +39,7 @@ VARIANTS = {
     "truth": "the true frames themselves, for what needs no other frames to compare with",
     OTHER_MOMENT: "the true frames against true frames half the test part away: as alike as one person can be expected",
     "speaker": "the speaker's own footage of training, for comparison",
-    "wrong_sound": "the same frames against the sound of another moment of the drive",
+    "wrong_sound": "the same frames against another moment of the drive: its sound, and the lips of who says it",
 }
 
 

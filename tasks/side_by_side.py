@@ -204,7 +204,7 @@ def _stored(run: Run, name: str, region: str, metric: Metric | None) -> tuple[li
     if found is None:
         return None
     frames = found.index.tolist()
-    if metric and metric.compares == "speech":  # what it tells of each frame is not all that it needs
+    if metric and metric.compares in ("speech", "talker"):  # what it tells of each frame is not all that it needs
         windows = run.windows.get((name, "full")) if region == REGION else None
         return None if windows is None or len(windows) != len(frames) else (frames, windows)
     return frames, found[["value", "against"] if found["against"].notna().any() else ["value"]].to_numpy(np.float64)

@@ -51,6 +51,7 @@ class Metric:
     turns the rows of any set of frames into the value, so that intervals come from drawing frames anew.
     A metric that compares frames gets uint8 RGB `[n, H, W, 3]` and bool `[n, H, W]`; one that compares landmarks gets
     points `[n, 478, 2]` in pixels of the clip and no region, and one that compares "second" those of the second judge;
+    one that compares a talker gets the landmarks of a head and of the one who says its words;
     one that compares units gets intensities `[n, 17]`, of our own landmarks or of OpenFace, in the order of
     `models.action_units.UNIT_NAMES`. One that compares speech gets frames, points, sound and cuts instead, and gives
     distances over lags (`models.sync.syncnet.measure`); one that compares persons reads the faces of one clip at a
@@ -67,7 +68,7 @@ class Metric:
     unit: str
     better: Better
     definition: str
-    compares: Literal["frames", "landmarks", "second", "units", "openface", "speech", "identity"]
+    compares: Literal["frames", "landmarks", "second", "talker", "units", "openface", "speech", "identity"]
     compute: Compute | SpeechCompute
     summary: Callable[[np.ndarray], float] = mean_of
     regions: tuple[str, ...] = ("frame", "head", "face_box", "mouth")

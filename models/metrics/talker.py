@@ -1,4 +1,4 @@
-"""How well the lips follow those of whoever really says the words: of a clip its speaker, of a drive its talker.
+"""How well the lips follow those of whoever says the words of a drive in front of a camera.
 
 Two people never open their lips alike, so this tells of timing alone, and the best of a few shifts counts: a recording
 whose sound lies two frames beside its picture is no fault of the head.
@@ -28,7 +28,7 @@ METRICS = (
         "higher",
         "Pearson correlation over frames of the inner lip gap with that of the one who says the words in front of a "
         f"camera, best of shifts by up to 5 frames; {FEWEST} frames are needed",
-        "landmarks",
+        "talker",
         lips_of_both,
         best,
         range="-1 to 1",
@@ -40,7 +40,7 @@ METRICS = (
         "frames",
         "",
         "the shift at which r_talker is found; positive: the head's lips are late",
-        "landmarks",
+        "talker",
         lips_of_both,
         best_lag,
         range="-5 to 5",

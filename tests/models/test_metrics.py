@@ -92,7 +92,7 @@ def faces(count: int = 60, seed: int = 0) -> np.ndarray:
 
 
 def sample(metric_name: str, seed: int = 0) -> np.ndarray:
-    kinds = {"frames": frames, "landmarks": faces, "second": faces, "units": units, "openface": units}
+    kinds = {"frames": frames, "landmarks": faces, "second": faces, "talker": faces, "units": units, "openface": units}
     return kinds[METRICS[metric_name].compares](seed=seed)
 
 

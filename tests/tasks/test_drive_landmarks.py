@@ -3,15 +3,15 @@
 import shutil
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
-from clips import clicks, make_clip, read_stamp
+from clips import clicks, make_clip, read_stamp, stamped
 
 from models.errors import InputError
 from models.landmarks import mediapipe
 from models.records import Landmarks
 from tasks import drive_landmarks
-from tasks.landmarks import LandmarkParams
 from tasks.media import write_wav
 from tasks.places import Keys, Places
 from tasks.stage import execute
@@ -38,14 +38,14 @@ def record(places: Places, source: str, more: str = "") -> Path:
 
 def run(places: Places) -> Landmarks:
     keys = Keys(drive="bob")
-    execute(drive_landmarks.STAGE, drive_landmarks.run, keys, places, LandmarkParams())
+    execute(drive_landmarks.STAGE, drive_landmarks.run, keys, places, drive_landmarks.DriveLandmarkParams())
     return Landmarks.load(places.record("drive_landmarks", keys))
 
 
 class StampReader:
     """In the place of MediaPipe, whose weights are not in the project: every point is the number in the picture."""
 
-    faces, apart = 1, 0.0
+    faces, apart, opens = 1, 0.0, 1.0
 
     def __init__(self, model: Path) -> None:
         assert model.is_file()
@@ -59,6 +59,7 @@ class StampReader:
     def next(self, image: np.ndarray) -> list[mediapipe.Face]:
         points = np.full((478, 2), read_stamp(image), np.float32)
         points[263, 0] += 10  # the eyes are so far apart
+        points[14, 1] += self.opens * (read_stamp(image) % 7)
         return [mediapipe.Face(points + k * self.apart, np.zeros(0), []) for k in range(self.faces)]
 
 
@@ -120,6 +121,52 @@ def test_pictures_without_a_face_are_a_gap(places: Places, reader: type[StampRea
     found = run(places)
     assert not found.valid.any()
     assert found.quality["why"] == "no face is seen in its pictures"
+
+
+def test_lips_that_never_move_say_nothing(places: Places, reader: type[StampReader]) -> None:
+    make_clip(record(places, "speech.mp4"), 2.0)
+    reader.opens = 0.01
+    found = run(places)
+    assert not found.valid.any()
+    assert "a photo" in found.quality["why"]
+
+
+def test_the_cover_of_a_song_is_nobody(places: Places) -> None:
+    path = record(places, "speech.mp3")
+    with av.open(str(path), "w") as song:
+        voice = song.add_stream("libmp3lame", rate=44100, layout="mono")
+        cover = song.add_stream("mjpeg")
+        cover.width = cover.height = 64
+        cover.pix_fmt = "yuvj420p"
+        cover.disposition = av.stream.Disposition.attached_pic
+        picture = av.VideoFrame.from_ndarray(np.full((64, 64, 3), 90, np.uint8), format="rgb24")
+        song.mux(cover.encode(picture.reformat(format="yuvj420p")))
+        sound = av.AudioFrame.from_ndarray(clicks(2.0, 44100, [])[None], format="s16", layout="mono")
+        sound.sample_rate = 44100
+        song.mux([*voice.encode(sound), *voice.encode(None)])
+    with av.open(str(path)) as song:
+        assert song.streams.video
+    assert "sound alone" in run(places).quality["why"]
+
+
+def test_cuts_are_said(places: Places, reader: type[StampReader], caplog: pytest.LogCaptureFixture) -> None:
+    pictures = [stamped(k) if k < 30 else 255 - stamped(k) for k in range(60)]
+    make_clip(record(places, "speech.mp4"), 2.4, pictures=pictures, times=[k / 25 for k in range(60)])
+    assert run(places).cuts == [30]
+    assert "cuts at frames [30]" in caplog.text
+
+
+def test_pictures_that_break_off_are_said(
+    places: Places, reader: type[StampReader], caplog: pytest.LogCaptureFixture
+) -> None:
+    sound = clicks(4.0, 48000, [])
+    path = make_clip(record(places, "speech.mp4"), 3.0, sound=sound, options={"movflags": "faststart"})
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * 0.6)])
+    found = run(places)
+    assert found.quality["why"] == ""
+    assert found.quality["note"].startswith("only the first")
+    assert "only the first" in caplog.text
+    assert found.valid.all()  # the sound breaks off there, too
 
 
 def test_known_landmarks_are_taken_as_they_are(places: Places) -> None:

@@ -1,5 +1,6 @@
 """Evaluation of a drawn head: what hears must win, what cannot be compared must be refused."""
 
+import dataclasses
 import json
 import re
 import shutil
@@ -348,11 +349,18 @@ def test_lips_of_a_talker_nobody_sees_are_a_gap_with_its_reason() -> None:
         *("mediapipe", nobody, np.ones(478, bool), np.zeros(50, bool), np.zeros((50, 0), np.float32)),
         quality={"why": "the drive is sound alone"},
     )
-    measuring_drive.compare_talker(scores, np.random.default_rng(0).random((50, 478, 2)), unseen)
+    metrics = [metric for metric in all_metrics().values() if metric.compares == "talker"]
+    measuring_drive.compare_talker(scores, metrics, np.random.default_rng(0).random((50, 478, 2)), unseen)
     assert not scores.rows
     reasons = {(entry["metric"], entry["variant"]): entry["why"] for entry in scores.absent}
     pairs = [(metric, variant) for metric in ("r_talker", "talker_lag") for variant in ("full", "wrong_sound")]
     assert reasons == dict.fromkeys(pairs, "the drive is sound alone")
+    broken = dataclasses.replace(unseen, quality={"why": "", "note": "only the first 0.4 s are used"})
+    scores = Scores({"speaker": "ada"})
+    measuring_drive.compare_talker(scores, metrics, np.zeros((50, 478, 2)), broken)
+    assert {entry["why"] for entry in scores.absent} == {
+        "too few frames show both faces, only the first 0.4 s are used"
+    }
 
 
 def test_blinks_are_counted_right() -> None:

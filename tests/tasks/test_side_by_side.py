@@ -96,13 +96,13 @@ def test_what_is_not_stored_by_frame_has_no_interval_and_no_verdict() -> None:
     assert "not stored" in found(broken, run("a", noise(27.0, 1)))["PSNR"].why
 
 
-def speaking(name: str, windows: np.ndarray, network: str = "n", **about: Any) -> Run:
+def speaking(name: str, windows: np.ndarray, network: str = "n", told_by: str = "Sync-C_house", **about: Any) -> Run:
     """A run of which the house's distances over lags are known, window by window."""
-    metric = all_metrics()["Sync-C_house"]
+    metric = all_metrics()[told_by]
     row = evaluated_project.metrics_file("ada")["rows"][0]
     row |= {"metric": metric.name, "region": "face", "value": metric.summary(windows), "better": "higher"}
     told = {"speaker": "ada", "split": "drive: 200 frames", "drive": "de_f", "taught": {"sync_house": network}}
-    frames = rows_of(metric.name, "face", metric.by_frame(windows)[:, 0])
+    frames = rows_of(metric.name, "face", *metric.by_frame(windows).T)
     stored = {(metric.name, "full"): windows, (metric.name, "wrong_sound"): windows[::-1]}
     return Run(f"ada/{name}", name * 8, Measured({**told, **about}, [row]), frames, {}, stored)
 
@@ -124,6 +124,22 @@ def test_what_is_read_off_windows_has_an_interval_of_the_same_windows_of_both() 
     chance = found(speaking("a", base), speaking("b", distances(1.0, 2)))["Sync-C_house"]
     assert chance.verdict == "within noise"
     assert chance.low < 0 < chance.high
+
+
+@pytest.mark.parametrize("told_by", ["r_sound", "r_talker"])
+def test_the_best_of_some_shifts_is_compared_at_all_of_them(told_by: str) -> None:
+    random = np.random.default_rng(3)
+    lips = random.normal(0, 1, COUNT + 10)
+    shifted = np.stack([lips[k : k + COUNT] for k in range(11)], 1)
+
+    def following(noise: float) -> np.ndarray:
+        late = lips[3 : 3 + COUNT] + noise * random.normal(0, 1, COUNT)
+        return np.concatenate([late[:, None], shifted], 1)
+
+    runs = [speaking(name, following(noise), told_by=told_by) for name, noise in (("a", 2.0), ("b", 0.2))]
+    told = found(*runs)[told_by]
+    assert told.verdict == "second better"
+    assert told.low > 0.2
 
 
 def test_numbers_of_two_networks_have_no_verdict() -> None:
