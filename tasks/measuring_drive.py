@@ -8,7 +8,7 @@ import numpy as np
 
 from models.errors import InputError
 from models.heads.mediapipe_points import EYE_OUTER_LEFT, EYE_OUTER_RIGHT
-from models.metrics.base import Metric
+from models.metrics.base import Metric, by_computation
 from models.records import Clip, Judge, Landmarks, Rendering, Weights
 from tasks.judging import open_judge
 from tasks.per_frame import write_per_frame
@@ -163,11 +163,9 @@ def compare_talker(scores: Scores, metrics: Iterable[Metric], points: np.ndarray
     true[:shown] = talker.points[:shown]
     unseen = ", ".join(filter(None, ("too few frames show both faces", talker.quality.get("note"))))
     why = talker.quality.get("why") or unseen
-    families: dict[int, list[Metric]] = {}
-    for metric in metrics:
-        families.setdefault(id(metric.compute), []).append(metric)
+    families = by_computation(metrics)
     for variant, theirs in (("full", true), ("wrong_sound", np.roll(true, len(true) // 2, axis=0))):
-        for family in families.values():
+        for family in families:
             columns = family[0].per_frame(points, theirs)
             for metric in family:
                 scores.add_columns(metric, "face", variant, columns, why)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from models.metrics.base import Metric, SpeechCompute
+from models.metrics.base import Metric, SpeechCompute, by_computation
 from models.records import Clip
 from models.storage import FrameStore
 from tasks.scores import Scores
@@ -61,10 +61,7 @@ def compare_speech(
         sound: int16 samples that begin with the first frame.
         breaks: see `breaks_of`.
     """
-    families: dict[int, list[Metric]] = {}
-    for metric in metrics:
-        families.setdefault(id(metric.compute), []).append(metric)
-    for family in families.values():
+    for family in by_computation(metrics):
         compute: SpeechCompute = family[0].compute
         found = compute(frames, points, sound, breaks)
         for metric in family:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -123,6 +123,14 @@ class Metric:
         if np.isnan(value):
             return float("-inf")
         return {"higher": value, "lower": -value, "1": -abs(value - 1), "": 0.0}[self.better]
+
+
+def by_computation(metrics: Iterable[Metric]) -> list[list[Metric]]:
+    """Group metrics that are summaries of one computation, so that it is done once for all of them."""
+    groups: dict[int, list[Metric]] = {}
+    for metric in metrics:
+        groups.setdefault(id(metric.compute), []).append(metric)
+    return list(groups.values())
 
 
 def not_ready(*_clip: Any) -> np.ndarray:
