@@ -37,6 +37,15 @@ def say(
         str | None, typer.Option(help="Which of the speaker's heads.", show_default=DEFAULT_EXTRACTOR)
     ] = None,
     method: MethodOption = "talkinggaussian",
+    articulation: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=3,
+            help="How many times as far as learnt sound moves the mouth.",
+            show_default="the head's own",
+        ),
+    ] = None,
     still: Annotated[bool, typer.Option("--still", help="Hold the head still, as in a quiet frame.")] = False,
     frame: Annotated[int | None, typer.Option(help="Hold the head still as in this frame of the clip.")] = None,
     pose_from: Annotated[
@@ -96,6 +105,8 @@ def say(
     )
     if still or frame is not None:
         talker = talker.still(frame)
+    if articulation is not None:
+        talker = talker.articulating(articulation)
     followed = [load_speaker(places, name) for name in others]
     config = face_config(talker.weights) if isinstance(talker, Talker) else Config()
     acting = Acting(

@@ -37,6 +37,8 @@ class GaussianTalker:
     places: Places
     held: int | None = None
     """Frame whose pose and background every picture has; brows, lids and gaze go on."""
+    articulation: float = 1.0
+    """How many times as far as was learnt sound moves the face from its mean."""
 
     @staticmethod
     def of(places: Places, speaker: str, extractor: str = "logmel") -> GaussianTalker:
@@ -63,7 +65,8 @@ class GaussianTalker:
             InputError: its modules were trained for another head model, or without this speaker.
             MissingAssetError: the head model is not on this machine.
         """
-        return GaussianHead.load(self.places, self.name, self.extractor, device)
+        head = GaussianHead.load(self.places, self.name, self.extractor, device)
+        return replace(head, articulation=self.articulation)
 
     def shots(self, acting: Acting) -> Iterator[Shot]:
         """Yield what each picture needs besides the sound, without end.
@@ -78,6 +81,10 @@ class GaussianTalker:
     def _shots(self) -> Iterator[Shot]:
         for frame in back_and_forth(*self.scene.longest_shot()):
             yield Shot(frame if self.held is None else self.held, frame)
+
+    def articulating(self, articulation: float) -> GaussianTalker:
+        """Return the talker whom sound moves so many times as far as was learnt."""
+        return replace(self, articulation=articulation)
 
     def still(self, frame: int | None = None) -> GaussianTalker:
         """Return the talker whose head is held as in one frame, that nearest to the mean pose if None.

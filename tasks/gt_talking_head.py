@@ -125,6 +125,8 @@ class GaussianHead:
     table: HeadTable
     painter: Painter
     device: str
+    articulation: float = 1.0
+    """How many times as far as was learnt sound moves the face from its mean."""
 
     @staticmethod
     def load(places: Places, speaker: str, extractor: str, device: str = "cpu") -> GaussianHead:
@@ -153,7 +155,7 @@ class GaussianHead:
 
     def hear(self, values: np.ndarray) -> Tensor:
         """Return what the face speaks `[T, O]` when it hears audio features `[T, D, W]`."""
-        return self.translator.speak(torch.from_numpy(values), self.who)
+        return torch.lerp(self.still, self.translator.speak(torch.from_numpy(values), self.who), self.articulation)
 
     @torch.no_grad()
     def picture(self, shot: Shot, heard: Tensor) -> np.ndarray:

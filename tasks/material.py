@@ -199,7 +199,7 @@ class Footage:
         """Offset of the head crop's middle from that of the face's oval, and the crop's size, pixels."""
         assert self.masks is not None
         extents = []
-        for index in _spread(self.train_frames, 64):
+        for index in spread(self.train_frames, 64):
             rows, columns = np.nonzero(labels.head(self.masks.labels[int(index)]))
             if len(rows):
                 middle = self._oval[index]
@@ -354,7 +354,7 @@ class Footage:
         if placing == "cube":
             return self._cube(count, seed)
         views = []
-        for frame in map(int, _spread(self.train_frames, CARVING_VIEWS)):
+        for frame in map(int, spread(self.train_frames, CARVING_VIEWS)):
             whole = labels.select(self.masks.labels[frame], labels.HEAD + labels.INSIDE_MOUTH)
             views.append((whole, self.poses[frame], self.track.intrinsics))
         points = face_points(self.track.rest_landmarks, self.track.landmark_index, count, views, seed)
@@ -397,7 +397,7 @@ def expression_inputs(units: ActionUnits, config: Config) -> np.ndarray:
     return np.concatenate(parts, 1).astype(np.float32)
 
 
-def _spread(frames: np.ndarray, count: int) -> np.ndarray:
+def spread(frames: np.ndarray, count: int) -> np.ndarray:
     """Return at most `count` of `frames`, evenly spread."""
     return frames[np.unique(np.linspace(0, len(frames) - 1, min(count, len(frames))).astype(int))]
 

@@ -34,7 +34,7 @@ from tasks.trained import heard_by, speaker_with_head
 
 log = logging.getLogger("gausstalk")
 
-SCHEMA, VERSION = "Head", 1
+SCHEMA, VERSION = "Head", 2
 LARGEST = 30_000_000  # bytes of the file; numbers of a larger one are halved
 ARRAYS = ("intrinsics", "pose", "behind", "expression")
 
@@ -85,6 +85,12 @@ class Talker:
     def still(self, frame: int | None = None) -> Talker:
         """Return the talker whose head is held as in one frame; see `Scene.still`."""
         return replace(self, scene=self.scene.still(frame))
+
+    def articulating(self, articulation: float) -> Talker:
+        """Return the talker whom sound moves so many times as far as was learnt; see `AudioEncoder.articulate`."""
+        value = np.array(articulation, np.float32)
+        changed = {f"{branch}/motion/audio.articulation": value for branch in ("face", "mouth")}
+        return replace(self, weights=replace(self.weights, tensors=self.weights.tensors | changed))
 
     def save(self, path: Path, frame: int | None = None) -> int:
         """Write the talker, held still, as one file; return its size in bytes.

@@ -18,12 +18,15 @@ from tasks.stage import Context, Stage, main
 RELEASED_OPACITY_RATE = 0.05
 """Of the face's own training. The released code sets 0.001 for fusing, then restores the optimiser's state, and with it
 this rate."""
+MEAN_FRAMES = 512
+"""Training frames, evenly spread, whose sound gives the mean."""
 
 
 class FuseParams(Params):
     """How the two fields are brought together."""
 
     seed: int = Field(0, ge=0)
+    articulation: float = Field(1.15, ge=0, le=3)  # how far sound moves the drawn head; 1 as far as learnt
     phase: FusePhase = FusePhase()
 
 
@@ -47,7 +50,7 @@ def run(context: Context[FuseParams]) -> Weights:
     from models import losses
     from models.methods import talking_gaussian as method
     from models.methods.talking_gaussian import Branch, Config, FaceMotion, MouthMotion
-    from tasks.material import Footage
+    from tasks.material import Footage, spread
     from tasks.perceptual import patch_side, perceptual_distance
     from tasks.training import FieldLearner, MotionLearner, prepare, total_of, train
 
@@ -104,6 +107,9 @@ def run(context: Context[FuseParams]) -> Weights:
         return values
 
     outcome = train(context, "fuse", phase.steps, step, parts)
+    heard = torch.stack([footage.windows(int(frame)) for frame in spread(footage.train_frames, MEAN_FRAMES)])
+    for branch in branches.values():
+        branch.motion.audio.articulate(context.params.articulation, heard)
     counts = {f"{name}_gaussians": len(branch.gaussians) for name, branch in branches.items()}
     tensors = {key: value for name, branch in branches.items() for key, value in branch.tensors(name).items()}
     return Weights("talking_gaussian", "fuse", configs, tensors, outcome.curves, outcome.quality(**counts))

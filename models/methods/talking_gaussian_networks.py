@@ -192,5 +192,9 @@ def load_motion(motion: AnyMotion, arrays: dict[str, np.ndarray], name: str) -> 
     try:
         motion.load_state_dict({key: torch.from_numpy(array.copy()) for key, array in arrays.items()})
     except RuntimeError as error:
-        raise InputError(f"{name}: these are not weights of {type(motion).__name__}", str(error)) from error
+        raise InputError(
+            f"{name}: these are not weights of {type(motion).__name__}",
+            str(error),
+            "train it again: it was made by another version of gausstalk, or by something else",
+        ) from error
     return motion

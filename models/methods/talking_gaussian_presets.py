@@ -7,8 +7,8 @@
     released  what the official code runs: coarse grids, six action units, a face curriculum of blinks only
     paper     what the paper says: fine grids, seven action units, and the lip curriculum of the first release
 
-`released` and `paper` leave out what is not of the official method: landmarks, refined poses, gaze. The known faults of
-the official code are mended in them, too; each can be had back by a key, see docs/talking_gaussian.md.
+`released` and `paper` leave out what is not of the official method: landmarks, refined poses, gaze, articulation. The
+known faults of the official code are mended in them, too; each can be had back by a key, see docs/talking_gaussian.md.
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ RELEASED: Sections = {
     "tg_motion": {"sh_degree": 2, "gaze": False, "phase": {"steps": 0}},
     "tg_face": {"phase": FACE},
     "tg_mouth": {"sh_degree": 2, "phase": MOUTH},
-    "tg_fuse": {"phase": FUSE},
+    "tg_fuse": {"articulation": 1.0, "phase": FUSE},
 }
 PAPER: Sections = {
     **RELEASED,

@@ -161,6 +161,16 @@ def test_a_head_that_is_held_still_keeps_its_frame_and_moves_its_face(talker, tm
         talker.still(99)
 
 
+def test_sound_moves_the_face_as_far_as_is_asked_for(talker):
+    values = np.random.default_rng(0).normal(size=(30, 80, 16)).astype(np.float32)
+    heads = {by: talker.articulating(by).head() for by in (0.0, 1.0, 1.5)}
+    still, spoken = heads[1.0].still, heads[1.0].hear(values)
+    assert torch.equal(spoken, talker.head().hear(values))
+    assert torch.equal(heads[0.0].hear(values), still.expand_as(spoken))
+    torch.testing.assert_close(heads[1.5].hear(values) - still, 1.5 * (spoken - still))
+    assert (spoken - still).abs().max() > 0
+
+
 def test_what_this_method_cannot_do_is_said_before_anything_is_computed(talker, tmp_path):
     write_wav(tmp_path / "a.wav", noise(0.4))
     for acting in (Acting(neutral=True), Acting(blinks=15.0), Acting(poses=np.zeros((3, 4, 4)))):

@@ -102,6 +102,8 @@ def test_every_preset_trains_however_short(preset, egg, weights, monkeypatch):
     assert config["face_grid"] == [16, 256.0 if preset == "paper" else 38.4]
     assert given["tg_fuse"].config["mouth"]["mouth_grid"] == [64, 384.0 if preset == "paper" else 57.6]
     assert ("patch_lpips" in given["tg_fuse"].curves) == (preset in (*OFFICIAL, "best"))
+    drawn = [given["tg_fuse"].tensors[f"{branch}/motion/audio.articulation"] for branch in ("face", "mouth")]
+    assert drawn == ([1, 1] if official else [tg_fuse.FuseParams().articulation] * 2)
     if official:  # fusing changes colours and the face's opacity only
         assert "lip_lpips" in given["tg_face"].curves
         for branch, kept in (("face", "raw_scales"), ("mouth", "raw_opacities")):

@@ -140,6 +140,20 @@ def test_lossless_keeps_every_pixel_and_sample(talker: Talker, tmp_path: Path) -
     np.testing.assert_array_equal(read_sound(tmp_path / "out.mkv"), sound[: 12 * 640])
 
 
+def test_sound_moves_a_head_as_far_as_is_asked_for(talker: Talker, tmp_path: Path) -> None:
+    write_wav(tmp_path / "a.wav", noise(0.8))
+    acting = Acting(neutral=True, blinks="none")
+
+    def moved(by: float | None) -> float:
+        asked = talker.still() if by is None else talker.still().articulating(by)
+        say.say(asked, [tmp_path / "a.wav"], tmp_path / "out.mkv", acting, lossless=True)
+        return float(np.stack(list(FrameReader(tmp_path / "out.mkv"))).std(0).mean())
+
+    assert moved(0.0) == 0  # nothing but sound could move it
+    assert 0 < moved(0.5) < moved(1.0) < moved(1.5)
+    assert moved(None) == moved(1.0)  # this head's own
+
+
 @pytest.mark.parametrize(("rate", "shown"), [(44100, 44100), (8000, 16000), (96000, 48000)])
 def test_the_video_has_the_sound_as_it_was_recorded(talker: Talker, tmp_path: Path, rate: int, shown: int) -> None:
     tone = (9000 * np.sin(2 * np.pi * 0.3 * rate * np.arange(rate // 2) / rate)).astype(np.int16)  # 0.3 of its rate

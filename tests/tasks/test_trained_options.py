@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from test_training import Killed, killed_after, often, run
 from tiny_speaker import KEYS, make_speaker
 
@@ -9,7 +10,7 @@ from models.errors import UsageError
 from models.gaussians.plan import Density
 from models.methods.talking_gaussian_config import Config
 from models.methods.talking_gaussian_phases import FacePhase, FusePhase, MotionPhase, MouthDensity, MouthPhase
-from models.records import ActionUnits, Weights
+from models.records import TRAIN, ActionUnits, AudioFeatures, Clip, Weights
 from tasks import tg_face, tg_fuse, tg_motion, tg_mouth, training
 from tasks.material import expression_inputs
 from tasks.places import Keys
@@ -87,6 +88,23 @@ def test_appearance_learns_to_move(speaker, moves):
     assert not before.any()  # landmarks say nothing of it
     assert after.any(1).all()
     assert picture(speaker).std() > 20
+
+
+def test_sound_moves_a_drawn_head_farther_than_it_was_taught(speaker):
+    learnt, wider = (TalkingHead(train(speaker, fuse={"articulation": by})["tg_fuse"]) for by in (1.0, 1.5))
+    record = AudioFeatures.load(speaker.record("audio", KEYS))
+    windows = torch.stack(list(audio_windows(record.values)))
+    taught = np.flatnonzero(Clip.load(speaker.record("ingest", Keys(speaker=KEYS.speaker))).split == TRAIN)
+    for branch, other in ((learnt.face, wider.face), (learnt.mouth, wider.mouth)):
+        encoder, mean = branch.motion.audio, branch.motion.audio.middle
+        with torch.no_grad():
+            codes, far = encoder(windows), other.motion.audio(windows)
+        torch.testing.assert_close(codes[taught].mean(0), mean)
+        torch.testing.assert_close(far - mean, 1.5 * (codes - mean), rtol=1e-3, atol=1e-6)
+        assert codes.std(0).max() > 1e-4
+        same = other.motion.state_dict()
+        assert all(torch.equal(tensor, same[name]) for name, tensor in branch.motion.state_dict().items()
+                   if not name.endswith("articulation"))  # fmt: skip
 
 
 def test_options_go_on_where_they_were_killed(speaker, monkeypatch):
