@@ -127,6 +127,8 @@ def install(monkeypatch):
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda *_: (1 << 34, 1 << 34))
     monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda *_: 0)
     monkeypatch.setattr(torch.cuda, "synchronize", lambda *_: None)
+    # Optimisers ask whether its steps are being recorded, which a torch that is built for CUDA needs a driver for.
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda *_, **__: None)
     monkeypatch.setattr(spherical_harmonics, "_by_gsplat", spherical_harmonics._reference)
     monkeypatch.setattr(torch.optim.SparseAdam, "step", unseen(torch.optim.SparseAdam.step))
     choose = rasterize.choose_backend

@@ -73,7 +73,7 @@ def test_every_key_is_documented(result: dict) -> None:
 
 def test_the_machine_and_its_load_are_told(result: dict) -> None:
     assert result["machine"]["cores"] >= 1
-    assert result["machine"]["versions"]["torch"] == torch.__version__
+    assert result["machine"]["versions"]["torch"].split("+")[0] == torch.__version__.split("+")[0]
     assert result["load"]["seconds"] > 0
     assert {"avx2", "neon", "sse4.2"} & set(result["machine"]["instruction_sets"])
 
