@@ -42,7 +42,7 @@ def say(
         typer.Option(
             min=0,
             max=3,
-            help="How many times as far as learnt sound moves the mouth.",
+            help="How far sound moves the face: 1 as far as learnt, 1.3 wider, 0 not at all.",
             show_default="the head's own",
         ),
     ] = None,

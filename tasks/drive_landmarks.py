@@ -16,7 +16,7 @@ from tasks.media import FPS, SAMPLE_RATE, FrameReader, has_picture, read_sound, 
 from tasks.params import Params
 from tasks.people import DRIVE_SECONDS
 from tasks.progress import Progress
-from tasks.sources import FACE_MARGIN, centre_crop, is_square, square_about_face, two_faces
+from tasks.sources import SQUARE_MARGIN, centre_crop, is_square, square_about_face, two_faces
 from tasks.stage import Context, Stage, main
 
 STILL = 0.01  # standard deviation of a photo's lip gap over the eye distance: a talker's is 0.04 and more
@@ -83,7 +83,7 @@ def _seen(context: Context[DriveLandmarkParams], path: Path, count: int) -> Land
     reader = FrameReader(path, FPS, True, DRIVE_SECONDS, context.threads, exact=False)
     info, start_s = reader.info, sound_start(path, DRIVE_SECONDS)
     shape = (info.width, info.height)
-    square = None if is_square(*shape) else square_about_face([(path, info.seconds)], shape, model, FACE_MARGIN)
+    square = None if is_square(*shape) else square_about_face([(path, info.seconds)], shape, model, SQUARE_MARGIN)
     square = square or centre_crop(*shape)
     points = np.full((count, LANDMARK_COUNT, 2), np.nan, np.float32)
     small: list[np.ndarray] = []

@@ -20,7 +20,7 @@ from tasks.params import Params
 from tasks.people import Speaker, mark_of
 from tasks.places import Places
 from tasks.progress import Progress
-from tasks.sources import FACE_MARGIN, Crop, centre_crop, is_square, source_path, square_about_face
+from tasks.sources import SQUARE_MARGIN, Crop, centre_crop, is_square, source_path, square_about_face
 from tasks.stage import Context, Stage, main
 from tasks.waveform import framed_waveforms
 
@@ -31,7 +31,7 @@ class IngestParams(Params):
     """What is taken from the footage."""
 
     size: int = Field(256, ge=32, le=1024)  # pixels a side of the clip
-    face_margin: float = Field(FACE_MARGIN, gt=1)  # side of the crop over the face's height; square sources have none
+    face_margin: float = Field(SQUARE_MARGIN, gt=1)  # side of the crop over the face's height; squares are not cropped
     test_share: float = Field(0.15, gt=0, lt=0.5)  # the end of the clip, never trained on
     validation_share: float = Field(0.04, gt=0, lt=0.3)  # just before it
     min_seconds: float = Field(2.0, ge=0.2)  # of all sources together

@@ -18,7 +18,7 @@ from tasks.media import FrameReader, read_frames_near
 from tasks.places import Places
 
 NEARLY_SQUARE = 1.02
-FACE_MARGIN = 2.0  # side of the square about a face over its height, unless params say otherwise
+SQUARE_MARGIN = 2.0  # side of the square about a face over its height; for ingest params may say otherwise
 FACE_CENTRE_DOWN = 0.56  # of the crop's height: hair needs more room above than the chin below
 SAMPLES = 10
 SAME_FACE = 0.5  # of the eye distance: detections nearer than this are one face

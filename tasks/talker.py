@@ -21,7 +21,7 @@ from models.audio import extractor as find_extractor
 from models.errors import InputError
 from models.methods.talking_gaussian_config import Config
 from models.records import TRAIN, Clip, Weights
-from models.storage import load_arrays, save_arrays
+from models.storage import load_arrays, read_header, save_arrays
 from tasks.acting import Acting, perform
 from tasks.params import load_params, validate
 from tasks.people import Speaker, check_basis
@@ -88,7 +88,7 @@ class Talker:
 
     def articulating(self, articulation: float) -> Talker:
         """Return the talker whom sound moves so many times as far as was learnt; see `AudioEncoder.articulate`."""
-        value = np.array(articulation, np.float32)
+        value = np.array([articulation], np.float32)
         changed = {f"{branch}/motion/audio.articulation": value for branch in ("face", "mouth")}
         return replace(self, weights=replace(self.weights, tensors=self.weights.tensors | changed))
 
@@ -136,6 +136,13 @@ class Talker:
         """
         if not path.is_file():
             raise InputError(f"{path}: no such file", "a head is read from there", "gausstalk export SPEAKER -o FOLDER")
+        version = read_header(path)["version"]
+        if version < VERSION:
+            raise InputError(
+                f"{path}: version {version} of an exported head, this code reads {VERSION}",
+                "it was made by an earlier version of gausstalk",
+                "where it was made: gausstalk run SPEAKER, then gausstalk export SPEAKER -o FOLDER",
+            )
         arrays, meta = load_arrays(path, SCHEMA, VERSION)
         arrays = {name: _whole(array) for name, array in arrays.items()}
         try:

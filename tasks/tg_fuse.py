@@ -18,8 +18,8 @@ from tasks.stage import Context, Stage, main
 RELEASED_OPACITY_RATE = 0.05
 """Of the face's own training. The released code sets 0.001 for fusing, then restores the optimiser's state, and with it
 this rate."""
-MEAN_FRAMES = 512
-"""Training frames, evenly spread, whose sound gives the mean."""
+HEARD_FRAMES = 512
+"""Training frames, evenly spread, whose sound gives the mean code."""
 
 
 class FuseParams(Params):
@@ -107,7 +107,7 @@ def run(context: Context[FuseParams]) -> Weights:
         return values
 
     outcome = train(context, "fuse", phase.steps, step, parts)
-    heard = torch.stack([footage.windows(int(frame)) for frame in spread(footage.train_frames, MEAN_FRAMES)])
+    heard = torch.stack([footage.windows(int(frame)) for frame in spread(footage.train_frames, HEARD_FRAMES)])
     for branch in branches.values():
         branch.motion.audio.articulate(context.params.articulation, heard)
     counts = {f"{name}_gaussians": len(branch.gaussians) for name, branch in branches.items()}

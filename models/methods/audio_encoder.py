@@ -34,10 +34,10 @@ class AudioEncoder(nn.Module):
         self.deviation: Tensor  # [D, 1]
         self.register_buffer("mean", torch.zeros(size, 1))
         self.register_buffer("deviation", torch.ones(size, 1))
-        self.middle: Tensor  # [32] the mean code
-        self.articulation: Tensor  # [] how many times as far from it as they were learnt codes are taken
-        self.register_buffer("middle", torch.zeros(AUDIO_CODE))
-        self.register_buffer("articulation", torch.ones(()))
+        self.mean_code: Tensor  # [32]
+        self.articulation: Tensor  # [1] codes lie so many times as far from it as was learnt
+        self.register_buffer("mean_code", torch.zeros(AUDIO_CODE))
+        self.register_buffer("articulation", torch.ones(1))
         leak = nn.LeakyReLU(0.02)
         convolutions: list[nn.Module] = []
         for inputs, outputs in ((size, 32), (32, 32), (32, 64), (64, 64)):
@@ -58,16 +58,16 @@ class AudioEncoder(nn.Module):
 
     @torch.no_grad()
     def articulate(self, articulation: float, windows: Tensor) -> None:
-        """Take codes farther from their mean, or less far, than they were learnt.
+        """From now on take codes farther from their mean, or less far, than was learnt.
 
         What sound leaves open is learnt as its mean, so that a trained mouth opens less far than the true one.
 
         Args:
-            articulation: how many times as far; 1 as learnt, 0 leaves the mean.
+            articulation: how many times as far; 1 as was learnt, 0 leaves the mean.
             windows: `[B, 8, D, W]` of the sound that has taught the encoder.
         """
         self.articulation.fill_(1)
-        self.middle.copy_(self(windows).mean(0))
+        self.mean_code.copy_(self(windows).mean(0))
         self.articulation.fill_(articulation)
 
     def forward(self, windows: Tensor) -> Tensor:
@@ -77,4 +77,4 @@ class AudioEncoder(nn.Module):
         # 16 entries shrink to one; a wider window would leave more, which are averaged.
         codes = self.code(self.windows(windows.flatten(0, 1)).mean(-1)).view(batch, neighbours, AUDIO_CODE)
         attention = torch.softmax(self.mix(self.scores(codes.transpose(1, 2))[:, 0]), -1)
-        return torch.lerp(self.middle, torch.einsum("bn,bnc->bc", attention, codes), self.articulation)
+        return torch.lerp(self.mean_code, torch.einsum("bn,bnc->bc", attention, codes), self.articulation)

@@ -5,8 +5,9 @@ their geometry moves: a tri-plane grid over the head's space says, at every Gaus
 it. The face is drawn over the mouth, and both over torso and background.
 
 Settings are those of the released code, which differ from the paper's text: grids of 16 to 38.4 (face) and 64 to 57.6
-(mouth) lattice points, six action units. Of the ways in which we depart from it, two matter: gaze is an input, and the
-change of opacity, which the released network computes but never applies, does not exist here unless it is applied.
+(mouth) lattice points, six action units. Of the ways in which we depart from it, three matter: gaze is an input; the
+change of opacity, which the released network computes but never applies, does not exist here unless it is applied; and
+sound moves a head that is drawn farther than one that is trained (articulation).
 """
 
 from __future__ import annotations

@@ -194,7 +194,7 @@ def load_motion(motion: AnyMotion, arrays: dict[str, np.ndarray], name: str) -> 
     except RuntimeError as error:
         raise InputError(
             f"{name}: these are not weights of {type(motion).__name__}",
-            str(error),
-            "train it again: it was made by another version of gausstalk, or by something else",
+            f"made by another version of gausstalk, or by something else: {error}",
+            "train it again: gausstalk run SPEAKER",
         ) from error
     return motion

@@ -98,6 +98,8 @@ def test_no_words_show_the_help(tmp_path: Path) -> None:
         (["say", "ann", "a.wav", "-o", "o.mp4"], 2, "no speaker 'ann'"),
         (["say", "ann", "a.wav", "-o", "o.mp4", "--blinks", "often"], 2, "--blinks often: neither own, none"),
         (["say", "ann", "a.wav", "-o", "o.mp4", "--blinks", "-3"], 2, "--blinks -3"),
+        (["say", "ann", "a.wav", "-o", "o.mp4", "--articulation", "3.5"], 2, "--articulation"),
+        (["say", "ann", "a.wav", "-o", "o.mp4", "--articulation", "nan"], 2, "--articulation"),
         (["say", "ann", "a.wav", "-o", "o.mp4", "--still", "--pose-from", "bob"], 2, "exclude each other"),
         (["say", "ann", "a.wav", "-o", "o.mp4", "--neutral", "--expression-from", "bob"], 2, "exclude each other"),
         (["say", "ann.safetensors", "a.wav", "-o", "o.mp4"], 3, "ann.safetensors: no such file"),

@@ -222,6 +222,10 @@ def test_what_is_no_head_is_refused_by_name():
     arrays = Branch(field(), face_motion()).tensors("face")
     with pytest.raises(InputError, match="not weights of MouthMotion"):
         Branch.from_tensors(MouthMotion, CONFIG, arrays, "face")
+    older = {name: array for name, array in arrays.items() if not name.endswith("articulation")}
+    with pytest.raises(InputError, match="not weights of FaceMotion") as error:
+        Branch.from_tensors(FaceMotion, CONFIG, older, "face")
+    assert error.value.fix == "train it again: gausstalk run SPEAKER"
     with pytest.raises(InputError, match="not weights of FaceMotion"):
         Branch.from_tensors(FaceMotion, dataclasses.replace(CONFIG, audio_size=7), arrays, "face")
     with pytest.raises(InputError, match="mouth: not the Gaussians"):

@@ -82,6 +82,20 @@ def test_the_command_line_says_it_without_a_project(talker: Talker, tmp_path: Pa
     assert len(list(FrameReader(tmp_path / "out" / "a.mp4"))) == 15
 
 
+def test_the_command_line_says_it_with_a_face_that_sound_moves_less_or_more(talker: Talker, tmp_path: Path) -> None:
+    write_wav(tmp_path / "a.wav", sound()[:9600])
+    talker.articulating(1.5).save(tmp_path / "egg.safetensors")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GAUSSTALK")}
+    moved = []
+    for more in ([], ["--articulation", "1.5"], ["--articulation", "1"], ["--articulation", "0"]):
+        call = [sys.executable, "-m", "flows.cli", "say", "egg.safetensors", "a.wav", "-o", "out.mkv", "--lossless"]
+        call += ["--neutral", "--blinks", "none", *more]
+        subprocess.run(call, cwd=tmp_path, env={**environment, "PYTHONPATH": str(ROOT)}, check=True, timeout=300)
+        moved.append(float(np.stack(list(FrameReader(tmp_path / "out.mkv"))).std(0).mean()))
+    own, same, learnt, still = moved
+    assert own == same > learnt > still == 0
+
+
 def test_a_head_hears_as_much_sound_as_it_was_trained_with(tmp_path: Path) -> None:
     places = make_speaking_egg(tmp_path)
     before = Talker.of(places, "egg").audio
@@ -160,6 +174,10 @@ def test_what_is_no_head_file_is_refused(talker: Talker, places: Places, tmp_pat
 
     with pytest.raises(InputError, match="made with revision 0 of logmel"):
         Talker.load(rewritten(revision="0"))
+    save_file(arrays, path, {"gausstalk": json.dumps({**header, "version": 1})})
+    with pytest.raises(InputError, match="version 1 of an exported head") as error:
+        Talker.load(path)
+    assert "gausstalk export SPEAKER" in error.value.fix
     with pytest.raises(UsageError, match="basis: Field required"):
         Talker.load(rewritten(person={"name": "x"}))
     changed = {**header, "meta": {key: value for key, value in header["meta"].items() if key != "config"}}

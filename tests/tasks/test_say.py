@@ -152,6 +152,8 @@ def test_sound_moves_a_head_as_far_as_is_asked_for(talker: Talker, tmp_path: Pat
     assert moved(0.0) == 0  # nothing but sound could move it
     assert 0 < moved(0.5) < moved(1.0) < moved(1.5)
     assert moved(None) == moved(1.0)  # this head's own
+    talker = talker.articulating(1.5)
+    assert moved(1.0) < moved(None)
 
 
 @pytest.mark.parametrize(("rate", "shown"), [(44100, 44100), (8000, 16000), (96000, 48000)])

@@ -96,7 +96,7 @@ def test_sound_moves_a_drawn_head_farther_than_it_was_taught(speaker):
     windows = torch.stack(list(audio_windows(record.values)))
     taught = np.flatnonzero(Clip.load(speaker.record("ingest", Keys(speaker=KEYS.speaker))).split == TRAIN)
     for branch, other in ((learnt.face, wider.face), (learnt.mouth, wider.mouth)):
-        encoder, mean = branch.motion.audio, branch.motion.audio.middle
+        encoder, mean = branch.motion.audio, branch.motion.audio.mean_code
         with torch.no_grad():
             codes, far = encoder(windows), other.motion.audio(windows)
         torch.testing.assert_close(codes[taught].mean(0), mean)
