@@ -136,10 +136,10 @@ class Talker:
         """
         if not path.is_file():
             raise InputError(f"{path}: no such file", "a head is read from there", "gausstalk export SPEAKER -o FOLDER")
-        version = read_header(path)["version"]
-        if version < VERSION:
+        header = read_header(path)
+        if header["schema"] == SCHEMA and header["version"] < VERSION:
             raise InputError(
-                f"{path}: version {version} of an exported head, this code reads {VERSION}",
+                f"{path}: version {header['version']} of an exported head, this code reads {VERSION}",
                 "it was made by an earlier version of gausstalk",
                 "where it was made: gausstalk run SPEAKER, then gausstalk export SPEAKER -o FOLDER",
             )

@@ -164,6 +164,8 @@ def test_what_is_no_head_file_is_refused(talker: Talker, places: Places, tmp_pat
         Talker.load(path)
     with pytest.raises(InputError, match="holds a Weights"):
         Talker.load(places.record("tg_fuse", Keys("egg", "logmel")) / "record.safetensors")
+    with pytest.raises(InputError, match="holds a AudioFeatures"):
+        Talker.load(places.record("audio", Keys("egg", "logmel")) / "record.safetensors")
     talker.save(path)
     header, arrays = read_header(path), load_file(path)
 
