@@ -25,7 +25,7 @@ test: $(VENV)/.installed-dev  ## install, check style, types and layers, run all
 	ruff format --check .
 	pyright
 	lint-imports
-	python -m pytest
+	python -m pytest -n 2 --dist loadfile --no-loadscope-reorder  # whole files, so that what they share is made once
 
 install: $(VENV)/.installed-demo  ## install into .venv
 

@@ -5,6 +5,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -107,11 +108,18 @@ def test_curves_of_all_phases_arrive_in_one_run(places: Places, monkeypatch: pyt
 
 
 def test_leaving_is_quick_and_publish_hands_in_the_rest(places: Places, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tracking, "open_store", lambda _: time.sleep(60))
+    over = threading.Event()
+
+    def slow_store(_: Places) -> None:
+        over.wait(60)
+        raise OSError("too late")
+
+    monkeypatch.setattr(tracking, "open_store", slow_store)
     started = time.monotonic()
     with live_curves(KEYS, METHOD, "tg_face", places) as live:
         live.log(1, loss=3.0)
     assert time.monotonic() - started < 5
+    over.set()
     assert len(list(pending_folder(places).glob("*.json"))) == 1
     monkeypatch.undo()
     assert publish(places)["state"] == "complete"
