@@ -16,8 +16,11 @@ from models.errors import InputError
 from models.schedule import Row, Term
 
 Sampling = Literal["ranks", "rejection"]
+By = Literal["opening", "parting", "blink"]
+"""The gap between the lips; the same up to its 95th percentile, which the mouth is taught by (as AU25); or AU45."""
 ROUNDS = 20  # through all frames, after which rejection gives up
-BLINK = 2.0  # the intensity of AU45 that the released code takes for a closed eye
+CLOSED = 5.0  # AU45 of a closed eye
+PARTED = {25: 0.25, 95: 0.95}  # what parting is at these percentiles where ranks are not counted
 
 
 @dataclass(frozen=True)
@@ -26,10 +29,10 @@ class Window:
 
     __pydantic_config__: ClassVar = {"extra": "forbid"}
 
-    by: Literal["opening", "blink"]  # what is ranked: the gap between the lips, or AU45
+    by: By  # what is ranked
     every: int = 1  # steps
     offset: int = 0  # of the step within `every`
-    phase: tuple[float, float] = (0.0, 1.0)  # the part of training in which the window is there
+    phase: tuple[float, float] = (0.0, 1.0)  # the part of training after whose start and up to whose end it is there
     low: tuple[float, float] = (0.0, 0.0)  # lower end at the beginning and at the end of that part
     high: tuple[float, float] = (1.0, 1.0)  # upper end likewise
 
@@ -54,9 +57,19 @@ def ranks(values: np.ndarray) -> np.ndarray:
 
 
 def absolute(by: str, values: np.ndarray) -> np.ndarray:
-    """Return values as the released code compares them: a share of the range, or of a closed eye."""
+    """Return values as the released code compares them.
+
+    Args:
+        by: "blink": as a share of a closed eye. "opening": of their range. "parting": 0.25 at the 25th percentile, 0.95
+            at the 95th, above which nothing counts.
+        values: `[n]` pixels, or the intensity of AU45, 0 to 5.
+    """
     if by == "blink":
-        return values.clip(0, BLINK) / BLINK
+        return values / CLOSED
+    if by == "parting":
+        (low, high), (at_low, at_high) = np.percentile(values, list(PARTED)), PARTED.values()
+        share = at_high + (at_high - at_low) * (values - high) / max(high - low, 1e-9)
+        return share.clip(max=at_high)
     low, high = float(values.min()), float(values.max())
     return (values - low) / max(high - low, 1e-9)
 
@@ -99,7 +112,7 @@ class FrameSampler:
             InputError: sampling by rejection found no frame.
         """
         for window in self.windows:
-            if step % window.every == window.offset and window.phase[0] <= progress < window.phase[1]:
+            if step % window.every == window.offset and window.phase[0] < progress <= window.phase[1]:
                 if self.sampling == "rejection":
                     return self._reject(window, progress)
                 self._refill()

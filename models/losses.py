@@ -14,7 +14,7 @@ from models.ssim import ssim
 
 Distance = Callable[[Tensor, Tensor], Tensor]
 """How unlike pictures `[B, 3, H, W]` in -1..1 look: `[B]`."""
-LEAST_PX = 32
+LEAST_PX = 31
 """AlexNet sees nothing in a smaller picture."""
 
 

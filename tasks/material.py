@@ -12,6 +12,7 @@ from torch import Tensor
 
 from models.errors import InputError
 from models.gaussians.camera import Camera
+from models.gaussians.field import GaussianField, create_field
 from models.gaussians.placing import face_points, head_center, mouth_points, pick_colors
 from models.heads.mediapipe_points import EYE_RINGS, LIP_PAIRS, LIP_POINTS, OVAL
 from models.methods.audio_encoder import NEIGHBOURS
@@ -295,12 +296,12 @@ class Footage:
 
     @cached_property
     def curriculum(self) -> dict[str, np.ndarray]:
-        """What incremental sampling ranks: the gap between the lips in pixels, and AU45, `[T]` each."""
+        """What incremental sampling ranks, `[T]` each: the gap between the lips in pixels, twice, and AU45, 0 to 5."""
         pairs = [pair for pair in LIP_PAIRS if not np.isnan(self.points[:, pair]).all((0, 2)).any()]
         gaps = [np.linalg.norm(self.points[:, a] - self.points[:, b], axis=1) for a, b in pairs]
         opening = np.nan_to_num(np.mean(gaps, 0)) if gaps else np.zeros(len(self.points))
         blink = np.zeros(len(self.points)) if self.units is None else self.units.columns(("AU45",))[:, 0]
-        return {"opening": opening, "blink": blink}
+        return {"opening": opening, "parting": opening, "blink": blink}
 
     # ---------------------------------------------------------------------------------------------- landmarks
 
@@ -348,31 +349,38 @@ class Footage:
         opening = self.curriculum["opening"][self.train_frames]
         return int(self.train_frames[np.argsort(opening, kind="stable")[len(opening) // 30]])
 
-    def first_face(self, count: int, seed: int, placing: Placing = "head") -> tuple[np.ndarray, np.ndarray]:
-        """Return points `[N, 3]` and colours `[N, 3]` to begin the face with."""
+    def first_face(
+        self, count: int, seed: int, sh_degree: int, opacity: float, placing: Placing = "head"
+    ) -> GaussianField:
+        """Return the `count` Gaussians that the face begins with, on the CPU."""
         assert self.masks is not None
         if placing == "cube":
-            return self._cube(count, seed)
+            return self._cube(count, seed, sh_degree, opacity)
         views = []
         for frame in map(int, spread(self.train_frames, CARVING_VIEWS)):
             whole = labels.select(self.masks.labels[frame], labels.HEAD + labels.INSIDE_MOUTH)
             views.append((whole, self.poses[frame], self.track.intrinsics))
         points = face_points(self.track.rest_landmarks, self.track.landmark_index, count, views, seed)
         quiet = self.quiet_frame
-        return points, pick_colors(points, self.clip.frames[quiet], self.poses[quiet], self.track.intrinsics)
+        colors = pick_colors(points, self.clip.frames[quiet], self.poses[quiet], self.track.intrinsics)
+        return create_field(points, colors, sh_degree, opacity)
 
-    def _cube(self, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-        """Scatter nearly grey points about the middle of the head, as released."""
+    def first_mouth(
+        self, count: int, seed: int, sh_degree: int, opacity: float, placing: Placing = "head"
+    ) -> GaussianField:
+        """Return the dark Gaussians that the inside of the mouth begins with, on the CPU."""
+        if placing == "cube":
+            return self._cube(count, seed, sh_degree, opacity)
+        points = mouth_points(self.track.rest_landmarks, self.track.landmark_index, count, seed)
+        colors = np.random.default_rng(seed).normal(0.3, 0.05, (len(points), 3)).clip(0, 1)
+        return create_field(points, colors, sh_degree, opacity)
+
+    def _cube(self, count: int, seed: int, sh_degree: int, opacity: float) -> GaussianField:
+        """Scatter nearly grey Gaussians about the middle of the head, as wide as they are apart, as released."""
         random = np.random.default_rng(seed)
         points = self.head_center.cpu().numpy() + random.uniform(-CUBE_M, CUBE_M, (count, 3))
-        return points, random.normal(0.5, 0.003, (count, 3))
-
-    def first_mouth(self, count: int, seed: int, placing: Placing = "head") -> tuple[np.ndarray, np.ndarray]:
-        """Return points `[N, 3]` and dark colours `[N, 3]` to begin the inside of the mouth with."""
-        if placing == "cube":
-            return self._cube(count, seed)
-        points = mouth_points(self.track.rest_landmarks, self.track.landmark_index, count, seed)
-        return points, np.random.default_rng(seed).normal(0.3, 0.05, (len(points), 3)).clip(0, 1)
+        colors = random.normal(0.5, 0.003, (count, 3))
+        return create_field(points, colors, sh_degree, opacity, width=1, scale_range_m=(0, 2 * CUBE_M))
 
 
 def windows_of(values: Tensor, index: int) -> Tensor:

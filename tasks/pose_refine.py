@@ -110,12 +110,11 @@ def run(context: Context[PoseRefineParams]) -> RefinedPoses:
 def _train(context: Context[PoseRefineParams], footage: Footage, device: str) -> tuple[GaussianField, dict[str, float]]:
     import torch
 
-    from models.gaussians.field import create_field
     from models.methods.talking_gaussian import draw, face_losses
     from tasks.training import FieldLearner, total_of, train
 
     params, phase = context.params, context.params.phase
-    face = create_field(*footage.first_face(phase.points, params.seed), params.sh_degree, opacity=0.27).to(device)
+    face = footage.first_face(phase.points, params.seed, params.sh_degree, opacity=0.27).to(device)
     learner = FieldLearner(face, phase.rates, phase.density, params.seed)
     sampler = FrameSampler(footage.train_frames, {}, (), params.seed)
 

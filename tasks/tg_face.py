@@ -43,7 +43,6 @@ def run(context: Context[FaceParams]) -> Weights:
     """Train the face field in front of plain colours."""
     import torch
 
-    from models.gaussians.field import create_field
     from models.methods import talking_gaussian as method
     from models.morphology import close
     from models.replay import Replay
@@ -57,8 +56,8 @@ def run(context: Context[FaceParams]) -> Weights:
     config = method.Config.from_record(taught.config)
     footage = Footage.of(context, device, config)
     motion = method.load_motion(method.FaceMotion(config), method.under(taught.tensors, "motion"), "tg_motion")
-    first = footage.first_face(phase.points, seed, phase.placing)
-    face = method.Branch(create_field(*first, config.sh_degree, opacity=phase.opacity), motion).to(device)
+    first = footage.first_face(phase.points, seed, config.sh_degree, phase.opacity, phase.placing)
+    face = method.Branch(first, motion).to(device)
     distance = perceptual_distance(context, phase, device)
 
     field_learner = FieldLearner(

@@ -47,7 +47,6 @@ def run(context: Context[MouthParams]) -> Weights:
     """Train the mouth field in front of plain colours."""
     import torch
 
-    from models.gaussians.field import create_field
     from models.methods import talking_gaussian as method
     from models.methods.talking_gaussian import Branch, Config, MouthMotion
     from tasks.material import Footage
@@ -70,8 +69,8 @@ def run(context: Context[MouthParams]) -> Weights:
     motion = MouthMotion(config, torch.Generator().manual_seed(params.seed))
     motion.planes.center.copy_(footage.head_center)
     motion.audio.expect(*footage.audio_scale)
-    first = footage.first_mouth(phase.points, params.seed, phase.placing)
-    mouth = Branch(create_field(*first, config.sh_degree, opacity=phase.opacity), motion).to(device)
+    first = footage.first_mouth(phase.points, params.seed, config.sh_degree, phase.opacity, phase.placing)
+    mouth = Branch(first, motion).to(device)
     gaussians, distance = mouth.gaussians, perceptual_distance(context, phase, device)
 
     unit_m, pixel = footage.unit_m(phase.unit), footage.scale

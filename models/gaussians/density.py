@@ -123,7 +123,7 @@ class DensityControl:
         """Return which Gaussians are neither faint nor too large nor out of sight."""
         plan = self.plan
         worth = field.opacities > plan.opacity_floor(progress)
-        if progress >= plan.prune_size_from:
+        if progress > plan.prune_size_from:
             worth &= largest < plan.prune_above * self.unit_m
             if plan.prune_radius_px:
                 worth &= self.widest <= plan.prune_radius_px * self.pixel

@@ -93,15 +93,17 @@ def create_field(
     colors: np.ndarray,
     sh_degree: int,
     opacity: float = 0.1,
+    width: float = 0.7,
     scale_range_m: tuple[float, float] = (3e-4, 8e-3),
 ) -> GaussianField:
-    """Place one round Gaussian on every point, as wide as the distance to its neighbours.
+    """Place one round Gaussian on every point, as wide as it is far from its neighbours.
 
     Args:
         points: `[N, 3]` metres, at least four.
         colors: `[N, 3]` in 0..1.
         sh_degree: of the colour, 0 to 3.
         opacity: of every Gaussian.
+        width: standard deviation over the mean distance to the three nearest others, 1 in 3D Gaussian Splatting.
         scale_range_m: limits of the standard deviation, metres.
 
     Returns:
@@ -113,7 +115,7 @@ def create_field(
     if len(points) < 4 or len(colors) != len(points):
         raise ValueError(f"a field starts from at least four coloured points, not {len(points)} and {len(colors)}")
     distance = cKDTree(points).query(points, 4)[0][:, 1:].mean(1)
-    scales = torch.tensor(0.7 * distance, dtype=torch.float32).clamp(*scale_range_m)
+    scales = torch.tensor(width * distance, dtype=torch.float32).clamp(*scale_range_m)
     base = (torch.tensor(colors, dtype=torch.float32) - COLOR_OFFSET) / Y0
     return GaussianField(**round_gaussians(torch.tensor(points, dtype=torch.float32), scales, base, sh_degree, opacity))
 

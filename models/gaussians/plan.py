@@ -33,7 +33,7 @@ class Density:
     prune_opacity: tuple[float, float] = (0.03, 0.10)  # fainter ones are removed: limit at the start, at the end
     prune_above: float = 0.02  # larger ones are removed
     prune_radius_px: float = 0.0  # also those that are wider on the screen, at 256 pixels; 0: whatever their width
-    prune_size_from: float = 0.0  # fraction before which large ones stay
+    prune_size_from: float = 0.0  # fraction up to which large ones stay
     remove_unseen: bool = True  # also those that no draw of a whole interval has shown
     least: int = 0  # however faint or large they are, so many stay: the most opaque in sight
     # What is done to Gaussians that paint the green backdrop. shrink makes them faint and ten times smaller.

@@ -80,8 +80,8 @@ def shape_of(gaussians: GaussianField, deformation: Deformation | None) -> tuple
 
 def draw_maps(gaussians: GaussianField, camera: Camera, deformation: Deformation, maps: Tensor) -> Tensor:
     """Splat `[N, 2]` attention maps to `[H, W, 2]`; no gradient reaches the geometry."""
-    means, quats, _, opacities = (part.detach() for part in shape_of(gaussians, deformation))
-    return rasterize(means, quats, gaussians.scales.detach(), opacities, maps, *camera).image
+    means, quats, scales, opacities = (part.detach() for part in shape_of(gaussians, deformation))
+    return rasterize(means, quats, scales, opacities, maps, *camera).image
 
 
 def compose(face: Raster, mouth: Raster, behind: Tensor) -> Tensor:

@@ -109,8 +109,8 @@ MOUTH = {
         "green_limits": (20 / 255, 235 / 255),
     },
     "windows": (
-        {"by": "opening", "every": 1, "phase": (0.0, WARM), "low": (0.95, 0.95)},
-        {"by": "opening", "every": 7, "phase": (WARM, 0.78), "low": (0.896, 0.25)},
+        {"by": "parting", "every": 1, "phase": (0.0, WARM), "low": (0.95, 0.95)},
+        {"by": "parting", "every": 7, "phase": (WARM, 0.78), "low": (0.896, 0.25)},
     ),
 }
 FUSE = {

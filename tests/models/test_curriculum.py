@@ -20,7 +20,7 @@ def test_a_window_travels_from_closed_to_open():
     opening = np.random.default_rng(0).permutation(100).astype(float)
     window = Window("opening", every=1, low=(0.0, 0.8), high=(0.2, 1.0))
     sampler = FrameSampler(np.arange(100), {"opening": opening}, (window,), 0)
-    for progress in np.linspace(0, 0.999, 400):
+    for progress in np.linspace(0.001, 1, 400):
         rank = opening[sampler.draw(1, progress)] / 99
         assert 0.8 * progress - 1e-9 <= rank <= 0.2 + 0.8 * progress + 1e-9
 
@@ -88,11 +88,25 @@ def test_a_clip_without_closed_eyes_is_no_reason_to_hang():
 
 
 def test_rejection_reads_windows_as_the_released_code_does():
-    sampler, values = blinks("rejection", 2.0)
+    sampler, values = blinks("rejection", 5.0)  # a closed eye, whichever tool saw it
     drawn = {sampler.draw(step, 0.5) for step in range(1, 200)}
-    assert drawn == {frame for frame in range(40) if values[frame] / 2 >= 0.85}
+    assert drawn == {frame for frame in range(40) if values[frame] / 5 >= 0.85}
     assert absolute("opening", np.array([3.0, 5, 7])).tolist() == [0, 0.5, 1]
-    assert absolute("blink", np.array([0.0, 1, 4])).tolist() == [0, 0.5, 1]
+    assert absolute("blink", np.array([0.0, 1, 5])).tolist() == [0, 0.2, 1]
+
+
+def test_rejection_lowers_the_mouth_s_floor_from_the_widest_twentieth_to_the_lower_quartile():
+    gaps = np.random.default_rng(0).gamma(1.5, 2.0, 2000)  # most mouths are nearly closed
+    windows = tuple(
+        Window("parting", phase=(at, at + 0.5), low=(low, low)) for at, low in ((0.0, 0.95), (0.5, 0.95 - 0.7 * 0.6))
+    )
+    sampler = FrameSampler(np.arange(2000), {"parting": gaps}, windows, 0, "rejection")
+    high, low = np.percentile(gaps, [95, 25])
+    for progress, floor in ((0.5, high), (0.6, high - 0.6 * (high - low))):
+        drawn = [gaps[sampler.draw(step, progress)] for step in range(1, 400)]
+        assert min(drawn) >= floor - 1e-9
+        assert len(set(drawn)) > 0.5 * np.sum(gaps >= floor)
+    assert absolute("parting", np.full(10, 3.0)) == pytest.approx(np.full(10, 0.95))  # lips that never move
 
 
 def test_a_window_can_have_its_own_steps():

@@ -146,6 +146,17 @@ def test_maps_are_drawn_without_touching_geometry():
     assert motion.audio_attention[0].weight.grad.abs().sum() > 0
 
 
+def test_attention_maps_lie_where_the_deformed_face_does():
+    gaussians, motion = field(), face_motion()
+    deformation = motion(
+        motion.look_up(gaussians.means), torch.randn(1, 8, 6, 16), torch.rand(1, CONFIG.expression_size)
+    )
+    wider = deformation.frame(0)._replace(raw_scales=torch.full_like(gaussians.raw_scales, 1.0))
+    maps = draw_maps(gaussians, camera(), wider, torch.ones(len(gaussians), 2))
+    alpha = draw(gaussians, camera(), wider).alpha
+    torch.testing.assert_close(maps, alpha[..., None].expand(-1, -1, 2))
+
+
 def layer(color, alpha, size=(4, 5)):
     image = torch.tensor(color).expand(*size, 3) * alpha
     return Raster(image, torch.full(size, alpha), torch.zeros(size), torch.zeros(0), torch.zeros(0))

@@ -60,3 +60,14 @@ def test_memory_does_not_grow_with_the_clip(tmp_path, monkeypatch, count):
     # The clip's images are 5 and 20 MB.
     assert 0.9 * cache.limit < cache.bytes <= cache.limit
     assert peak < cache.limit + 500_000
+
+
+def test_what_is_scattered_as_released_is_as_wide_as_it_is_apart(tmp_path, monkeypatch):
+    footage = footage_of(tmp_path, 1)
+    monkeypatch.setattr(Footage, "head_center", torch.tensor([0.0, 0.1, 0.6]))
+    for first in (footage.first_face, footage.first_mouth):
+        field = first(2000, 3, 2, 0.1, "cube")
+        centered = field.means - footage.head_center
+        assert (centered.abs().max().item(), len(field)) == (pytest.approx(0.1, abs=1e-3), 2000)
+        nearest = torch.cdist(field.means, field.means).topk(4, largest=False).values[:, 1:].mean(1)
+        torch.testing.assert_close(field.scales, nearest[:, None].expand(-1, 3), rtol=2e-3, atol=1e-5)
