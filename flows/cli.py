@@ -17,7 +17,6 @@ import typer
 from flows import comparisons, footage, speaking
 from flows.people import CONSENT_HELP, BasisName, Gender, GenderOption, Language, Replace
 from flows.project import Json, project
-from flows.speaking import Device
 from models.errors import GausstalkError, MachineError, UsageError, of_the_machine
 from tasks.places import Places
 
@@ -119,9 +118,7 @@ def run(
     ] = "",
     preset: Annotated[str, typer.Option(help="Train by it from now on: cpu, best, demo, released, paper.")] = "",
     jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Stages that run side by side.")] = 2,
-    device: Annotated[
-        Device | None, typer.Option(help="What trains and draws; as $GAUSSTALK_DEVICE says, else auto: CUDA if it can.")
-    ] = None,
+    device: speaking.DeviceOption = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would run.")] = False,
     table: Annotated[int, typer.Option(help="Fill table 5 (what moves) or 6 (extractors) of the supplement.")] = 0,
     explain: Annotated[str, typer.Option(help="Only show what this stage of training does when: tg_face, ...")] = "",
@@ -244,8 +241,8 @@ def doctor(json: Json = False) -> None:
 def bench(
     part: Annotated[str, typer.Argument(help="raster, grid, bound, ssim, iteration, render or all.")] = "all",
     head: Annotated[str, typer.Option(help="Render this speaker's trained head, too.")] = "",
-    extractor: Annotated[str, typer.Option(help="Which of that speaker's heads.")] = "logmel",
-    device: speaking.DeviceOption = speaking.Device.auto,
+    extractor: speaking.Extractor = None,
+    device: speaking.DeviceOption = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder to write into; none: .work/bench.")] = None,
     check: Annotated[bool, typer.Option("--check", help="Fail when a bar does not hold.")] = False,
     json: Json = False,
@@ -256,8 +253,10 @@ def bench(
     places = project()
     limit_threads()
     from tasks.bench.run import bench as measure
+    from tasks.trained import usual_extractor
 
-    result = measure(places, part, wanted=device.value, speaker=head, extractor=extractor, folder=out)
+    extractor = extractor or usual_extractor(places)
+    result = measure(places, part, wanted=device and device.value, speaker=head, extractor=extractor, folder=out)
     _show_bench(result, json)
     if check and any(bar["state"] == "fail" for bar in result["bars"]):
         raise typer.Exit(GausstalkError.exit_code)

@@ -20,11 +20,14 @@ class Device(StrEnum):
     cuda = "cuda"
 
 
-DeviceOption = Annotated[Device, typer.Option(help="What computes; auto: CUDA where there is one.")]
-Extractor = Annotated[str, typer.Option(help="Which of the speaker's heads.")]
+DeviceOption = Annotated[
+    Device | None, typer.Option(help="What computes; as $GAUSSTALK_DEVICE says, else auto: CUDA if it can.")
+]
+Extractor = Annotated[
+    str | None, typer.Option(help="Which of the speaker's heads.", show_default="the first extractor of params.yaml")
+]
 MethodOption = Annotated[str, typer.Option(help="By whom the head was made: talkinggaussian or gaussiantalker.")]
 HEAD_FILE = ".safetensors"
-DEFAULT_EXTRACTOR = "logmel"
 
 
 def say(
@@ -33,9 +36,7 @@ def say(
     out: Annotated[
         Path, typer.Option("--out", "-o", help="The video (.mp4; lossless .mkv), or the folder for several.")
     ],
-    extractor: Annotated[
-        str | None, typer.Option(help="Which of the speaker's heads.", show_default=DEFAULT_EXTRACTOR)
-    ] = None,
+    extractor: Extractor = None,
     method: MethodOption = "talkinggaussian",
     articulation: Annotated[
         float | None,
@@ -60,7 +61,7 @@ def say(
     ] = "own",
     seed: Annotated[int, typer.Option(min=0, help="Of the times of blinks.")] = 0,
     lossless: Annotated[bool, typer.Option("--lossless", help="Write FFV1 in .mkv: every pixel survives.")] = False,
-    device: DeviceOption = Device.auto,
+    device: DeviceOption = None,
     json: Json = False,
 ) -> None:
     """Make a trained head say something, in any language: one recording or many.
@@ -76,7 +77,7 @@ def say(
     from flows.processes import interrupt_on_signals
     from models.methods.talking_gaussian_config import Config
     from tasks.acting import Acting
-    from tasks.device import choose_device
+    from tasks.device import asked_device
     from tasks.gt_talker import cannot_act
     from tasks.methods import GAUSSIAN_TALKER, TALKING_GAUSSIAN, find_method
     from tasks.people import load_speaker
@@ -85,6 +86,7 @@ def say(
     from tasks.say import talker_of
     from tasks.scene import expressions_of, poses_of
     from tasks.talker import Talker, face_config
+    from tasks.trained import usual_extractor
 
     chosen, from_file = find_method(method), speaker.endswith(HEAD_FILE)
     if from_file and chosen is not TALKING_GAUSSIAN:
@@ -101,7 +103,9 @@ def say(
         raise cannot_act(speaker)  # before it is asked for the clips of others
     places = project() if others or not from_file else Places.here()
     talker = (
-        Talker.load(Path(speaker)) if from_file else talker_of(places, speaker, extractor or DEFAULT_EXTRACTOR, chosen)
+        Talker.load(Path(speaker))
+        if from_file
+        else talker_of(places, speaker, extractor or usual_extractor(places), chosen)
     )
     if still or frame is not None:
         talker = talker.still(frame)
@@ -117,7 +121,7 @@ def say(
         seed=seed,
     )
     interrupt_on_signals()
-    outcomes = speak(talker, audio, out, acting, followed, lossless, choose_device(device.value), places)
+    outcomes = speak(talker, audio, out, acting, followed, lossless, asked_device(device and device.value), places)
     _tell(outcomes, json)
 
 
@@ -176,8 +180,10 @@ def export(
     still: Annotated[
         int | None, typer.Option(help="The frame whose pose and torso the .safetensors has; none: a quiet one.")
     ] = None,
-    extractor: Extractor = DEFAULT_EXTRACTOR,
-    method: MethodOption = "talkinggaussian",
+    extractor: Extractor = None,
+    method: Annotated[str, typer.Option(help="By whom it was made; only TalkingGaussian's can be exported.")] = (
+        "talkinggaussian"
+    ),
     json: Json = False,
 ) -> None:
     """Write a head as .ply that splat viewers open, and as one file that `say` takes on another machine."""
@@ -198,11 +204,11 @@ def export(
     from tasks.export import parse_frames
     from tasks.kernels import watch
     from tasks.talker import Talker
+    from tasks.trained import usual_extractor
 
     watch()
-    written = [
-        str(path) for path in write(places, Talker.of(places, speaker, extractor), out, parse_frames(frames), still)
-    ]
+    talker = Talker.of(places, speaker, extractor or usual_extractor(places))
+    written = [str(path) for path in write(places, talker, out, parse_frames(frames), still)]
     if json:
         show_json({"written": written})
     else:

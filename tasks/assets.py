@@ -100,9 +100,13 @@ def read_assets(places: Places) -> dict[str, Asset]:
     """Return all entries of data/assets.toml by name.
 
     Raises:
-        UsageError: an entry has a field that there is not.
+        UsageError: there is no such list here, or an entry has a field that there is not.
     """
-    data = tomllib.loads((places.root / "data" / "assets.toml").read_text(encoding="utf-8"))
+    path = places.root / "data" / "assets.toml"
+    if not path.is_file():
+        why = "it says which weights there are, and they lie beside it"
+        raise UsageError(f"{path}: no such file", why, "run this in a gausstalk project, after gausstalk fetch")
+    data = tomllib.loads(path.read_text(encoding="utf-8"))
     return {name: _asset(name, entry) for name, entry in data.items()}
 
 

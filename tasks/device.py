@@ -40,6 +40,11 @@ def stage_device() -> str:
     return choose_device(os.environ.get(VARIABLE) or "auto")
 
 
+def asked_device(wanted: str | None) -> str:
+    """Return what a command computes on that was told `wanted`, or nothing: then on what a stage does."""
+    return stage_device() if wanted is None else choose_device(wanted)
+
+
 def look_for_cuda() -> tuple[bool, MachineError | None]:
     """Return whether there is a CUDA device, and what keeps heads from being drawn on it."""
     import torch

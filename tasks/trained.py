@@ -7,7 +7,7 @@ from models.errors import InputError
 from models.records import AudioFeatures
 from models.storage import RECORD_FILE
 from tasks.methods import METHODS, TALKING_GAUSSIAN
-from tasks.params import names_listed
+from tasks.params import names_listed, read_yaml
 from tasks.people import Speaker, load_speaker
 from tasks.places import Keys, Places, check_name
 from tasks.speech_features import AudioParams
@@ -26,6 +26,12 @@ def speaker_with_head(places: Places, speaker: str, extractor: str, method: str 
     person = load_speaker(places, speaker)
     check_trained(places, speaker, extractor, method)
     return person
+
+
+def usual_extractor(places: Places) -> str:
+    """Return the extractor of the head that is meant where none is named: the first that params.yaml lists."""
+    listed = read_yaml(places.params).get("extractors")
+    return str(listed[0]) if isinstance(listed, list) and listed else "logmel"
 
 
 def heard_by(places: Places, speaker: str, extractor: str) -> AudioParams:

@@ -15,7 +15,7 @@ from tasks.bench import bars, breakdown, curves, drawing, first_call, head, mach
 from tasks.bench.curves import Cost, Curve
 from tasks.bench.parts import Rig
 from tasks.bench.timing import Figure, Tick
-from tasks.device import choose_device
+from tasks.device import asked_device
 from tasks.kernels import watch
 from tasks.outputs import make_folder
 from tasks.places import Places
@@ -69,7 +69,7 @@ def bench(
     places: Places,
     part: str = "all",
     *,
-    wanted: str = "auto",
+    wanted: str | None = None,
     speaker: str = "",
     extractor: str = "logmel",
     folder: Path | None = None,
@@ -80,7 +80,7 @@ def bench(
     Args:
         places: the project, for a trained head and the folder.
         part: of `PARTS`, or "all".
-        wanted: device, see `tasks.device.choose_device`.
+        wanted: device, see `tasks.device.asked_device`.
         speaker: whose trained head is rendered as well.
         extractor: which of that speaker's heads.
         folder: to write into; .work/bench of the project if not given.
@@ -102,7 +102,7 @@ def bench(
         raise UsageError(f"no part {part!r} of the bench", "", f"choose {', '.join(PARTS)} or all")
     if speaker and part not in ("render", "all"):
         raise UsageError(f"part {part} renders no head", f"but {speaker!r} is given as one", "gausstalk bench render")
-    sizes, device = sizes or Sizes(), choose_device(wanted)
+    sizes, device = sizes or Sizes(), asked_device(wanted)
     folder = folder or places.root / ".work" / "bench"
     make_folder(folder)  # now, not when all is measured
     watch()

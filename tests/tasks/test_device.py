@@ -8,7 +8,7 @@ import torch
 from models.errors import MachineError, UsageError
 from models.gaussians.rasterize import gsplat
 from tasks import doctor
-from tasks.device import choose_device, stage_device
+from tasks.device import asked_device, choose_device, stage_device
 from tasks.places import Places
 
 UNSEEN = MachineError("no CUDA device here", "torch sees none", gsplat.GET_TORCH)
@@ -34,6 +34,7 @@ def test_a_device_that_draws_is_used_unless_another_is_asked_for(monkeypatch):
     assert stage_device() == "cuda"
     monkeypatch.setenv("GAUSSTALK_DEVICE", "cuda:1")
     assert stage_device() == "cuda:1"
+    assert [asked_device(wanted) for wanted in (None, "auto", "cpu")] == ["cuda:1", "cuda", "cpu"]
 
 
 @pytest.mark.usefixtures("card")

@@ -28,6 +28,7 @@ from tasks.live import stream
 from tasks.media import FrameReader, write_wav
 from tasks.places import Keys, Places
 from tasks.say import say
+from tasks.speech_features import AudioParams, Hearing
 from tasks.talker import Talker
 from tasks.talking_head import TalkingHead, audio_windows
 
@@ -94,6 +95,25 @@ def test_the_command_line_says_it_with_a_face_that_sound_moves_less_or_more(talk
         moved.append(float(np.stack(list(FrameReader(tmp_path / "out.mkv"))).std(0).mean()))
     own, same, learnt, still = moved
     assert own == same > learnt > still == 0
+
+
+def test_the_head_that_is_meant_is_the_first_that_the_project_lists(tmp_path: Path) -> None:
+    places = make_speaking_egg(tmp_path)
+    (tmp_path / "dvc.yaml").touch()
+    places.params.write_text("extractors: [logmel_embedding, logmel]\n")  # the second has been trained, long ago
+    for words in (["say", "egg", "a.wav", "-o", "out.mp4"], ["export", "egg", "-o", "out"]):
+        call = [sys.executable, "-m", "flows.cli", *words]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "GAUSSTALK_ROOT": str(tmp_path)}
+        told = subprocess.run(call, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
+        assert told.returncode == InputError.exit_code
+        assert "egg has no head for logmel_embedding" in told.stderr
+        assert "or --extractor logmel" in told.stderr
+
+
+def test_a_head_that_hears_by_weights_says_where_they_are_looked_for(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"data/assets.toml: no such file") as error:
+        Hearing.open("logmel_embedding", AudioParams(), Places(tmp_path))
+    assert "gausstalk fetch" in error.value.fix
 
 
 def test_a_head_hears_as_much_sound_as_it_was_trained_with(tmp_path: Path) -> None:
