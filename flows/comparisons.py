@@ -116,7 +116,8 @@ def compare(
     one, other = (side_by_side.open_run(places, name) for name in (first, second))
     differences = side_by_side.compare(one, other)
     table = side_by_side.table_of(one, other, differences)
-    path = out or places.root / ".work" / "compare" / f"{one.run_id[:8]}_{other.run_id[:8]}.html"
+    speaker = one.key.partition("/")[0]
+    path = out or places.root / ".work" / "compare" / f"{speaker}-{one.run_id[:8]}-{other.run_id[:8]}.html"
     make_way(path)
     path.write_text(side_by_side.page_of(one, other, table), encoding="utf-8")
     if json:

@@ -6,8 +6,6 @@ only the picture stays. Neither data/work nor anything that DVC knows is touched
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -30,6 +28,7 @@ from tasks.params import load_params
 from tasks.people import Speaker, load_speaker, mark_of
 from tasks.pictures import draw_labels, draw_mesh, draw_points, over_checkerboard, save_strip
 from tasks.places import Keys, Places
+from tasks.private import private_folder
 from tasks.sources import Crop, source_path
 from tasks.stage import execute, threads
 
@@ -133,15 +132,12 @@ def _true_samples(places: Places, speaker: str, path: Path, crop: Crop, size: in
 @contextmanager
 def _workshop(places: Places) -> Iterator[Places]:
     """Give a private project that sees the real one's params, speakers and assets, and clean up."""
-    root = places.root / ".work" / "preview" / f"private-{os.getpid()}"
-    (root / "data").mkdir(parents=True)
-    for name in ("params.yaml", "data/assets.toml", "data/assets", "data/speakers", "data/raw"):
-        if (places.root / name).exists():
-            (root / name).symlink_to(places.root / name)
-    try:
+    with private_folder(places) as root:
+        (root / "data").mkdir()
+        for name in ("params.yaml", "data/assets.toml", "data/assets", "data/speakers", "data/raw"):
+            if (places.root / name).exists():
+                (root / name).symlink_to(places.root / name)
         yield Places(root)
-    finally:
-        shutil.rmtree(root, ignore_errors=True)
 
 
 def _records(own: Places, keys: Keys, record: Speaker, samples: list[_Sample], crop: Crop) -> tuple[Clip, Landmarks]:

@@ -10,7 +10,11 @@ from tasks.imports import listed_imports
 from tasks.methods import METHODS
 from tasks.params import names_listed
 from tasks.places import GATHERED, Keys, Places, check_name
+from tasks.private import remove_left
 from tasks.registry import changing_params, made_by_stage, remove, replace_params, without_name
+
+OF_THE_PROJECT = ("bench", "log", "mlflow", "prefect", "private", "run", "table")
+"""Folders of .work that hold no speaker's files."""
 
 
 def belongings(places: Places, name: str) -> list[Path]:
@@ -27,9 +31,13 @@ def belongings(places: Places, name: str) -> list[Path]:
     found = [places.speaker_record(name), places.raw_speaker(name)]
     found += [data / kind / name for kind in ("work", "preview", "metrics", "predictions", "raw/predictions")]
     found += [places.record(stage, Keys(speaker=name)) for stage in GATHERED]
-    # Checkpoints lie in .work/<stage>/<speaker>[-<extractor>[-<drive>]]; names have no hyphen.
-    scratch = (places.root / ".work").glob("*/*")
+    # Checkpoints lie in .work/<stage>/<speaker>[-<extractor>[-<drive>]], pages and pictures likewise; names have no
+    # hyphen. What serves the project as a whole is nobody's, whatever somebody is called.
+    scratch = [path for path in (places.root / ".work").glob("*/*") if path.parent.name not in OF_THE_PROJECT]
     found += sorted(path for path in scratch if path.name.partition("-")[0].partition(".")[0] == name)
+    # What an addition that was killed has left.
+    for path in (places.speaker_record(name), places.raw_speaker(name)):
+        found += [left for kind in ("new", "old") for left in path.parent.glob(f".{path.name}.{kind}-*")]
     found = [path for path in found if path.exists()]
     if not found and name not in names_listed(places.params, "speakers"):
         known = sorted(path.stem for path in (data / "speakers").glob("*.yaml"))
@@ -58,4 +66,5 @@ def remove_speaker(places: Places, name: str) -> list[Path]:
     changed = unlist(places, imported) or changed
     for path in found:
         remove(path)
+    remove_left(places)  # a stage that was killed may have been at this speaker's
     return [*found, *changed]

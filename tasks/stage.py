@@ -31,6 +31,7 @@ from tasks.closure import closure
 from tasks.params import AnyParams, Params, resolve_params
 from tasks.people import Drive, Speaker, load_drive, load_speaker
 from tasks.places import Keys, Places, check_name
+from tasks.private import private_folder
 
 AnyRecord = TypeVar("AnyRecord", bound=Record)
 log = logging.getLogger("gausstalk")
@@ -248,23 +249,18 @@ def _targets(stage: Stage[Any], keys: Keys, places: Places) -> dict[str, Path]:
 @contextmanager
 def _private_folders(targets: dict[str, Path], places: Places) -> Iterator[dict[str, Path]]:
     """Give a fresh folder for every kind of output, on the same file system as its target, and clean up."""
-    base = places.root / ".work" / "private" / str(os.getpid())
-    folders = {name: base / name for name in {"output", "preview", "metrics", *targets}}
-    for folder in folders.values():
-        folder.mkdir(parents=True)
-    try:
+    with private_folder(places) as base:
+        folders = {name: base / name for name in {"output", "preview", "metrics", *targets}}
+        for folder in folders.values():
+            folder.mkdir(parents=True)
         yield folders
-    finally:
-        shutil.rmtree(base, ignore_errors=True)
 
 
 def _publish(folder: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
-    old = target.with_name(f".{target.name}.old-{os.getpid()}")
-    if target.exists():
-        os.replace(target, old)
+    if target.exists():  # it goes with the private folder
+        os.replace(target, folder.with_name(f"{folder.name}.old"))
     os.replace(folder, target)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def _scratch_key(stage: Stage[Any], keys: Keys, places: Places, params: Params) -> str:

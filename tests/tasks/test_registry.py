@@ -372,9 +372,14 @@ def test_a_removed_speaker_leaves_nothing_and_others_stay(places: Places, video:
             path = places.root / "data" / name.replace("ann", who)
             path.parent.mkdir(parents=True)
             path.write_text("computed")
-    for scratch in ("tg_face/ann-logmel/abc/state", "landmarks/ann/abc/state", "tg_face/ann2-logmel/abc/state"):
+    scratches = ("tg_face/ann-logmel/abc/state", "landmarks/ann/abc/state", "tg_face/ann2-logmel/abc/state")
+    for scratch in (*scratches, "compare/ann-1a2b-3c4d.html"):
         (places.root / ".work" / scratch).parent.mkdir(parents=True)
         (places.root / ".work" / scratch).write_text("half done")
+    killed = places.root / ".work" / "private" / "ann-frames" / "output"  # a stage at work on her
+    killed.mkdir(parents=True)
+    raw = places.raw_speaker("ann")
+    shutil.copytree(raw, raw.with_name(".ann.new-4711"))  # an addition that did not come to its end
     assert places.raw_speaker("ann") in belongings(places, "ann")
     text = places.params.read_text()
     places.params.write_text(text.replace("gaussian_talkers: []", "gaussian_talkers: [ann]"))
@@ -383,6 +388,8 @@ def test_a_removed_speaker_leaves_nothing_and_others_stay(places: Places, video:
     assert read_yaml(places.params)["gaussian_talkers"] == []
     left = everything(places)
     assert not [path for path in left if "/ann/" in path or "/ann-" in path or path.endswith("/ann.yaml")]
+    assert not raw.with_name(".ann.new-4711").exists()
+    assert not killed.exists()
     assert stays <= set(left)
     assert len([path for path in left if "ann2" in path]) == len(stays) + 4
     assert read_yaml(places.params)["speakers"] == ["demo", "ann2"]
@@ -391,6 +398,14 @@ def test_a_removed_speaker_leaves_nothing_and_others_stay(places: Places, video:
     assert {path: text for path, text in everything(places).items() if ".work" not in path} == before
     with pytest.raises(UsageError, match="no speaker 'bob'"):
         remove_speaker(places, "bob")
+
+
+def test_what_serves_the_project_goes_with_no_speaker(places: Places, video: Path, consent: Path) -> None:
+    lock = places.root / ".work" / "run" / "lock"
+    lock.parent.mkdir(parents=True)
+    lock.touch()
+    add_speaker(places, "lock", [video], consent)
+    assert lock not in belongings(places, "lock")
 
 
 def test_a_speaker_that_a_stage_makes_is_not_removed(places: Places) -> None:

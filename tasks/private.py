@@ -1,0 +1,70 @@
+"""Folders that a process works in alone, on the file system of the project, gone with it however it ends."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tasks.places import Places
+
+
+@contextmanager
+def private_folder(places: Places) -> Iterator[Path]:
+    """Give a fresh folder; what killed processes have left of theirs is removed."""
+    base = _base(places)
+    base.mkdir(parents=True, exist_ok=True)
+    with _held(base):
+        _remove_left(base)
+        folder = Path(tempfile.mkdtemp(dir=base))
+        held = _hold(folder)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(held)
+
+
+def remove_left(places: Places) -> None:
+    """Remove private folders of processes that were killed: they may hold somebody's frames."""
+    if _base(places).is_dir():
+        with _held(_base(places)):
+            _remove_left(_base(places))
+
+
+def _base(places: Places) -> Path:
+    return places.root / ".work" / "private"
+
+
+def _remove_left(base: Path) -> None:
+    # A lock ends with its process; numbers of processes are given again, in a container even at once.
+    for folder in base.iterdir():
+        try:
+            held = _hold(folder, fcntl.LOCK_NB)
+        except BlockingIOError:
+            continue
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(held)
+
+
+@contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    held = _hold(folder)
+    try:
+        yield
+    finally:
+        os.close(held)
+
+
+def _hold(folder: Path, how: int = 0) -> int:
+    held = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | how)
+    except BaseException:
+        os.close(held)
+        raise
+    return held
