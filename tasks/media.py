@@ -353,19 +353,26 @@ def _pieces(path: Path, sample_rate: int, max_seconds: float) -> list[tuple[floa
 
 
 def read_frames_near(path: Path, seconds: Iterable[float]) -> list[np.ndarray]:
-    """Return about one upright RGB picture `[H, W, 3]` near each instant, by seeking; those that fail are left out."""
+    """Return one upright RGB picture `[H, W, 3]` at each instant of the video; those that fail are left out."""
     images: list[np.ndarray] = []
     with opened(path) as container:
+        for stream in container.streams.video:
+            stream.thread_type = "AUTO"
         info = info_of(container, path)
         stream = container.streams.video[0]
         start = stream.start_time or 0
         for second in seconds:
+            wanted, frame = start + int(second / (stream.time_base or 1)), None
             try:
-                container.seek(start + int(second / (stream.time_base or 1)), stream=stream)
-                frame = next(frame for frame in container.decode(stream) if not frame.is_corrupt)
-            except (*FAULTS, StopIteration):
-                continue
-            images.append(picture_of(frame, info, exact=False))
+                # To the key frame before it, which may be the only one of the whole recording, and on from there.
+                container.seek(wanted, stream=stream)
+                for frame in container.decode(stream):
+                    if not frame.is_corrupt and (frame.pts is None or frame.pts >= wanted):
+                        break
+            except FAULTS:
+                pass
+            if frame is not None and not frame.is_corrupt:
+                images.append(picture_of(frame, info, exact=False))
     return images
 
 

@@ -63,7 +63,7 @@ def opened(path: Path) -> av.container.InputContainer:
         raise InputError(f"{path}: the file is empty", "0 bytes", "copy the recording again")
     options = {"format_whitelist": CONTAINERS, "protocol_whitelist": "file"}
     try:
-        return av.open(str(path), options=options, metadata_errors="replace")
+        return av.open(str(path.absolute()), options=options, metadata_errors="replace")
     except (*FAULTS, OSError) as error:
         raise InputError(
             f"{path}: not a video or sound file that can be read",
@@ -95,7 +95,8 @@ def info_of(container: Any, path: Path) -> MediaInfo:
         height if turned else width,
         width if turned else height,
         rate if 0.1 <= rate <= 1000 else FPS,
-        max(0.0, end_of(container, video) - float((video.start_time or 0) * video.time_base)),
+        max(0.0, end_of(container, video) - float((video.start_time or 0) * video.time_base))
+        or _seconds_by_packets(container, video),
         context.name,
         sound is not None,
         (sound.codec_context.sample_rate or 0) if sound and sound.codec_context else 0,
@@ -109,12 +110,27 @@ def _first_rotation(container: Any, stream: Any, path: Path) -> int:
     """Return the rotation in degrees of the first picture; the container is rewound."""
     try:
         frame = next((frame for frame in container.decode(stream)), None)
-        container.seek(0 if container.start_time is None else container.start_time)
+        _rewind(container)
     except FAULTS as error:
         raise InputError(f"{path}: its pictures cannot be decoded", str(error), "export the video again") from error
     if frame is None:
         raise InputError(f"{path}: no picture in it can be decoded", "", "copy or export the video again")
     return int(frame.rotation)
+
+
+def _rewind(container: Any) -> None:
+    container.seek(0 if container.start_time is None else container.start_time)
+
+
+def _seconds_by_packets(container: Any, stream: Any) -> float:
+    """Return how long a stream is whose header does not say, as of a recording that was written live."""
+    ends = [0]
+    try:
+        ends += [packet.pts + (packet.duration or 0) for packet in container.demux(stream) if packet.pts is not None]
+        _rewind(container)
+    except FAULTS:  # whoever reads on will say so
+        pass
+    return max(0.0, float((max(ends) - (stream.start_time or 0)) * stream.time_base))
 
 
 def _square_pixel_size(width: int, height: int, aspect: Fraction | None) -> tuple[int, int]:
@@ -154,5 +170,5 @@ def too_long(path: Path, seconds: float, limit: float) -> InputError:
     return InputError(
         f"{path}: it lasts {seconds:.0f} s",
         f"at most {limit:.0f} s are read; a few minutes are enough",
-        "cut out the best part, or raise ingest.max_seconds",
+        "cut out the best part; of a speaker's own footage, ingest.max_seconds may be raised",
     )

@@ -81,7 +81,7 @@ def write_video(
     kind, options = ("matroska", {}) if lossless else ("mp4", {"movflags": "use_metadata_tags+faststart"})
     rate = Fraction(fps).limit_denominator(1001)
     try:
-        with av.open(str(part), "w", format=kind, options=options) as container:
+        with av.open(str(part.absolute()), "w", format=kind, options=options) as container:
             container.metadata.update(metadata)
             if mark:
                 container.metadata.update({"comment": mark, "copyright": mark})

@@ -23,7 +23,7 @@ from models.methods.talking_gaussian_presets import PRESETS
 from tasks.assets import sha256_of
 from tasks.methods import Method
 from tasks.params import DEFAULT_PRESET, Params, check_preset, names_listed, read_yaml, validate
-from tasks.people import Basis, Consent, Drive, Research, Speaker, check_basis
+from tasks.people import DRIVE_SECONDS, Basis, Consent, Drive, Research, Speaker, check_basis
 from tasks.places import Places, check_name
 
 Gender = Literal["female", "male", "unstated"]
@@ -172,7 +172,7 @@ def add_drive(
 
     check_name(name, "drive")
     _check_free(places, "drive", name, places.drive_record(name), places.raw_drive(name), replace)
-    samples = read_sound(sound)
+    samples = read_sound(sound, max_seconds=DRIVE_SECONDS)
     heard = len(samples) / SAMPLE_RATE
     if heard < SHORTEST_S:
         raise InputError(

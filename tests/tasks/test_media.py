@@ -92,6 +92,27 @@ def test_a_phone_video_comes_out_upright(tmp_path: Path) -> None:
     assert read_frames_near(path, [0.1])[0].shape == (96, 64, 3)
 
 
+def test_pictures_are_those_of_their_instants_however_far_the_key_frames_lie_apart(tmp_path: Path) -> None:
+    path = make_clip(tmp_path / "one_key.mp4", 8.0, codec="libx264", options={"movflags": "faststart"})
+    images = read_frames_near(path, [0.0, 1.0, 3.02, 7.9, 7.99, 1.0])
+    assert [read_stamp(image) for image in images] == [0, 25, 76, 198, 199, 25]
+
+
+def test_a_recording_written_live_is_as_long_as_its_packets_say(tmp_path: Path) -> None:
+    path = make_clip(tmp_path / "live.mkv", 2.0, codec="libx264", options={"live": "1"})
+    with av.open(str(path)) as container:
+        assert not container.duration
+    assert probe(path).seconds == pytest.approx(2.0, abs=0.05)
+    assert len(list(FrameReader(path))) == 50
+    assert read_stamp(read_frames_near(path, [1.0])[0]) == 25
+
+
+def test_a_name_with_a_colon_is_no_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_video(Path("talk:1.mp4"), [np.zeros((32, 32, 3), np.uint8)] * 3, 25, None, 16000, "", {})
+    assert len(list(FrameReader(Path("talk:1.mp4")))) == 3
+
+
 def test_odd_sizes_are_read_and_written(tmp_path: Path) -> None:
     path = make_clip(tmp_path / "odd.mkv", 0.4, size=(65, 49), codec="ffv1", sound_codec="flac")
     pictures = list(FrameReader(path))
