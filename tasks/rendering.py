@@ -61,8 +61,10 @@ def write_preview(
 
 
 def earlier(frame: int, shift: int, count: int) -> int:
-    """Return the frame `shift` before, or after where there is none before."""
-    return frame - shift if frame >= shift else min(frame + shift, count - 1)
+    """Return the frame `shift` before; after, where none is before; half a clip on, where the clip is too short."""
+    if shift <= frame or frame + shift < count:
+        return frame - shift if shift <= frame else frame + shift
+    return (frame + count // 2) % count
 
 
 def render_variants(

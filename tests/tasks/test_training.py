@@ -20,7 +20,7 @@ from models.methods.talking_gaussian_phases import (
 from models.records import Clip, RefinedPoses, Rendering, Weights
 from tasks import pose_refine, render, tg_face, tg_fuse, tg_motion, tg_mouth, training
 from tasks.media import probe, read_sound
-from tasks.rendering import RenderParams
+from tasks.rendering import RenderParams, earlier
 from tasks.stage import execute
 
 
@@ -247,3 +247,14 @@ def test_poses_are_refined_on_all_frames_and_recorded(tmp_path):
     assert refined.quality["rounds"] == 2
     assert refined.quality["measured"] <= FRAMES
     assert (places.preview("pose_refine", dataclasses.replace(KEYS, extractor=None)) / "strip.jpg").is_file()
+
+
+@pytest.mark.parametrize("count", [60, 125, 130, 249, 250, 1000])
+def test_the_wrong_sound_is_of_another_moment_and_goes_on_however_short_the_clip(count):
+    frames = range(count - max(9, count // 7), count)  # a test part
+    heard = [earlier(frame, 125, count) for frame in frames]
+    assert all(
+        0 <= other < count and abs(other - frame) >= min(125, count // 2)
+        for other, frame in zip(heard, frames, strict=True)
+    )
+    assert len(set(heard)) == len(frames)
