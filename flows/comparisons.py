@@ -98,7 +98,10 @@ def tables(json: Json = False) -> None:
 
 
 def compare(
-    first: Annotated[str, typer.Argument(metavar="RUN", help="speaker/method/extractor[/drive], or an id of MLflow.")],
+    first: Annotated[
+        str,
+        typer.Argument(metavar="RUN", help="speaker/method/extractor[/drive], speaker/system, or how an id begins."),
+    ],
     second: Annotated[str, typer.Argument(metavar="RUN", help="The one to compare it with.")],
     out: Annotated[Path | None, typer.Option("--out", "-o", help="The page; none: in .work/compare.")] = None,
     json: Json = False,

@@ -21,7 +21,7 @@ WIDTHS = 4.0  # of the metric's median interval, that the scale of colours has a
 LEGENDS = {True: "stronger is better", False: "stronger: the whole interval lies further from 0"}
 COMPARED = (("wrong", "with the wrong sound"), ("own", "the speaker's real footage"))
 NOT_YET = (
-    "No head has been driven and measured yet: `gausstalk add-drive de_f FILE --language de --gender f`, then run."
+    "No head has been driven and measured yet: `gausstalk add-drive NAME FILE --language de --gender f`, then run."
 )
 ABSENT = "there is no data/matrix/matrix.json: the stage matrix has not been run."
 
