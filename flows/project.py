@@ -24,6 +24,9 @@ def project() -> Places:
         here = Path.cwd()
         found = next((path for path in (here, *here.parents) if (path / "params.yaml").is_file()), here)
         os.environ["GAUSSTALK_ROOT"] = str(found)
+    for name in ("GAUSSTALK_ROOT", "GAUSSTALK_ASSETS"):
+        if os.environ.get(name):  # a stage, which reads them, too, is started in another folder
+            os.environ[name] = str(Path(os.environ[name]).resolve())
     places = Places.here()
     if not places.params.is_file() or not (places.root / "dvc.yaml").is_file():
         raise UsageError(

@@ -200,6 +200,7 @@ def run_one(places: Places, stage: str, *options: str) -> None:
     from tasks.stage import threads
 
     prepare(places)
+    interrupt_on_signals()
     _mend_lock(places)
     children = Children(places.root / ".work" / "run" / f"{stage}.json")
     lines: list[str] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 from collections.abc import Iterable, Sequence
@@ -15,6 +16,7 @@ from tasks.places import Keys, Places
 from tasks.tabular import Cell, Column, Table
 
 PAPERS_EXTRACTORS = ("deepspeech", "wav2vec2", "hubert")
+NAME_FILE = "name.txt"  # of a kept variant
 
 
 @dataclass(frozen=True)
@@ -49,14 +51,18 @@ def variants_of(table: int, extractors: Sequence[str]) -> list[Variant]:
 
 
 def keep(places: Places, table: int, position: int, variant: Variant, speaker: str) -> Path:
-    """Copy what was measured of a variant to where the next one does not overwrite it; return the folder."""
+    """Copy what was measured of a variant, whole, to where the next one does not overwrite it; return the folder."""
     source = places.metrics("evaluate", Keys(speaker, variant.extractor))
     target = (
         places.variants(speaker) / f"table_{table}" / f"{position}_{re.sub('[^a-z0-9]+', '_', variant.name.lower())}"
     )
-    shutil.rmtree(target, ignore_errors=True)
-    shutil.copytree(source, target)
-    (target / "name.txt").write_text(variant.name + "\n", encoding="utf-8")
+    draft = places.root / ".work" / "table" / "kept"
+    for old in (draft, target):
+        shutil.rmtree(old, ignore_errors=True)
+    shutil.copytree(source, draft)
+    (draft / NAME_FILE).write_text(variant.name + "\n", encoding="utf-8")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    os.replace(draft, target)
     return target
 
 
@@ -71,11 +77,12 @@ class Kept:
 
 
 def kept_variants(places: Places, speakers: Iterable[str]) -> list[Kept]:
-    """Return what `keep` has kept of these speakers, in the order of the tables' rows."""
+    """Return what `keep` has kept of these speakers, in the order of their rows; what has no name is not whole."""
     return [
-        Kept(speaker, path.parents[1].name, (path.parent / "name.txt").read_text("utf-8").strip(), read_measured(path))
+        Kept(speaker, path.parents[1].name, name.read_text("utf-8").strip(), read_measured(path))
         for speaker in speakers
         for path in sorted(places.variants(speaker).glob("table_*/*/metrics.json"))
+        if (name := path.with_name(NAME_FILE)).is_file()
     ]
 
 

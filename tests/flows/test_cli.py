@@ -9,7 +9,9 @@ import pytest
 import typer
 
 from flows import cli, speaking
+from flows.project import project as find_project
 from models.errors import InputError
+from tasks.places import Places
 from tasks.say import Said
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -141,6 +143,20 @@ def test_verbose_shows_the_traceback(project: Path) -> None:
 
 def test_the_project_is_found_from_a_folder_inside_it(project: Path) -> None:
     assert call(project / "data", "metrics", "--json").stdout == "[]\n"
+
+
+def test_relative_folders_are_the_same_for_what_is_started_in_another(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(project.parent)
+    monkeypatch.setenv("GAUSSTALK_ROOT", project.name)
+    monkeypatch.setenv("GAUSSTALK_ASSETS", "assets")
+    assert find_project() == Places(project)
+    assert os.environ["GAUSSTALK_ROOT"] == str(project)
+    assert os.environ["GAUSSTALK_ASSETS"] == str(project.parent / "assets")
+    monkeypatch.setenv("GAUSSTALK_ASSETS", "")  # none, not the folder that somebody stands in
+    find_project()
+    assert os.environ["GAUSSTALK_ASSETS"] == ""
 
 
 def test_metrics_gives_the_rows_of_all_files(project: Path) -> None:

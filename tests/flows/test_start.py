@@ -2,8 +2,10 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 from toy_project import Toy
@@ -121,3 +123,22 @@ def test_a_speaker_without_a_record_stops_a_run_before_it_begins(toy: Toy) -> No
     assert done.stderr.startswith("error: no speaker 'bob'")
     assert "fix:   gausstalk add-speaker bob VIDEO --consent FILE" in done.stderr
     assert not (toy.root / "log").exists()
+
+
+def test_a_stage_that_is_run_alone_ends_with_the_command(toy: Toy) -> None:
+    assert toy.dvc("repro", "-q", "evaluate").returncode == 0
+    toy.control("tables", "sleep 100")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "GAUSSTALK_ROOT": str(toy.root)}
+    process = subprocess.Popen([sys.executable, "-m", "flows.cli", "tables"], cwd=toy.root, env=environment)
+    log = toy.root / "log" / "tables"
+    while not (log.is_file() and log.read_text()) and process.poll() is None:
+        time.sleep(0.1)
+    children = psutil.Process(process.pid).children(recursive=True)
+    process.terminate()
+    code = process.wait(60)
+    left = [child for child in children if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]
+    for child in left:
+        child.kill()
+    assert code == 130
+    assert len(children) >= 2
+    assert left == []

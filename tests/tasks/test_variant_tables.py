@@ -10,7 +10,7 @@ from tasks import tables
 from tasks.entries import metric_rows
 from tasks.places import Keys, Places
 from tasks.stage import execute
-from tasks.variants import keep, variants_of
+from tasks.variants import keep, kept_variants, variants_of
 
 
 def test_table_5_varies_what_moves_and_table_6_what_hears() -> None:
@@ -43,3 +43,21 @@ def test_what_was_measured_of_each_stands_in_one_table(tmp_path: Path) -> None:
     assert "| ada | table_5 | delta + opacity | logmel | 1 of 1 |" in every
     assert text in (folder / "tables.md").read_text()
     assert list(metric_rows(places)) == published  # nothing twice
+
+
+def test_a_kill_while_a_variant_is_kept_leaves_no_half_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    places, (variant,) = Places(tmp_path), variants_of(6, ["logmel"])
+    evaluated_project.write_metrics(tmp_path, "ada")
+
+    def killed(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_text", killed)
+        with pytest.raises(KeyboardInterrupt):
+            keep(places, 6, 1, variant, "ada")
+    assert not list(tmp_path.rglob("table_6/*"))
+    folder = keep(places, 6, 1, variant, "ada")
+    assert [one.name for one in kept_variants(places, ["ada"])] == ["logmel"]
+    (folder / "name.txt").unlink()  # what was left of one that was killed before
+    assert kept_variants(places, ["ada"]) == []
