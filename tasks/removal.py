@@ -8,9 +8,8 @@ from models.errors import UsageError
 from tasks.importing import unlist
 from tasks.imports import listed_imports
 from tasks.methods import METHODS
-from tasks.params import names_listed
 from tasks.places import GATHERED, Keys, Places, check_name
-from tasks.registry import changing_params, made_by_stage, remove, replace_params, without_name
+from tasks.registry import changing_params, made_by_stage, names_written, remove, replace_params, without_name
 
 
 def belongings(places: Places, name: str) -> list[Path]:
@@ -19,7 +18,7 @@ def belongings(places: Places, name: str) -> list[Path]:
     Raises:
         UsageError: the name is none, nothing is known of it, or its footage is made by a stage of dvc.yaml.
     """
-    check_name(name)
+    check_name(name, there=True)
     if made_by_stage(places, places.raw_speaker(name)):
         why = "its files would be made again by the next run"
         raise UsageError(f"the speaker {name!r} is made by a stage of dvc.yaml", why, f"take {name} out of params.yaml")
@@ -31,7 +30,7 @@ def belongings(places: Places, name: str) -> list[Path]:
     scratch = (places.root / ".work").glob("*/*")
     found += sorted(path for path in scratch if path.name.partition("-")[0].partition(".")[0] == name)
     found = [path for path in found if path.exists()]
-    if not found and name not in names_listed(places.params, "speakers"):
+    if not found and name not in names_written(places.params, "speakers"):
         known = sorted(path.stem for path in (data / "speakers").glob("*.yaml"))
         raise UsageError(f"no speaker {name!r}", f"known: {', '.join(known) or 'none'}", "check the name")
     return found
