@@ -82,8 +82,11 @@ def _unusable(root: Path, error: Exception) -> UsageError:
 def _stages(repo: Any) -> tuple[dict[str, tuple[Any, Item]], dict[str, list[str]]]:
     """Return every stage by name, dependencies first, and the names that each one needs."""
     import networkx
+    from dvc.stage import PipelineStage
 
     graph = repo.index.graph  # an edge leads from a stage to one that it needs
+    # A .dvc file is no stage of dvc.yaml: nothing is run for it, and what it tracks a stage reads from the disk.
+    graph = graph.subgraph([stage for stage in graph if isinstance(stage, PipelineStage)])
     stages = {}
     for stage in networkx.dfs_postorder_nodes(graph):
         command = stage.cmd if isinstance(stage.cmd, str) else " ".join(stage.cmd or [])

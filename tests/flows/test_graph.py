@@ -51,6 +51,19 @@ def test_only_what_a_change_reaches_is_out_of_date(toy: Toy) -> None:
     assert changed == {"ingest@bob", "audio@bob-logmel", "evaluate@bob-logmel", "tables"}
 
 
+def test_data_that_dvc_tracks_is_no_stage_and_those_that_read_it_still_run(toy: Toy) -> None:
+    (toy.root / "raw" / "extra.bin").write_text("of no stage\n")
+    assert toy.dvc("add", "-q", "raw/extra.bin", "raw/bob.txt").returncode == 0
+    items = {item.name: item for item in read_plan(toy.root).items}
+    assert len(items) == 8
+    assert items["ingest@bob"].needs == ("demo",)
+    assert toy.dvc("repro", "-q").returncode == 0
+    (toy.root / "raw" / "bob.txt").write_text("bob says something else\n")
+    changed = {item.name for item in read_plan(toy.root).items if item.changed}
+    assert changed == {"ingest@bob", "audio@bob-logmel", "evaluate@bob-logmel", "tables"}
+    assert toy.dvc("repro", "-q", "--single-item", "ingest@bob").returncode == 0
+
+
 def test_an_unknown_speaker_is_refused_with_the_known_ones(toy: Toy) -> None:
     with pytest.raises(UsageError) as error:
         read_plan(toy.root, ["cyd"])
