@@ -1,5 +1,6 @@
 """The contract with DVC's internals: if DVC changes them, these tests say so."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,16 @@ def test_only_what_a_change_reaches_is_out_of_date(toy: Toy) -> None:
     (toy.root / "raw" / "bob.txt").write_text("bob says something else\n")
     changed = {item.name for item in read_plan(toy.root).items if item.changed}
     assert changed == {"ingest@bob", "audio@bob-logmel", "evaluate@bob-logmel", "tables"}
+
+
+def test_without_a_speaker_what_belongs_to_none_is_still_brought_up_to_date(toy: Toy) -> None:
+    assert toy.dvc("repro", "-q").returncode == 0
+    (toy.root / "params.yaml").write_text("speakers: []\nextractors: [logmel]\n")
+    for name in ("ann", "bob"):
+        shutil.rmtree(toy.root / "data" / "metrics" / name)
+    plan = read_plan(toy.root)
+    assert {item.name: item.changed for item in plan.items} == {"demo": False, "tables": True}
+    assert plan.closing == plan.items
 
 
 def test_data_that_dvc_tracks_is_no_stage_and_those_that_read_it_still_run(toy: Toy) -> None:
