@@ -82,8 +82,11 @@ def _unusable(root: Path, error: Exception) -> UsageError:
 def _stages(repo: Any) -> tuple[dict[str, tuple[Any, Item]], dict[str, list[str]]]:
     """Return every stage by name, dependencies first, and the names that each one needs."""
     import networkx
+    from dvc.stage import PipelineStage
 
     graph = repo.index.graph  # an edge leads from a stage to one that it needs
+    # A .dvc file is no stage of dvc.yaml: nothing is run for it, and what it tracks a stage reads from the disk.
+    graph = graph.subgraph([stage for stage in graph if isinstance(stage, PipelineStage)])
     stages = {}
     for stage in networkx.dfs_postorder_nodes(graph):
         command = stage.cmd if isinstance(stage.cmd, str) else " ".join(stage.cmd or [])
@@ -102,20 +105,22 @@ def _choose(
     items = {name: item for name, (_, item) in stages.items()}
     _known("speaker", speakers, (item.keys.speaker for item in items.values()))
     _known("extractor", extractors, (item.keys.extractor for item in items.values()))
-    own = [
-        name
+    wanted = {
+        name: item.keys.speaker
         for name, item in items.items()
-        if item.keys.speaker is not None
-        and (not speakers or item.keys.speaker in speakers)
+        if (not speakers or item.keys.speaker in (None, *speakers))
         and (not extractors or item.keys.extractor in (None, *extractors))
         and (method is None or method_of(item.stage) in (None, method))
-    ]
+    }
+    own = [name for name, speaker in wanted.items() if speaker is not None]
     before = _reach(own, edges)
     after = {
         name
         for name, item in items.items()
         if item.keys.speaker is None and _reach([name], edges) & set(own) and name not in before
     }
+    if not speakers:  # the report is made even where nobody is left to be in it
+        after |= wanted.keys() - before
     return [name for name in items if name in after or name in own or (name in before and not items[name].keys.speaker)]
 
 

@@ -14,6 +14,14 @@ from tasks.places import Places
 Json = Annotated[bool, typer.Option("--json", help="Write JSON, and nothing else, to stdout.")]
 
 
+def nearest_project() -> Places:
+    """Return the project that is stood in; outside of any, the checkout whose code this is, which may have weights."""
+    try:
+        return project()
+    except UsageError:
+        return Places(Path(__file__).resolve().parents[1])
+
+
 def project() -> Places:
     """Return the project: $GAUSSTALK_ROOT, or the nearest folder upwards that has dvc.yaml and params.yaml.
 

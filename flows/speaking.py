@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from flows.project import Json, project
+from flows.project import Json, nearest_project, project
 from models.errors import UsageError
 
 
@@ -81,7 +81,6 @@ def say(
     from tasks.gt_talker import cannot_act
     from tasks.methods import GAUSSIAN_TALKER, TALKING_GAUSSIAN, find_method
     from tasks.people import load_speaker
-    from tasks.places import Places
     from tasks.say import say as speak
     from tasks.say import talker_of
     from tasks.scene import expressions_of, poses_of
@@ -101,7 +100,7 @@ def say(
     others = list(dict.fromkeys(filter(None, (pose_from, expression_from))))
     if chosen is GAUSSIAN_TALKER and (others or neutral or rate != "own"):
         raise cannot_act(speaker)  # before it is asked for the clips of others
-    places = project() if others or not from_file else Places.here()
+    places = project() if others or not from_file else nearest_project()
     talker = (
         Talker.load(Path(speaker))
         if from_file

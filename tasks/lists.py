@@ -55,7 +55,7 @@ def _wrong_entries(key: str, names: list[Any], lists: dict[str, list[Any]]) -> I
                 yield UsageError(what, f"there are {', '.join(extractors())}", fix)
         elif key in NAMED:
             try:
-                check_name(str(name), NAMED[key])
+                check_name(str(name), NAMED[key], there=True)
             except UsageError as error:
                 yield UsageError(f"params.yaml: {key}: {error.what}", error.why, error.fix)
         elif name not in lists.get("speakers", []):

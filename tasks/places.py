@@ -12,26 +12,34 @@ from pathlib import Path
 from models.errors import UsageError
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_]{0,47}")
+NO_TEXT = re.compile(r"yes|no|on|off|true|false|null|0b[01_]+|0o[0-7_]+|0x[0-9a-f_]+|[0-9][0-9_]*(e[0-9]+)?")
+"""What YAML, 1.1 or 1.2, takes for something else than text: params.yaml would not list what was written there."""
 VARIANTS = "variants"
 RESERVED = {"drives", "speakers", "project"}
 GATHERED = ("mouths",)  # stages whose records of all speakers lie side by side, for a stage that reads all of them
 
 
-def check_name(name: str, what: str = "speaker") -> str:
-    """Return `name` if it can be a folder, a DVC item and a Prefect name.
+def check_name(name: str, what: str = "speaker", there: bool = False) -> str:
+    """Return `name` if it can be a folder, a DVC item, a Prefect name and an entry of params.yaml.
+
+    Args:
+        name: to be looked at.
+        what: it is to name.
+        there: something is called so already, and goes by that name even if YAML takes it for a number.
 
     Raises:
         UsageError: otherwise; the message states the rule.
     """
-    if not NAME.fullmatch(name) or name in RESERVED:
+    if not NAME.fullmatch(name) or name in RESERVED or (NO_TEXT.fullmatch(name) and not there):
         shown = name if len(name) <= 60 else f"{name[:57]}..."
         plain = unicodedata.normalize("NFKD", name.lower()).encode("ascii", "ignore").decode()
         close = re.sub("[^a-z0-9_]", "_", plain).strip("_")[:47] or "alice"
+        close = f"{close}1" if close in RESERVED else f"{what}_{close}"[:48] if NO_TEXT.fullmatch(close) else close
         raise UsageError(
             f"{shown!r} cannot name a {what}",
-            "names are 1 to 48 of a-z, 0-9 and _, start with a letter or digit, and are not 'drives', 'speakers' or "
-            "'project'",
-            f"choose another name, for example {close + '1' if close in RESERVED else close!r}",
+            "names are 1 to 48 of a-z, 0-9 and _, start with a letter or digit, are not 'drives', 'speakers' or "
+            "'project', and nothing that YAML takes for a number, a yes or a no",
+            f"choose another name, for example {close!r}",
         )
     return name
 

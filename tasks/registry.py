@@ -415,6 +415,17 @@ def _append(names: Any, name: str) -> None:
             names.ca.items[last + 1] = [after, None, None, None]
 
 
+def names_written(params: Path, key: str) -> list[str]:
+    """Return the names in a list of params.yaml as they stand there: of 007 YAML makes 7, and of no, false.
+
+    Raises:
+        UsageError: params.yaml is not valid.
+    """
+    read_yaml(params)
+    names = yaml.load(params.read_text(encoding="utf-8"), Loader=yaml.BaseLoader).get(key)  # noqa: S506 - gives text alone
+    return names if isinstance(names, list) else []
+
+
 def without_name(params: Path, key: str, name: str) -> str:
     """Return the text of params.yaml without `name` in the list `key`; comments and order stay.
 
@@ -424,18 +435,20 @@ def without_name(params: Path, key: str, name: str) -> str:
     from ruamel.yaml import YAML
 
     text = params.read_text(encoding="utf-8")
-    names = read_yaml(params).get(key)
-    if not isinstance(names, list) or name not in names:
+    names = names_written(params, key)
+    if name not in names:
         return text
+    place = names.index(name)
     line = re.search(rf"^{key}:[ \t]*\[([^\]#]*)\]", text, re.MULTILINE)
     if line:
-        kept = ", ".join(str(other) for other in names if other != name)
-        return text[: line.start(1)] + kept + text[line.end(1) :]
+        kept = [entry.strip() for entry in line.group(1).split(",")]
+        del kept[place]
+        return text[: line.start(1)] + ", ".join(filter(None, kept)) + text[line.end(1) :]
     editor: Any = YAML()
     editor.preserve_quotes = True
     editor.width = 4096
     data = editor.load(text)
-    data[key].remove(name)
+    del data[key][place]
     buffer = io.StringIO()
     editor.dump(data, buffer)
     return buffer.getvalue()

@@ -8,10 +8,9 @@ from models.errors import UsageError
 from tasks.importing import unlist
 from tasks.imports import listed_imports
 from tasks.methods import METHODS
-from tasks.params import names_listed
 from tasks.places import GATHERED, Keys, Places, check_name
 from tasks.private import remove_left
-from tasks.registry import changing_params, made_by_stage, remove, replace_params, without_name
+from tasks.registry import changing_params, made_by_stage, names_written, remove, replace_params, without_name
 
 OF_THE_PROJECT = ("bench", "log", "mlflow", "prefect", "private", "run", "table")
 """Folders of .work that hold no speaker's files."""
@@ -23,7 +22,7 @@ def belongings(places: Places, name: str) -> list[Path]:
     Raises:
         UsageError: the name is none, nothing is known of it, or its footage is made by a stage of dvc.yaml.
     """
-    check_name(name)
+    check_name(name, there=True)
     if made_by_stage(places, places.raw_speaker(name)):
         why = "its files would be made again by the next run"
         raise UsageError(f"the speaker {name!r} is made by a stage of dvc.yaml", why, f"take {name} out of params.yaml")
@@ -39,7 +38,7 @@ def belongings(places: Places, name: str) -> list[Path]:
     for path in (places.speaker_record(name), places.raw_speaker(name)):
         found += [left for kind in ("new", "old") for left in path.parent.glob(f".{path.name}.{kind}-*")]
     found = [path for path in found if path.exists()]
-    if not found and name not in names_listed(places.params, "speakers"):
+    if not found and name not in names_written(places.params, "speakers"):
         known = sorted(path.stem for path in (data / "speakers").glob("*.yaml"))
         raise UsageError(f"no speaker {name!r}", f"known: {', '.join(known) or 'none'}", "check the name")
     return found

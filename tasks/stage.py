@@ -214,7 +214,7 @@ def main(stage: Stage[AnyParams], run: Callable[[Context[AnyParams]], Record | N
     limit_threads()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(INTERRUPTED))
     try:
-        keys = Keys(**{key: check_name(getattr(arguments, key), key) for key in stage.per})
+        keys = Keys(**{key: check_name(getattr(arguments, key), key, there=True) for key in stage.per})
         execute(stage, run, keys)
     except KeyboardInterrupt:
         log.info("%s: interrupted; its checkpoints are kept, run the same command again to go on", stage.name)

@@ -22,7 +22,7 @@ def speaker_with_head(places: Places, speaker: str, extractor: str, method: str 
         ConsentError: there is no valid basis for using this person's likeness.
         InputError: the head is not trained.
     """
-    check_name(speaker)
+    check_name(speaker, there=True)
     person = load_speaker(places, speaker)
     check_trained(places, speaker, extractor, method)
     return person

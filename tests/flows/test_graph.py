@@ -1,5 +1,6 @@
 """The contract with DVC's internals: if DVC changes them, these tests say so."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,29 @@ def test_only_what_a_change_reaches_is_out_of_date(toy: Toy) -> None:
     (toy.root / "raw" / "bob.txt").write_text("bob says something else\n")
     changed = {item.name for item in read_plan(toy.root).items if item.changed}
     assert changed == {"ingest@bob", "audio@bob-logmel", "evaluate@bob-logmel", "tables"}
+
+
+def test_without_a_speaker_what_belongs_to_none_is_still_brought_up_to_date(toy: Toy) -> None:
+    assert toy.dvc("repro", "-q").returncode == 0
+    (toy.root / "params.yaml").write_text("speakers: []\nextractors: [logmel]\n")
+    for name in ("ann", "bob"):
+        shutil.rmtree(toy.root / "data" / "metrics" / name)
+    plan = read_plan(toy.root)
+    assert {item.name: item.changed for item in plan.items} == {"demo": False, "tables": True}
+    assert plan.closing == plan.items
+
+
+def test_data_that_dvc_tracks_is_no_stage_and_those_that_read_it_still_run(toy: Toy) -> None:
+    (toy.root / "raw" / "extra.bin").write_text("of no stage\n")
+    assert toy.dvc("add", "-q", "raw/extra.bin", "raw/bob.txt").returncode == 0
+    items = {item.name: item for item in read_plan(toy.root).items}
+    assert len(items) == 8
+    assert items["ingest@bob"].needs == ("demo",)
+    assert toy.dvc("repro", "-q").returncode == 0
+    (toy.root / "raw" / "bob.txt").write_text("bob says something else\n")
+    changed = {item.name for item in read_plan(toy.root).items if item.changed}
+    assert changed == {"ingest@bob", "audio@bob-logmel", "evaluate@bob-logmel", "tables"}
+    assert toy.dvc("repro", "-q", "--single-item", "ingest@bob").returncode == 0
 
 
 def test_an_unknown_speaker_is_refused_with_the_known_ones(toy: Toy) -> None:

@@ -5,19 +5,23 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
 from clips import make_clip
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from ruamel.yaml import YAML
 
 from models.errors import ConsentError, InputError, UsageError
 from tasks import registry
 from tasks.media import write_wav
 from tasks.params import read_yaml
 from tasks.people import load_drive, load_speaker
-from tasks.places import Places, check_name
+from tasks.places import RESERVED, Places, check_name
 from tasks.registry import add_drive, add_speaker, with_name, without_name
 from tasks.removal import belongings, remove_speaker
 
@@ -262,8 +266,8 @@ def test_a_drive_is_copied_recorded_and_listed(places: Places, video: Path) -> N
     assert (record.source, record.basis, record.note) == ("speech.mp4", "research", "a film")
     assert read_yaml(places.params)["drives"][-1] == "fr_f"
     with pytest.raises(InputError):
-        add_drive(places, "no", places.params, "en", "synthetic")
-    assert not places.drive_record("no").exists()
+        add_drive(places, "none", places.params, "en", "synthetic")
+    assert not places.drive_record("none").exists()
 
 
 def test_a_recording_given_twice_is_refused(places: Places, video: Path, consent: Path, tmp_path: Path) -> None:
@@ -312,13 +316,64 @@ def test_every_unusable_consent_file_says_why_and_what_to_do(
 
 
 @pytest.mark.parametrize(
-    ("name", "close"), [("Älice", "alice"), ("drives", "drives1"), ("李", "alice"), ("a b", "a_b")]
+    ("name", "close"),
+    [
+        *[("Älice", "alice"), ("drives", "drives1"), ("李", "alice"), ("a b", "a_b")],
+        *[("no", "speaker_no"), ("False", "speaker_false"), ("007", "speaker_007"), ("1" * 48, "speaker_" + "1" * 40)],
+    ],
 )
 def test_a_refused_name_comes_with_one_that_can_be_used(name: str, close: str) -> None:
     with pytest.raises(UsageError) as error:
         check_name(name)
     assert repr(close) in error.value.fix
     assert check_name(close) == close
+
+
+@settings(max_examples=300)
+@example("no")
+@example("on")
+@example("yes")
+@example("null")
+@example("2024")
+@example("007")
+@example("08")
+@example("1e5")
+@example("0x1f")
+@example("0o17")
+@example("0b1_0")
+@example("1_000")
+@example("none")
+@example("7up")
+@given(st.from_regex("[a-z0-9][a-z0-9_]{0,47}", fullmatch=True) | st.from_regex("[0-9][0-9box_e]{0,5}", fullmatch=True))
+def test_a_name_is_refused_where_yaml_would_read_something_else(name: str) -> None:
+    def is_text(load: Callable[[str], object]) -> bool:
+        try:
+            return load(name) == name
+        except ValueError:  # 0x_, a number without a digit
+            return False
+
+    try:
+        check_name(name)
+    except UsageError:
+        assert name in RESERVED or not (is_text(yaml.safe_load) and is_text(YAML(typ="safe", pure=True).load))
+    else:
+        assert is_text(yaml.safe_load)
+        assert is_text(YAML(typ="safe", pure=True).load)  # YAML 1.2, as DVC reads it
+
+
+@pytest.mark.parametrize(
+    "listed", ["[demo, 007, no, 'on', ann]", "[demo, 'on', 010, 007, no, ]", "\n- 007\n- no # he\n"]
+)
+def test_a_name_that_is_no_text_can_be_removed_and_the_others_stay_as_written(places: Places, listed: str) -> None:
+    places.params.write_text(f"speakers: {listed}\nimports: {{}}\n")
+    names = yaml.load(places.params.read_text(), Loader=yaml.BaseLoader)["speakers"]
+    places.speaker_record("no").parent.mkdir(parents=True)
+    places.speaker_record("no").write_text("name: 'no'\n")  # of 007 nothing but the name is there
+    for name in ("007", "no"):
+        assert remove_speaker(places, name)
+        names.remove(name)
+        assert yaml.load(places.params.read_text(), Loader=yaml.BaseLoader)["speakers"] == names
+    assert not places.speaker_record("no").exists()
 
 
 @pytest.mark.parametrize(
