@@ -264,3 +264,17 @@ def test_a_full_or_locked_disk_is_no_fault_of_gausstalk(
     monkeypatch.setattr(cli, "app", fail)
     assert cli._guarded() == code
     assert says in capsys.readouterr().err
+
+
+def test_outside_of_any_project_the_checkout_has_the_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from flows.project import nearest_project
+
+    inner = tmp_path / "project" / "sounds"
+    inner.mkdir(parents=True)
+    for folder, found in ((tmp_path, ROOT), (inner, inner.parent)):
+        monkeypatch.delenv("GAUSSTALK_ROOT", raising=False)
+        monkeypatch.chdir(folder)
+        (tmp_path / "project" / "params.yaml").touch()
+        (tmp_path / "project" / "dvc.yaml").touch()
+        assert nearest_project().root == found
+    monkeypatch.delenv("GAUSSTALK_ROOT")
