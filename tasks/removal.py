@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 from models.errors import UsageError
 from tasks.importing import unlist
 from tasks.imports import listed_imports
+from tasks.lists import named_in_sections
 from tasks.methods import METHODS
+from tasks.params import read_yaml
 from tasks.places import GATHERED, Keys, Places, check_name
 from tasks.registry import changing_params, made_by_stage, names_written, remove, replace_params, without_name
+
+log = logging.getLogger("gausstalk")
 
 
 def belongings(places: Places, name: str) -> list[Path]:
@@ -57,4 +62,7 @@ def remove_speaker(places: Places, name: str) -> list[Path]:
     changed = unlist(places, imported) or changed
     for path in found:
         remove(path)
+    for place, listed in named_in_sections(read_yaml(places.params)):
+        if listed == name:
+            log.warning("params.yaml: take %s out of %s, too: no run begins while it stands there", name, place)
     return [*found, *changed]

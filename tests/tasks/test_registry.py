@@ -417,6 +417,18 @@ def test_the_command_adds_a_speaker_and_says_what_it_wrote(places: Places, video
     assert yaml.safe_load((places.root / "data/speakers/ann.yaml").read_text())["head_model"] == "flame2023_open"
 
 
+def test_where_a_removed_speaker_is_still_listed_is_told(
+    places: Places, video: Path, consent: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    add_speaker(places, "ann", [video], consent)
+    text = places.params.read_text().replace("left_out: []", "left_out: [ann, demo]")
+    places.params.write_text(text)
+    remove_speaker(places, "ann")
+    assert [record.message for record in caplog.records if record.levelname == "WARNING"] == [
+        "params.yaml: take ann out of sync_house.left_out, too: no run begins while it stands there"
+    ]
+
+
 def test_a_removed_speaker_leaves_nothing_and_others_stay(places: Places, video: Path, consent: Path) -> None:
     add_speaker(places, "ann", [video], consent)
     before = everything(places)
