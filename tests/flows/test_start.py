@@ -2,13 +2,17 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import torch
 from toy_project import Toy
 
 from flows import start
+from flows.graph import Plan, read_plan
+from flows.processes import Children
 from tasks.places import Places
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -121,3 +125,23 @@ def test_a_speaker_without_a_record_stops_a_run_before_it_begins(toy: Toy) -> No
     assert done.stderr.startswith("error: no speaker 'bob'")
     assert "fix:   gausstalk add-speaker bob VIDEO --consent FILE" in done.stderr
     assert not (toy.root / "log").exists()
+
+
+@pytest.mark.parametrize(("allowed", "share"), [("6", 3), ("1", 1), ("", max(1, len(os.sched_getaffinity(0)) // 2))])
+def test_stages_side_by_side_share_the_threads_that_a_run_may_use(
+    toy: Toy, monkeypatch: pytest.MonkeyPatch, allowed: str, share: int
+) -> None:
+    import flows.run
+
+    told: list[int] = []
+
+    def conductor(_places: Places, _plan: Plan, _jobs: int, threads: int, _stages: Children) -> Mock:
+        told.append(threads)
+        return Mock(run=flows.run.Outcome)
+
+    monkeypatch.setattr(flows.run, "Conductor", conductor)
+    monkeypatch.setattr(start, "prefect_for_a_run", lambda *_: nullcontext("nowhere"))
+    monkeypatch.setenv("GAUSSTALK_THREADS", allowed)
+    places, children = Places(toy.root), Children(toy.root / "children.json")
+    start._conduct(places, read_plan(toy.root), 2, children, children)
+    assert told == [share]
