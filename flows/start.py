@@ -11,12 +11,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from flows.environment import for_children, prepare
-from flows.graph import Plan, read_plan
+from flows.graph import Plan, check_known, read_plan
 from flows.processes import Children, interrupt_on_signals, is_held, only_one
 from flows.servers import Server, announced, prefect_for_a_run, running_prefect, start_mlflow, start_prefect, wait_for
 from models.errors import ConsentError, MachineError, UsageError
 from tasks.doctor import missing_networks, wrong_params
 from tasks.methods import Method
+from tasks.params import names_listed
 from tasks.people import load_speaker, unknown_people
 from tasks.places import Places
 from tasks.registry import choose_preset, enlist
@@ -55,6 +56,9 @@ def run(
         interrupt_on_signals()
         _mend_lock(places)
         try:
+            # Before params.yaml is changed for it.
+            for what, wanted in (("speaker", speakers), ("extractor", extractors)):
+                check_known(what, wanted, names_listed(places.params, f"{what}s"))
             if preset:
                 choose_preset(places, preset)
             if method is not None:

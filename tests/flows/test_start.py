@@ -109,7 +109,12 @@ def test_a_list_that_is_none_is_refused_before_dvc_reads_it(toy: Toy) -> None:
 def test_a_run_trains_by_the_preset_it_is_told_and_goes_on_with_it(toy: Toy) -> None:
     params = toy.root / "params.yaml"
     before = params.read_text()
-    for words, why in (("bset", "no preset 'bset'"), ("best --dry-run", "a preset is chosen by a whole run")):
+    for words, why in (
+        ("bset", "no preset 'bset'"),
+        ("best --dry-run", "a preset is chosen by a whole run"),
+        ("best nobody", "no speaker 'nobody' in this project"),
+        ("best --extractor nothing", "no extractor 'nothing' in this project"),
+    ):
         refused = call(toy, "run", "--preset", *words.split())
         assert refused.returncode == 2
         assert refused.stderr.startswith(f"error: {why}")
