@@ -260,6 +260,18 @@ def test_whatever_fails_on_the_way_everything_is_as_before(
     assert everything(places) == before
 
 
+def test_params_yaml_is_there_all_the_time(places: Places, video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = os.replace
+
+    def watched(source: Path, target: Path) -> None:
+        real(source, target)
+        assert places.params.is_file()
+
+    monkeypatch.setattr(registry.os, "replace", watched)
+    add_drive(places, "fr_f", video, "fr", "research")
+    assert "fr_f" in read_yaml(places.params)["drives"]
+
+
 def test_a_drive_is_copied_recorded_and_listed(places: Places, video: Path) -> None:
     add_drive(places, "fr_f", video, "fr", "research", "female", "a film")
     record = load_drive(places, "fr_f")
