@@ -103,8 +103,8 @@ def _choose(
 ) -> list[str]:
     """Return the names of what is wanted, dependencies first."""
     items = {name: item for name, (_, item) in stages.items()}
-    _known("speaker", speakers, (item.keys.speaker for item in items.values()))
-    _known("extractor", extractors, (item.keys.extractor for item in items.values()))
+    check_known("speaker", speakers, (item.keys.speaker for item in items.values()))
+    check_known("extractor", extractors, (item.keys.extractor for item in items.values()))
     wanted = {
         name: item.keys.speaker
         for name, item in items.items()
@@ -124,7 +124,12 @@ def _choose(
     return [name for name in items if name in after or name in own or (name in before and not items[name].keys.speaker)]
 
 
-def _known(what: str, wanted: Sequence[str], names: Iterable[str | None]) -> None:
+def check_known(what: str, wanted: Sequence[str], names: Iterable[str | None]) -> None:
+    """Refuse whoever or whatever is none of the names.
+
+    Raises:
+        UsageError: it names those that there are.
+    """
     known = sorted({name for name in names if name})
     for name in wanted:
         if name not in known:

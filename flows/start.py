@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import signal
 import sys
 import time
@@ -12,15 +11,17 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from flows.environment import for_children, prepare
-from flows.graph import Plan, read_plan
+from flows.graph import Plan, check_known, read_plan
 from flows.processes import Children, interrupt_on_signals, is_held, only_one
 from flows.servers import Server, announced, prefect_for_a_run, running_prefect, start_mlflow, start_prefect, wait_for
 from models.errors import ConsentError, MachineError, UsageError
 from tasks.doctor import missing_networks, wrong_params
 from tasks.methods import Method
+from tasks.params import names_listed
 from tasks.people import load_speaker, unknown_people
 from tasks.places import Places
 from tasks.registry import choose_preset, enlist
+from tasks.stage import threads
 
 log = logging.getLogger("gausstalk")
 WRITING_S = 1.0  # more than DVC takes to write a note
@@ -55,6 +56,9 @@ def run(
         interrupt_on_signals()
         _mend_lock(places)
         try:
+            # Before params.yaml is changed for it.
+            for what, wanted in (("speaker", speakers), ("extractor", extractors)):
+                check_known(what, wanted, names_listed(places.params, f"{what}s"))
             if preset:
                 choose_preset(places, preset)
             if method is not None:
@@ -91,13 +95,13 @@ def _conduct(places: Places, plan: Plan, jobs: int, stages: Children, servers: C
     if not todo and running_prefect(places) is None:
         # Starting a server takes longer than everything else; nobody waits for one that only says "Cached".
         return {"states": {item.name: "cached" for item in plan.items}, "seconds": {}, "errors": [], "exit_code": 0}
+    share = max(1, threads() // jobs)
     log.info("%d of %d stages to do", todo, len(plan.items))
     with prefect_for_a_run(places, servers) as url:
         from flows.run import Conductor
 
         log.info("watch it at %s", url)
-        threads = max(1, len(os.sched_getaffinity(0)) // jobs)
-        outcome = Conductor(places, plan, jobs, threads, stages).run()
+        outcome = Conductor(places, plan, jobs, share, stages).run()
     unfinished = set(outcome.states.values()) & {"failed", "skipped"}
     return {
         "states": outcome.states,
@@ -197,8 +201,6 @@ def run_one(places: Places, stage: str, *options: str) -> None:
     Raises:
         StageFailedError: the stage failed.
     """
-    from tasks.stage import threads
-
     prepare(places)
     interrupt_on_signals()
     _mend_lock(places)

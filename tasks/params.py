@@ -151,7 +151,7 @@ def check_preset(name: Any, presets: Collection[str], where: str = "") -> None:
     Raises:
         UsageError: it names those that there are, and the nearest.
     """
-    if name not in presets:
+    if not isinstance(name, str) or name not in presets:
         near = difflib.get_close_matches(str(name), list(presets), n=1)
         fix = f"did you mean {near[0]!r}?" if near else ""
         raise UsageError(f"{where}no preset {name!r}", f"there are {', '.join(sorted(presets))}", fix)

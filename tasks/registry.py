@@ -308,7 +308,7 @@ def put_in_place(
     with ExitStack() as undo:
         undo.enter_context(_in_place(raw, lambda draft: _copy(files, draft)))
         undo.enter_context(_in_place(record, lambda draft: _write(draft, text)))
-        undo.enter_context(_in_place(places.params, lambda draft: _write(draft, params)))
+        replace_params(places.params, params)  # last: nothing has to put it back, so it is there all the time
     return [*(raw / file for file in files), record, places.params]
 
 
@@ -329,8 +329,12 @@ def changing_params(places: Places) -> Iterator[None]:
 def replace_params(params: Path, text: str) -> None:
     """Write params.yaml whole or not at all."""
     draft = params.with_name(f".{params.name}.new-{os.getpid()}")
-    _write(draft, text)
-    os.replace(draft, params)
+    try:
+        _write(draft, text)
+        os.replace(draft, params)
+    except BaseException:
+        draft.unlink(missing_ok=True)
+        raise
 
 
 @contextmanager

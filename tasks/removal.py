@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 from models.errors import UsageError
 from tasks.importing import unlist
 from tasks.imports import listed_imports
+from tasks.lists import named_in_sections
 from tasks.methods import METHODS
+from tasks.params import read_yaml
 from tasks.places import GATHERED, Keys, Places, check_name
 from tasks.private import remove_left
 from tasks.registry import changing_params, made_by_stage, names_written, remove, replace_params, without_name
 
 OF_THE_PROJECT = ("bench", "log", "mlflow", "prefect", "private", "run", "table")
 """Folders of .work that hold no speaker's files."""
+log = logging.getLogger("gausstalk")
 
 
 def belongings(places: Places, name: str) -> list[Path]:
@@ -66,4 +70,7 @@ def remove_speaker(places: Places, name: str) -> list[Path]:
     for path in found:
         remove(path)
     remove_left(places)  # a stage that was killed may have been at this speaker's
+    for place, listed in named_in_sections(read_yaml(places.params)):
+        if listed == name:
+            log.warning("params.yaml: take %s out of %s, too: no run begins while it stands there", name, place)
     return [*found, *changed]

@@ -88,7 +88,9 @@ def footage_of(context: Context[SyncHouseParams]) -> dict[str, Footage]:
     names = names_listed(context.places.params, "speakers")
     for name in context.params.left_out:
         if name not in names:
-            raise UsageError(f"params.yaml: sync_house: left_out: no speaker {name!r}", f"listed: {', '.join(names)}")
+            fix = f"add {name} to speakers, or take it out of sync_house.left_out"
+            why = f"speakers: {', '.join(names) or 'none'}"
+            raise UsageError(f"params.yaml: sync_house.left_out lists {name!r}", why, fix)
     clips = {}
     for name in names:
         if not context.places.record("mouths", Keys(speaker=name)).is_dir():

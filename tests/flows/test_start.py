@@ -3,7 +3,9 @@ import os
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
+from unittest.mock import Mock
 
 import psutil
 import pytest
@@ -11,6 +13,8 @@ import torch
 from toy_project import Toy
 
 from flows import start
+from flows.graph import Plan, read_plan
+from flows.processes import Children
 from tasks.places import Places
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -107,7 +111,12 @@ def test_a_list_that_is_none_is_refused_before_dvc_reads_it(toy: Toy) -> None:
 def test_a_run_trains_by_the_preset_it_is_told_and_goes_on_with_it(toy: Toy) -> None:
     params = toy.root / "params.yaml"
     before = params.read_text()
-    for words, why in (("bset", "no preset 'bset'"), ("best --dry-run", "a preset is chosen by a whole run")):
+    for words, why in (
+        ("bset", "no preset 'bset'"),
+        ("best --dry-run", "a preset is chosen by a whole run"),
+        ("best nobody", "no speaker 'nobody' in this project"),
+        ("best --extractor nothing", "no extractor 'nothing' in this project"),
+    ):
         refused = call(toy, "run", "--preset", *words.split())
         assert refused.returncode == 2
         assert refused.stderr.startswith(f"error: {why}")
@@ -142,3 +151,23 @@ def test_a_stage_that_is_run_alone_ends_with_the_command(toy: Toy) -> None:
     assert code == 130
     assert len(children) >= 2
     assert left == []
+
+
+@pytest.mark.parametrize(("allowed", "share"), [("6", 3), ("1", 1), ("", max(1, len(os.sched_getaffinity(0)) // 2))])
+def test_stages_side_by_side_share_the_threads_that_a_run_may_use(
+    toy: Toy, monkeypatch: pytest.MonkeyPatch, allowed: str, share: int
+) -> None:
+    import flows.run
+
+    told: list[int] = []
+
+    def conductor(_places: Places, _plan: Plan, _jobs: int, threads: int, _stages: Children) -> Mock:
+        told.append(threads)
+        return Mock(run=flows.run.Outcome)
+
+    monkeypatch.setattr(flows.run, "Conductor", conductor)
+    monkeypatch.setattr(start, "prefect_for_a_run", lambda *_: nullcontext("nowhere"))
+    monkeypatch.setenv("GAUSSTALK_THREADS", allowed)
+    places, children = Places(toy.root), Children(toy.root / "children.json")
+    start._conduct(places, read_plan(toy.root), 2, children, children)
+    assert told == [share]

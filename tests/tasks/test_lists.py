@@ -26,9 +26,19 @@ def project(folder: Path, **changes: str) -> Places:
 
 
 def test_the_lists_of_this_project_are_right(tmp_path: Path) -> None:
-    for places in (Places(ROOT), project(tmp_path), project(tmp_path, extractors="[]")):
+    numbered = {"speakers": "[demo, ann, 2024]", "sync_house": "{left_out: [ann, '2024']}"}
+    assert wrong_lists(Places(ROOT)) == []
+    for changes in ({}, {"extractors": "[]"}, numbered):
+        places = project(tmp_path, **changes)
         assert wrong_lists(places) == []
         check_lists(places)
+
+
+def test_what_no_list_is_inside_a_section_its_own_params_refuse(tmp_path: Path) -> None:
+    places = project(tmp_path, sync_house="{left_out: bob}")
+    check_lists(places)
+    (error,) = wrong_params(places)
+    assert error.what.startswith("params.yaml: sync_house: left_out: Input should be a valid tuple")
 
 
 @pytest.mark.parametrize(
@@ -46,6 +56,8 @@ def test_the_lists_of_this_project_are_right(tmp_path: Path) -> None:
         ("extractors", "[logmel, logmle]", "extractors lists 'logmle'", "did you mean 'logmel'?"),
         ("extractors", "[[logmel]]", "extractors lists ['logmel']", "did you mean 'logmel'?"),
         ("gaussian_talkers", "[ann, bob]", "gaussian_talkers lists 'bob'", "add bob to speakers"),
+        ("sync_house", "{left_out: [ann, bob]}", "sync_house.left_out lists 'bob'", "out of sync_house.left_out"),
+        ("gt_motion", "{speakers: [bob]}", "gt_motion.speakers lists 'bob'", "add bob to speakers"),
         ("speakers", "[demo, ann, demo]", "speakers lists 'demo' twice", "take one of them out"),
         ("speakers", "[demo, ann, Bob]", "speakers: 'Bob' cannot name a speaker", "for example 'bob'"),
         ("drives", "[null]", "drives: 'None' cannot name a drive", "for example 'none'"),

@@ -142,3 +142,11 @@ def test_every_section_of_this_project_is_read_by_its_stage() -> None:
         stage = importlib.import_module(f"tasks.{section}").STAGE
         assert (stage.section or stage.name) == section
         resolve_params(ROOT / "params.yaml", section, stage.params, stage.presets)
+
+
+@pytest.mark.parametrize("preset", ["[cpu]", "{cpu: 1}", "5", "null"])
+def test_a_preset_that_is_no_word_is_refused(tmp_path: Path, preset: str) -> None:
+    path = written(tmp_path, f"preset: {preset}\ntrain: {{}}\n")
+    with pytest.raises(UsageError, match=r"params\.yaml: no preset") as error:
+        resolve_params(path, "train", Example, {"cpu": {"size": 3}})
+    assert error.value.why == "there are cpu"

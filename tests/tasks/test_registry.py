@@ -260,6 +260,18 @@ def test_whatever_fails_on_the_way_everything_is_as_before(
     assert everything(places) == before
 
 
+def test_params_yaml_is_there_all_the_time(places: Places, video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = os.replace
+
+    def watched(source: Path, target: Path) -> None:
+        real(source, target)
+        assert places.params.is_file()
+
+    monkeypatch.setattr(registry.os, "replace", watched)
+    add_drive(places, "fr_f", video, "fr", "research")
+    assert "fr_f" in read_yaml(places.params)["drives"]
+
+
 def test_a_drive_is_copied_recorded_and_listed(places: Places, video: Path) -> None:
     add_drive(places, "fr_f", video, "fr", "research", "female", "a film")
     record = load_drive(places, "fr_f")
@@ -415,6 +427,18 @@ def test_the_command_adds_a_speaker_and_says_what_it_wrote(places: Places, video
     assert json.loads(done.stdout) == {"written": written}
     # The short name stands for the one release whose licence is open; the record says which.
     assert yaml.safe_load((places.root / "data/speakers/ann.yaml").read_text())["head_model"] == "flame2023_open"
+
+
+def test_where_a_removed_speaker_is_still_listed_is_told(
+    places: Places, video: Path, consent: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    add_speaker(places, "ann", [video], consent)
+    text = places.params.read_text().replace("left_out: []", "left_out: [ann, demo]")
+    places.params.write_text(text)
+    remove_speaker(places, "ann")
+    assert [record.message for record in caplog.records if record.levelname == "WARNING"] == [
+        "params.yaml: take ann out of sync_house.left_out, too: no run begins while it stands there"
+    ]
 
 
 def test_a_removed_speaker_leaves_nothing_and_others_stay(places: Places, video: Path, consent: Path) -> None:

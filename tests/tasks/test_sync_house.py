@@ -78,8 +78,9 @@ def test_who_is_left_out_is_checked_whole_and_not_learnt_from(places: Places) ->
     assert set(weights.quality["check"]["left_out"]) == {"bob"}
     assert weights.quality["check"]["left_out"]["bob"]["excerpts"] == 6
     assert "bob, not learnt from" in check_words(weights)
-    with pytest.raises(UsageError, match="dan"):
+    with pytest.raises(UsageError, match="dan") as error:
         taught(places, left_out=("dan",))
+    assert error.value.fix == "add dan to speakers, or take it out of sync_house.left_out"
 
 
 def test_nobody_without_a_valid_basis_is_learnt_from(places: Places) -> None:
