@@ -27,7 +27,16 @@ def prepare(places: Places) -> None:
     }
     for name, value in settings.items():
         os.environ.setdefault(name, value)
+    _spare_proxies()
     Path(os.environ["PREFECT_HOME"]).mkdir(parents=True, exist_ok=True)
+
+
+def _spare_proxies() -> None:
+    """Let no proxy be asked for the servers on this machine, which it cannot reach; what it is spared already stays."""
+    spellings = ("no_proxy", "NO_PROXY")  # where both are set, a program reads only one of them
+    spared = [host.strip() for name in spellings for host in os.environ.get(name, "").split(",") if host.strip()]
+    if "*" not in spared:  # which means all only as long as it stands alone
+        os.environ.update(dict.fromkeys(spellings, ",".join(dict.fromkeys([*spared, "127.0.0.1", "localhost"]))))
 
 
 def for_children(threads: int) -> dict[str, str]:

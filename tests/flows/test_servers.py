@@ -4,14 +4,17 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import urllib.request
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import psutil
 import pytest
 
+from flows.environment import prepare
 from flows.processes import only_one
-from flows.servers import free_port, running_prefect
+from flows.servers import answers, free_port, running_prefect
 from tasks.places import Places
 from tasks.tracking import EXPERIMENT
 
@@ -34,6 +37,23 @@ def test_no_server_is_found_where_none_answers(tmp_path: Path) -> None:
     assert running_prefect(Places(tmp_path)) is None
     note.write_text("{")
     assert running_prefect(Places(tmp_path)) is None
+
+
+def test_no_proxy_is_asked_for_what_runs_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "environ", {"http_proxy": "http://127.0.0.1:9", "NO_PROXY": "intranet"})
+    monkeypatch.setattr(urllib.request, "_opener", None)  # which another test may have made without a proxy
+    with ThreadingHTTPServer(("127.0.0.1", 0), SimpleHTTPRequestHandler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        assert not answers(url)
+        for _ in range(2):
+            prepare(Places(tmp_path))
+            assert answers(url)
+            assert os.environ["no_proxy"] == os.environ["NO_PROXY"] == "intranet,127.0.0.1,localhost"
+        server.shutdown()
+    monkeypatch.setattr(os, "environ", {"no_proxy": "*"})
+    prepare(Places(tmp_path))
+    assert os.environ["no_proxy"] == "*"
 
 
 @pytest.fixture
