@@ -61,14 +61,18 @@ def _log(places: Places, client: Any, experiment: str, entry: Entry, parent: str
     if found:
         return {**done, "run_id": found[0].info.run_id, "new": False}
     run = live_run(places, client, experiment, entry.key)
+    params = entry.params | entry.assets
+    known = client.get_run(run).data.params  # of an earlier try; MLflow refuses to change a param
+    if not known.items() <= params.items():  # of another training than these numbers
+        _keep_curves(client, run)
+        run, known = live_run(places, client, experiment, entry.key), {}
     tags = {DIGEST: digest, "mlflow.note.content": _note(entry)}
     tags |= {f"gausstalk.{name}": value for name, value in entry.tags.items()}
     if parent:
         tags["mlflow.parentRunId"] = parent
-    known = client.get_run(run).data.params  # of an earlier try; MLflow refuses to change a param
-    params = [Param(name, value) for name, value in (entry.params | entry.assets).items() if name not in known]
-    for start in range(0, len(params), MOST):
-        client.log_batch(run, params=params[start : start + MOST])
+    missing = [Param(name, value) for name, value in params.items() if name not in known]
+    for start in range(0, len(missing), MOST):
+        client.log_batch(run, params=missing[start : start + MOST])
     client.log_batch(run, [Metric(name, value, 0, 0) for name, value in metrics.items()])
     client.log_batch(run, tags=[RunTag(name, value) for name, value in tags.items()])
     for folder, path in entry.files:
@@ -87,8 +91,13 @@ def _close_others(client: Any, experiment: str, keys: set[str]) -> None:
     for run in client.search_runs([experiment], f"tags.`{STATE}` = 'live'"):
         key = run.data.tags[KEY]
         if key not in keys and any(other.startswith(f"{key}/") for other in keys):
-            client.set_tag(run.info.run_id, STATE, "curves")
-            client.set_terminated(run.info.run_id)
+            _keep_curves(client, run.info.run_id)
+
+
+def _keep_curves(client: Any, run: str) -> None:
+    """Close a run that no result will complete."""
+    client.set_tag(run, STATE, "curves")
+    client.set_terminated(run)
 
 
 def _columns(rows: list[dict[str, Any]]) -> dict[str, list[Any]]:

@@ -386,9 +386,9 @@ def test_another_result_is_another_run_to_compare_with(places: Places) -> None:
     assert sorted(run.data.metrics["test.head.psnr"] for run in heads) == [30.5, 31.5]
 
 
-def test_a_publish_that_was_cut_short_is_completed_in_the_same_run(
-    places: Places, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def cut_short(places: Places) -> None:
+    """A publish that broke off when all params and numbers were logged."""
     from mlflow.tracking import MlflowClient
 
     real = MlflowClient.log_artifact
@@ -398,11 +398,26 @@ def test_a_publish_that_was_cut_short_is_completed_in_the_same_run(
             raise sqlite3.OperationalError("database is locked")
         real(self, run, path, artifact_path)
 
-    monkeypatch.setattr(MlflowClient, "log_artifact", failing)
-    assert publish(places)["state"] == "pending"
-    monkeypatch.undo()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(MlflowClient, "log_artifact", failing)
+        assert publish(places)["state"] == "pending"
+
+
+@pytest.mark.usefixtures("cut_short")
+def test_a_publish_that_was_cut_short_is_completed_in_the_same_run(places: Places) -> None:
     assert publish(places)["state"] == "complete"
     assert len(runs_of(places)) == 4
+
+
+@pytest.mark.usefixtures("cut_short")
+def test_numbers_of_another_training_do_not_come_beside_the_params_of_one_that_was_cut_short(places: Places) -> None:
+    places.params.write_text(places.params.read_text().replace("7", "9"))
+    assert publish(places)["state"] == "complete"
+    key = f"ann/{METHOD}/logmel"
+    (head,), (old,) = (runs_of(places, key=key, state=state) for state in ("published", "curves"))
+    assert (head.data.params["tg_face.steps"], old.data.params["tg_face.steps"]) == ("9", "7")
+    assert head.data.metrics["test.head.psnr"] == 30.5
+    assert old.info.status == "FINISHED"
 
 
 def test_no_numbers_at_all(places: Places) -> None:
