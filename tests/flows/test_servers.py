@@ -13,8 +13,8 @@ import psutil
 import pytest
 
 from flows.environment import prepare
-from flows.processes import only_one
 from flows.servers import answers, free_port, running_prefect
+from tasks.locks import only_one
 from tasks.places import Places
 from tasks.tracking import EXPERIMENT
 
