@@ -151,11 +151,12 @@ def run(
         return
     from flows import variants
     from tasks.device import VARIABLE, choose_device
+    from tasks.put_away import put_back
 
     wanted = device.value if device is not None else os.environ.get(VARIABLE)
     if wanted:  # checked now, not by the first stage that trains
         os.environ[VARIABLE] = choose_device(wanted)
-    variants.restore(places)
+    put_back(places)
     if table:
         if chosen not in (None, TALKING_GAUSSIAN):
             raise UsageError(f"table {table} is of TalkingGaussian alone", "", "leave out --method")

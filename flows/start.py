@@ -12,10 +12,11 @@ from typing import Any
 
 from flows.environment import for_children, prepare
 from flows.graph import Plan, check_known, read_plan
-from flows.processes import Children, interrupt_on_signals, is_held, only_one
+from flows.processes import Children, interrupt_on_signals
 from flows.servers import Server, announced, prefect_for_a_run, running_prefect, start_mlflow, start_prefect, wait_for
 from models.errors import ConsentError, MachineError, UsageError
 from tasks.doctor import missing_networks, wrong_params
+from tasks.locks import is_held, only_one
 from tasks.methods import Method
 from tasks.params import names_listed
 from tasks.people import load_speaker, unknown_people

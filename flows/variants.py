@@ -9,16 +9,17 @@ import logging
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import yaml
 
 from flows import start
-from flows.processes import is_held, only_one
+from tasks.locks import only_one
 from tasks.methods import TALKING_GAUSSIAN
 from tasks.params import merged, read_yaml
 from tasks.places import Places
+from tasks.put_away import put_away, table_lock
+from tasks.registry import changing_params
 from tasks.variants import PAPERS_EXTRACTORS, keep, variants_of
 
 log = logging.getLogger("gausstalk")
@@ -39,8 +40,7 @@ def fill(places: Places, table: int, speaker: str, extractors: Sequence[str], jo
     usual = list(read_yaml(places.params).get("extractors") or ["logmel"])
     variants = variants_of(table, extractors or (usual[:1] if table == 5 else list(PAPERS_EXTRACTORS)))
     errors, codes = [], [0]
-    with only_one(_folder(places) / "lock", "a table"):
-        restore(places, own=True)
+    with only_one(table_lock(places), "a table"):
         for position, variant in enumerate(variants, 1):
             log.info("table %d, %d of %d: %s", table, position, len(variants), variant.name)
             with _params(places, merged(read_yaml(places.params), variant.changes)):
@@ -53,21 +53,14 @@ def fill(places: Places, table: int, speaker: str, extractors: Sequence[str], jo
     return {**outcome, "errors": errors + outcome["errors"], "exit_code": max(*codes, outcome["exit_code"])}
 
 
-def restore(places: Places, own: bool = False) -> None:
-    """Put the params back that a table, itself killed, had put away."""
-    saved = _folder(places) / "params.yaml"
-    if saved.is_file() and (own or not is_held(_folder(places) / "lock")):
-        log.warning("params.yaml was a variant's: a table was killed while it was being filled; put back")
-        os.replace(saved, places.params)
-
-
 @contextmanager
 def _params(places: Places, content: dict[str, Any]) -> Iterator[None]:
-    """Let params.yaml have this content, then its own again."""
-    saved, draft = _folder(places) / "params.yaml", places.params.with_name(".params.yaml.new")
+    """Let params.yaml have this content, then its own again; nobody can change it in between."""
+    saved, draft = put_away(places), places.params.with_name(".params.yaml.new")
     draft.write_text(f"# Of a variant; what was here lies in {saved.relative_to(places.root)}.\n{_dump(content)}")
-    saved.write_bytes(places.params.read_bytes())
-    os.replace(draft, places.params)
+    with changing_params(places):
+        saved.write_bytes(places.params.read_bytes())
+        os.replace(draft, places.params)
     try:
         yield
     finally:
@@ -76,9 +69,3 @@ def _params(places: Places, content: dict[str, Any]) -> Iterator[None]:
 
 def _dump(content: dict[str, Any]) -> str:
     return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
-
-
-def _folder(places: Places) -> Path:
-    folder = places.root / ".work" / "table"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder

@@ -14,7 +14,7 @@ from models.audio.align import FPS
 from models.errors import UsageError
 from tasks.measured import Measured, read_json, read_measured
 from tasks.methods import drives_measured, heads_measured
-from tasks.params import Params, names_listed
+from tasks.params import Params
 from tasks.places import Places
 from tasks.stage import Context, Stage, main
 from tasks.tabular import Cell, Column, Footnotes, Table, number
@@ -51,23 +51,24 @@ class MatrixParams(Params):
     draws: int = Field(300, ge=100)
 
 
-STAGE = Stage(name="matrix", per=(), params=MatrixParams, folder=FOLDER, lists=("speakers",))
+STAGE = Stage(
+    name="matrix",
+    per=(),
+    params=MatrixParams,
+    folder=FOLDER,
+    lists=("speakers", "extractors", "drives", "gaussian_talkers"),
+)
 
 
 def run(context: Context[MatrixParams]) -> None:
     """Read data/metrics and write data/matrix: one JSON file, and two tables in three forms."""
     from models.metrics import all_metrics
 
-    base, params = context.places.root / "data" / "metrics", context.params
+    params = context.params
     metrics = {name: all_metrics()[name] for name in METRICS}
     cells: list[dict[str, Any]] = []
     drawn: list[dict[str, np.ndarray]] = []
-    files = [
-        path
-        for name in names_listed(context.places.params, "speakers")
-        for pattern in (*heads_measured(), *drives_measured())
-        for path in sorted((base / name).glob(pattern))
-    ]
+    files = sorted([*heads_measured(context.places), *drives_measured(context.places)])
     measured = [read_measured(path) for path in files]
     for path, one in zip(files, measured, strict=True):
         values, draws = values_of(path.parent, one, metrics, params)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 from models.errors import UsageError
+from tasks.params import names_listed
 from tasks.places import Keys, Places
 
 
@@ -75,20 +77,38 @@ def method_of(stage: str) -> Method | None:
     return next((method for method in METHODS.values() if method.has(stage)), None)
 
 
-def heads_measured() -> list[str]:
-    """Return the patterns of metrics files of heads on their test frames, below data/metrics/<speaker>."""
-    return [f"{method.evaluate}/*/metrics.json" for method in METHODS.values()]
+def listed_heads(places: Places) -> Iterator[tuple[Method, Keys]]:
+    """Yield method and keys of every head that params.yaml asks for: what it no longer lists may still lie there."""
+    speakers, extractors = (names_listed(places.params, key) for key in ("speakers", "extractors"))
+    for method in METHODS.values():
+        for speaker in names_listed(places.params, method.listed):
+            if speaker in speakers:
+                yield from ((method, Keys(speaker, extractor)) for extractor in extractors)
 
 
-def drives_measured() -> list[str]:
-    """Return those of heads that say a drive."""
-    return [f"{method.evaluate_drive}/*/*/metrics.json" for method in METHODS.values()]
+def heads_measured(places: Places) -> list[Path]:
+    """Return the metrics files of these heads on their test frames, in order."""
+    return files_in(places.metrics(method.evaluate, keys) for method, keys in listed_heads(places))
+
+
+def drives_measured(places: Places) -> list[Path]:
+    """Return those of these heads that say the drives of params.yaml, in order."""
+    drives = names_listed(places.params, "drives")
+    return files_in(
+        places.metrics(method.evaluate_drive, replace(keys, drive=drive))
+        for method, keys in listed_heads(places)
+        for drive in drives
+    )
+
+
+def files_in(folders: Iterable[Path]) -> list[Path]:
+    """Return the metrics files that are there, in order."""
+    return sorted(path for folder in folders if (path := folder / "metrics.json").is_file())
 
 
 def rendered_heads(places: Places, speaker: str) -> Iterator[tuple[Method, Keys]]:
-    """Yield method and keys of every head of a speaker that there are videos of."""
-    for method in METHODS.values():
+    """Yield method and keys of every head of a speaker that params.yaml asks for and that there are videos of."""
+    for method, keys in listed_heads(places):
         stages = (method.render, method.render_drive)
-        folders = [path for stage in stages for path in places.preview(stage, Keys(speaker)).glob("*")]
-        for extractor in sorted({path.name for path in folders if path.is_dir()}):
-            yield method, Keys(speaker, extractor)
+        if keys.speaker == speaker and any(places.preview(stage, keys).is_dir() for stage in stages):
+            yield method, keys

@@ -25,6 +25,7 @@ from tasks.methods import Method
 from tasks.params import DEFAULT_PRESET, Params, check_preset, names_listed, read_yaml, validate
 from tasks.people import DRIVE_SECONDS, Basis, Consent, Drive, Research, Speaker, check_basis
 from tasks.places import Places, check_name
+from tasks.put_away import put_away, put_back
 
 Gender = Literal["female", "male", "unstated"]
 SHORTEST_S = 0.2  # of a drive
@@ -317,11 +318,15 @@ def changing_params(places: Places) -> Iterator[None]:
     """Keep others from changing params.yaml: of two at once, one would undo what the other has listed.
 
     The file itself is the lock, so it is replaced once, at the end: who waited for the old one waits for the new one.
+
+    Raises:
+        BusyError: a table is being filled, after which params.yaml is as it was before.
     """
     while True:
+        put_back(places)
         with places.params.open("r+b") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
-            if os.path.samestat(os.fstat(file.fileno()), places.params.stat()):
+            if not put_away(places).is_file() and os.path.samestat(os.fstat(file.fileno()), places.params.stat()):
                 yield
                 return
 

@@ -34,7 +34,13 @@ from tasks.report_frames import Curve, Frames, curves_of, frames_of
 from tasks.stage import Context, NoParams, Stage, main
 from tasks.tabular import Cell, Column, Table
 
-STAGE = Stage(name="report", per=(), params=NoParams, folder="data/report", lists=("speakers",))
+STAGE = Stage(
+    name="report",
+    per=(),
+    params=NoParams,
+    folder="data/report",
+    lists=("speakers", "extractors", "drives", "gaussian_talkers"),
+)
 PAGE = "report.html"
 LARGEST_VIDEO = 60_000_000  # bytes; a longer one is named instead of shown
 TYPES = {".jpg": "image/jpeg", ".png": "image/png", ".mp4": "video/mp4"}
@@ -309,12 +315,13 @@ def alone(places: Places, keys: Keys, name: str) -> list[Picture]:
 
 
 def drives_of(places: Places, keys: Keys, drives: list[Measured]) -> list[Picture]:
-    """Return the videos of what drives make a head say, with their curves."""
+    """Return the videos of what the drives of params.yaml make a head say, with their curves."""
     measured = {replace(keys_of(one), drive=str(one.about["drive"])): one for one in drives}
     method, videos = METHODS[str(keys.method)], []
-    for path in sorted(places.preview(method.render_drive, replace(keys, method=None)).glob("*/result.mp4")):
-        own = replace(keys, drive=path.parent.name)
-        video = picture_of(path, title_of(places, path.parent.name), words_of(measured.get(own)))
+    for drive in names_listed(places.params, "drives"):
+        own = replace(keys, drive=drive)
+        path = places.preview(method.render_drive, replace(own, method=None)) / "result.mp4"
+        video = picture_of(path, title_of(places, drive), words_of(measured.get(own)))
         if video:
             video.id = f"{own}-video"
             table = table_of(places, method.evaluate_drive, replace(own, method=None))

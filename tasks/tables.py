@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tasks.imports import listed_imports
 from tasks.measured import (
     Measured,
     absent_table,
@@ -21,15 +22,21 @@ from tasks.measured import (
     read_json,
     read_measured,
 )
-from tasks.methods import drives_measured, heads_measured
+from tasks.methods import drives_measured, files_in, heads_measured
 from tasks.paper_tables import paper_tables
 from tasks.params import names_listed
-from tasks.places import Places
+from tasks.places import Keys, Places
 from tasks.stage import Context, NoParams, Stage, main
 from tasks.tabular import Table
 from tasks.variants import Kept, kept_variants, variants_table
 
-STAGE = Stage(name="tables", per=(), params=NoParams, folder="data/tables", lists=("speakers",))
+STAGE = Stage(
+    name="tables",
+    per=(),
+    params=NoParams,
+    folder="data/tables",
+    lists=("speakers", "extractors", "drives", "imports", "gaussian_talkers"),
+)
 ROW_KEYS = (
     *("speaker", "method", "extractor", "split", "drive", "region", "variant", "metric", "value", "unit", "better"),
 )
@@ -37,7 +44,7 @@ ROW_KEYS = (
 
 @dataclass(frozen=True)
 class Results:
-    """What evaluation has written of the speakers that params.yaml lists."""
+    """What evaluation has written of what params.yaml lists."""
 
     names: list[str]
     heads: list[Measured]  # ours, on their test frames
@@ -55,12 +62,13 @@ def read_results(places: Places) -> Results:
 
     Raises:
         InputError: a file is damaged.
+        UsageError: `imports` of params.yaml is not valid.
     """
-    # Whoever has left params.yaml is no longer of this project, whatever still lies there.
     names = names_listed(places.params, "speakers")
-    patterns = heads_measured(), ["evaluate_predictions/*/metrics.json"], drives_measured()
-    base = places.root / "data" / "metrics"
-    ours, imported, drives = ([read_measured(path) for path in files_of(base, names, *one)] for one in patterns)
+    others = [Keys(one.speaker, method=one.method) for one in listed_imports(places).values() if one.speaker in names]
+    theirs = files_in(places.metrics("evaluate_predictions", keys) for keys in others)
+    found = heads_measured(places), theirs, drives_measured(places)
+    ours, imported, drives = ([read_measured(path) for path in files] for files in found)
     return Results(names, ours, imported, drives, kept_variants(places, names))
 
 
@@ -68,8 +76,8 @@ def run(context: Context[NoParams]) -> None:
     """Read data/metrics and write data/tables."""
     results = read_results(context.places)
     heads, imported, drives, names = results.heads, results.imported, results.drives, results.names
-    base = context.places.root / "data" / "metrics"
-    qualities = {path.parent.parent.name: read_json(path) for path in files_of(base, names, "quality/*.json")}
+    files = {name: context.places.metrics("quality", Keys(name)) / "quality.json" for name in names}
+    qualities = {name: read_json(path) for name, path in files.items() if path.is_file()}
     quality = [row for content in qualities.values() for row in content.get("rows", [])]
     tables = [
         main_table(heads + imported),
@@ -100,11 +108,6 @@ def run(context: Context[NoParams]) -> None:
         "definitions": words,
     }
     (context.output / "everything.json").write_text(_json(content), encoding="utf-8")
-
-
-def files_of(base: Path, names: Iterable[str], *patterns: str) -> list[Path]:
-    """Return the files of the named speakers that match, in order."""
-    return sorted(path for name in names for pattern in patterns for path in (base / name).glob(pattern))
 
 
 def write_tables(folder: Path, tables: Iterable[Table]) -> None:

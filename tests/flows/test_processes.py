@@ -10,8 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from flows.processes import Children, only_one, stop_groups
-from models.errors import BusyError
+from flows.processes import Children, stop_groups
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -79,30 +78,3 @@ def test_stopping_what_has_ended_is_no_error() -> None:
     process = subprocess.Popen([sys.executable, "-c", ""], start_new_session=True)
     process.wait()
     stop_groups([process.pid])
-
-
-HOLD = """
-import sys
-from pathlib import Path
-from flows.processes import only_one
-with only_one(Path(sys.argv[1]), "a run"):
-    print("held", flush=True)
-    sys.stdin.read()
-"""
-
-
-def test_the_second_is_told_who_is_the_first(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", HOLD, str(tmp_path / "lock")]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    with subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
-        assert other.stdout is not None
-        assert other.stdout.readline() == "held\n"
-        with (
-            pytest.raises(BusyError, match="a run is already going on") as error,
-            only_one(tmp_path / "lock", "a run"),
-        ):
-            pass
-        assert str(other.pid) in error.value.why
-        other.communicate()
-    with only_one(tmp_path / "lock", "a run"):
-        assert (tmp_path / "lock").read_text() == str(os.getpid())

@@ -13,8 +13,8 @@ import psutil
 import pytest
 
 from flows.environment import prepare
-from flows.processes import only_one
 from flows.servers import answers, free_port, running_prefect
+from tasks.locks import only_one
 from tasks.places import Places
 from tasks.tracking import EXPERIMENT
 
@@ -41,6 +41,7 @@ def test_no_server_is_found_where_none_answers(tmp_path: Path) -> None:
 
 def test_no_proxy_is_asked_for_what_runs_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "environ", {"http_proxy": "http://127.0.0.1:9", "NO_PROXY": "intranet"})
+    monkeypatch.setattr(urllib.request, "_opener", None)  # which another test may have made without a proxy
     with ThreadingHTTPServer(("127.0.0.1", 0), SimpleHTTPRequestHandler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         url = f"http://127.0.0.1:{server.server_port}"

@@ -9,7 +9,10 @@ from typing import Any
 import pytest
 
 from flows import start, variants
+from models.errors import BusyError
 from tasks.places import Places
+from tasks.put_away import put_back
+from tasks.registry import choose_preset
 
 TOY = """
 import json, pathlib, sys, yaml
@@ -79,10 +82,27 @@ def test_a_table_that_was_killed_gives_the_params_back(places: Places) -> None:
     folder.mkdir(parents=True)
     (folder / "params.yaml").write_text(PARAMS)
     places.params.write_text("# of a variant\n")
-    variants.restore(places)
-    assert places.params.read_text() == PARAMS
-    variants.restore(places)
-    assert places.params.read_text() == PARAMS
+    assert choose_preset(places, "best")
+    assert places.params.read_text() == f"preset: best\n{PARAMS}"  # and not what was the variant's
+    put_back(places)
+    assert places.params.read_text() == f"preset: best\n{PARAMS}"
+
+
+def test_what_is_changed_while_a_table_is_filled_is_refused_or_stays(
+    places: Places, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(*_: Any) -> dict[str, Any]:
+        if places.params.read_text() == PARAMS:  # after the last variant
+            choose_preset(places, "best")
+            return {"states": {}, "seconds": {}, "errors": [], "exit_code": 0}
+        with pytest.raises(BusyError, match="a table is already going on") as error:
+            choose_preset(places, "best")
+        assert error.value.fix
+        return {"states": {}, "seconds": {}, "errors": [], "exit_code": 1}
+
+    monkeypatch.setattr(start, "run", run)
+    assert variants.fill(places, 5, "ada", (), 1)["exit_code"] == 1
+    assert places.params.read_text() == f"preset: best\n{PARAMS}"
 
 
 def test_an_interrupt_gives_the_params_back(places: Places, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -48,7 +48,7 @@ def measured(places: Places, speaker: str, drive: str, likeness: float, count: i
 
 @pytest.fixture
 def places(tmp_path: Path) -> Places:
-    (tmp_path / "params.yaml").write_text("speakers: [ann, robert]\n")
+    (tmp_path / "params.yaml").write_text("speakers: [ann, robert]\nextractors: [logmel]\ndrives: [de_f, de_noise]\n")
     return Places(tmp_path)
 
 

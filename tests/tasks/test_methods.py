@@ -11,7 +11,7 @@ from models.errors import UsageError
 from tasks import matrix, tables
 from tasks.comparable import caveats
 from tasks.measured import Measured
-from tasks.methods import GAUSSIAN_TALKER, METHODS, TALKING_GAUSSIAN, find_method, method_of
+from tasks.methods import GAUSSIAN_TALKER, METHODS, TALKING_GAUSSIAN, Method, find_method, method_of
 from tasks.params import read_yaml
 from tasks.places import Keys, Places
 from tasks.registry import check_enlisted, choose_preset, enlist
@@ -108,21 +108,53 @@ def test_that_one_draws_only_a_face_is_told_beside_the_numbers() -> None:
     assert caveats(face, face) == caveats(whole, whole) == []
 
 
+def write_numbers(places: Places, method: Method, keys: Keys, value: float) -> None:
+    """Write a file of one number of a head of ann, or of what a drive makes it say."""
+    own = {"speaker": "ann", "extractor": keys.extractor, "method": method.name, "drive": keys.drive or ""}
+    row = {**own, "region": "face_box", "variant": "full", "metric": "PSNR", "unit": "dB", "better": "higher"}
+    about = {**own, "size": "9 x 9", "data": {"split": "a", "truth": "b"}, "language": "de"}
+    rows = [{**row, "split": "drive" if keys.drive else "test", "value": value}]
+    path = places.metrics(method.evaluate_drive if keys.drive else method.evaluate, keys) / "metrics.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps({"about": about, "rows": rows}))
+
+
+def cells_of(places: Places) -> set[tuple[str, str, str]]:
+    """Return method, extractor and drive of every cell of the matrix."""
+    content = json.loads((execute(matrix.STAGE, matrix.run, Keys(), places) / "matrix.json").read_text())
+    return {(cell["method"], cell["extractor"], cell["drive"]) for cell in content["cells"]}
+
+
 def test_heads_of_all_methods_stand_in_the_same_tables(places: Places) -> None:
-    row = {"speaker": "ann", "extractor": "logmel", "region": "face_box", "variant": "full", "metric": "PSNR"}
-    row |= {"unit": "dB", "better": "higher"}
-    about = {"speaker": "ann", "extractor": "logmel", "size": "9 x 9", "data": {"split": "a", "truth": "b"}}
+    enlist(places, ["ann"], GAUSSIAN_TALKER)
     for value, method in enumerate(METHODS.values(), 30):
-        for stage, drive in ((method.evaluate, None), (method.evaluate_drive, "de_f")):
-            own = {"method": method.name, "drive": drive or ""}
-            path = places.metrics(stage, Keys("ann", "logmel", drive)) / "metrics.json"
-            path.parent.mkdir(parents=True)
-            rows = [{**row, **own, "split": "drive" if drive else "test", "value": float(value)}]
-            path.write_text(json.dumps({"about": {**about, **own, "language": "de"}, "rows": rows}))
+        for drive in (None, "de_f"):
+            write_numbers(places, method, Keys("ann", "logmel", drive), float(value))
     folder = execute(tables.STAGE, tables.run, Keys(), places)
     third = (folder / "gaussian_talker_table_3.csv").read_text()
     assert 'ann,"TalkingGaussian (ours), logmel",30' in third
     assert 'ann,"GaussianTalker (ours), logmel",31' in third
-    content = json.loads((execute(matrix.STAGE, matrix.run, Keys(), places) / "matrix.json").read_text())
-    heads = {(cell["method"], cell["drive"]) for cell in content["cells"]}
-    assert heads == {(name, drive) for name in METHODS for drive in ("", "de_f")}
+    assert cells_of(places) == {(name, "logmel", drive) for name in METHODS for drive in ("", "de_f")}
+
+
+def test_what_a_list_no_longer_has_is_in_no_table_though_its_numbers_lie_there(places: Places) -> None:
+    for method in METHODS.values():
+        for extractor in ("logmel", "hubert"):
+            for drive in (None, "de_f", "gone"):
+                write_numbers(places, method, Keys("ann", extractor, drive), 30.0)
+    for other in ("wav2lip", "old"):
+        path = places.metrics("evaluate_predictions", Keys("ann", method=other)) / "metrics.json"
+        path.parent.mkdir(parents=True)
+        path.write_text(json.dumps({"about": {"speaker": "ann", "method": other, "extractor": ""}, "rows": []}))
+    text = places.params.read_text().replace("imports: {} ", "imports: {ann-wav2lip: {speaker: ann, method: wav2lip}} ")
+    places.params.write_text(text)
+    first = TALKING_GAUSSIAN.name
+    assert cells_of(places) == {(first, "logmel", ""), (first, "logmel", "de_f")}
+    found = tables.read_results(places)
+    assert [(one.about["method"], one.about["extractor"]) for one in found.heads] == [(first, "logmel")]
+    assert [one.about["method"] for one in found.imported] == ["wav2lip"]
+    assert [one.about["drive"] for one in found.drives] == ["de_f"]
+    places.params.write_text(text.replace("extractors: [logmel]", "extractors: [logmel, hubert]"))
+    enlist(places, ["ann"], GAUSSIAN_TALKER)
+    assert len(cells_of(places)) == 8
+    assert len(tables.read_results(places).heads) == 4

@@ -20,7 +20,7 @@ from models.parsing import labels
 from models.perceptual.networks import official_shapes, write
 from models.records import Landmarks, RefinedPoses, Weights
 from models.schedule import Term
-from tasks import explain, pose_refine, tables, tg_face, tg_fuse, tg_motion, tg_mouth
+from tasks import explain, pose_refine, tg_face, tg_fuse, tg_motion, tg_mouth
 from tasks.doctor import missing_networks, wrong_params
 from tasks.material import Box, Footage
 from tasks.params import resolve_params
@@ -262,16 +262,6 @@ def test_a_frame_without_a_face_shifts_no_other(egg):
     for t in left:
         for own, same in zip(after[t], before[t], strict=True):
             assert torch.equal(own, same), t
-
-
-def test_the_order_of_a_folder_changes_nothing(tmp_path, monkeypatch):
-    for name in ("b", "a", "c"):
-        (tmp_path / name / "evaluate" / "logmel").mkdir(parents=True)
-        (tmp_path / name / "evaluate" / "logmel" / "metrics.json").write_text("{}")
-    original = Path.glob
-    usual = tables.files_of(tmp_path, ["a", "b", "c"], "evaluate/*/metrics.json")
-    monkeypatch.setattr(Path, "glob", lambda self, pattern: sorted(original(self, pattern), reverse=True))
-    assert tables.files_of(tmp_path, ["c", "a", "b"], "evaluate/*/metrics.json") == usual
 
 
 # ------------------------------------------------------------------------------------------------------- options

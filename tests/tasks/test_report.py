@@ -62,7 +62,7 @@ class Outline(html.parser.HTMLParser):
 @pytest.fixture(scope="module")
 def places(tmp_path_factory: pytest.TempPathFactory) -> Places:
     root = tmp_path_factory.mktemp("project")
-    (root / "params.yaml").write_text("speakers: [ada, bob, cy, dora]\n")
+    (root / "params.yaml").write_text("speakers: [ada, bob, cy, dora]\nextractors: [logmel]\ndrives: [de_f]\n")
     people = root / "data/speakers"
     people.mkdir(parents=True)
     (people / "ada.yaml").write_text("name: Ada <b>\nbasis: synthetic\nsources: [a.mp4]\n")
@@ -116,6 +116,8 @@ def test_the_page_parses_and_its_links_lead_somewhere(outline: Outline) -> None:
 
 
 def test_heads_of_two_methods_have_sections_of_their_own_and_stand_beside_each_other(tmp_path: Path) -> None:
+    params = "{speakers: [ada], gaussian_talkers: [%s], extractors: [logmel], drives: [%s]}"
+    (tmp_path / "params.yaml").write_text(params % ("ada", "de_f, zh_f"))
     record = tmp_path / "data/speakers/ada.yaml"
     record.parent.mkdir(parents=True)
     record.write_text("name: Ada\nbasis: synthetic\nsources: [a.mp4]\n")
@@ -138,6 +140,11 @@ def test_heads_of_two_methods_have_sections_of_their_own_and_stand_beside_each_o
     assert len(set(ids)) == len(ids) == 5
     shown = report.render([both], [], heat_map.Matrix("none"), {})
     assert shown.index("All heads, the same test frames") < shown.index(names[0]) < shown.index(names[1])
+    # What params.yaml lists no longer is shown no longer, whatever lies there.
+    (tmp_path / "params.yaml").write_text(params % ("ada", "zh_f"))
+    assert [[drive.title for drive in head.drives] for head in section().heads] == [[], ["zh_f"]]
+    (tmp_path / "params.yaml").write_text(params % ("", "zh_f"))
+    assert [head.name for head in section().heads] == names[:1]
 
 
 def test_nothing_comes_from_outside(page: str, outline: Outline) -> None:

@@ -21,7 +21,7 @@ from tasks.tabular import Cell, Column, Table, number
 
 @pytest.fixture
 def places(tmp_path: Path) -> Places:
-    (tmp_path / "params.yaml").write_text("speakers: [ada, bob]\n")
+    (tmp_path / "params.yaml").write_text("speakers: [ada, bob]\nextractors: [logmel]\n")
     return Places(tmp_path)
 
 

@@ -27,7 +27,7 @@ def test_table_5_varies_what_moves_and_table_6_what_hears() -> None:
 
 
 def test_what_was_measured_of_each_stands_in_one_table(tmp_path: Path) -> None:
-    (tmp_path / "params.yaml").write_text("speakers: [ada]\n")
+    (tmp_path / "params.yaml").write_text("speakers: [ada]\nextractors: [logmel]\n")
     places = Places(tmp_path)
     evaluated_project.write_metrics(tmp_path, "ada")
     published = list(metric_rows(places))

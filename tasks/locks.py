@@ -1,0 +1,49 @@
+"""Locks that end with the process that holds them, whatever ends it."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from models.errors import BusyError
+
+
+@contextlib.contextmanager
+def only_one(path: Path, what: str) -> Iterator[None]:
+    """Hold the lock file `path`, with this process's number in it.
+
+    Raises:
+        BusyError: another process holds it; the message says which.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+", encoding="ascii") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            file.seek(0)
+            owner = file.read().strip() or "unknown"
+            raise BusyError(
+                f"{what} is already going on in this project",
+                f"process {owner} holds {path.name}",
+                f"wait for it to end, or stop it: kill -INT {owner}",
+            ) from error
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
+        file.truncate(0)
+
+
+def is_held(path: Path) -> bool:
+    """Return whether another process holds the lock file `path` (see `only_one`)."""
+    if not path.is_file():
+        return False
+    with path.open("a+", encoding="ascii") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        return False
