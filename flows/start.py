@@ -19,9 +19,10 @@ from tasks.doctor import missing_networks, wrong_params
 from tasks.locks import is_held, only_one
 from tasks.methods import Method
 from tasks.params import names_listed
+from tasks.params_file import choose_preset
 from tasks.people import load_speaker, unknown_people
 from tasks.places import Places
-from tasks.registry import choose_preset, enlist
+from tasks.registry import enlist
 from tasks.stage import threads
 
 log = logging.getLogger("gausstalk")

@@ -17,9 +17,9 @@ from flows import start
 from tasks.locks import only_one
 from tasks.methods import TALKING_GAUSSIAN
 from tasks.params import merged, read_yaml
+from tasks.params_file import changing_params
 from tasks.places import Places
 from tasks.put_away import put_away, table_lock
-from tasks.registry import changing_params
 from tasks.variants import PAPERS_EXTRACTORS, keep, variants_of
 
 log = logging.getLogger("gausstalk")

@@ -11,9 +11,10 @@ from models.storage import RECORD_FILE
 from tasks.foreign import Foreign, look_at, part_of
 from tasks.imports import Input, Listed, Predictions, check_method, item_name, listed_imports, with_imports
 from tasks.params import names_listed
+from tasks.params_file import changing_params, replace_params
 from tasks.people import load_speaker, mark_of
 from tasks.places import Keys, Places
-from tasks.registry import changing_params, put_in_place, remove, replace_params
+from tasks.registry import put_in_place, remove
 
 STAGES = ("predictions", "evaluate_predictions")
 log = logging.getLogger("gausstalk")

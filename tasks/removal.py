@@ -11,9 +11,10 @@ from tasks.imports import listed_imports
 from tasks.lists import named_in_sections
 from tasks.methods import METHODS
 from tasks.params import read_yaml
+from tasks.params_file import changing_params, names_written, replace_params, without_name
 from tasks.places import GATHERED, Keys, Places, check_name
 from tasks.private import remove_left
-from tasks.registry import changing_params, made_by_stage, names_written, remove, replace_params, without_name
+from tasks.registry import made_by_stage, remove
 
 OF_THE_PROJECT = ("bench", "log", "mlflow", "prefect", "private", "run", "table")
 """Folders of .work that hold no speaker's files."""

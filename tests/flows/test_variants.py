@@ -10,9 +10,9 @@ import pytest
 
 from flows import start, variants
 from models.errors import BusyError
+from tasks.params_file import choose_preset
 from tasks.places import Places
 from tasks.put_away import put_back
-from tasks.registry import choose_preset
 
 TOY = """
 import json, pathlib, sys, yaml

@@ -13,8 +13,9 @@ from tasks.comparable import caveats
 from tasks.measured import Measured
 from tasks.methods import GAUSSIAN_TALKER, METHODS, TALKING_GAUSSIAN, Method, find_method, method_of
 from tasks.params import read_yaml
+from tasks.params_file import choose_preset
 from tasks.places import Keys, Places
-from tasks.registry import check_enlisted, choose_preset, enlist
+from tasks.registry import check_enlisted, enlist
 from tasks.stage import execute
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -20,9 +20,10 @@ from models.errors import ConsentError, InputError, UsageError
 from tasks import registry
 from tasks.media import write_wav
 from tasks.params import read_yaml
+from tasks.params_file import with_name, without_name
 from tasks.people import load_drive, load_speaker
 from tasks.places import RESERVED, Places, check_name
-from tasks.registry import add_drive, add_speaker, with_name, without_name
+from tasks.registry import add_drive, add_speaker
 from tasks.removal import belongings, remove_speaker
 
 ROOT = Path(__file__).resolve().parents[2]
