@@ -65,8 +65,11 @@ def choose_preset(places: Places, name: str) -> bool:
     """
     check_preset(name, PRESETS)
     with changing_params(places):
-        if read_yaml(places.params).get("preset", DEFAULT_PRESET) == name:
+        now = read_yaml(places.params).get("preset", DEFAULT_PRESET)
+        if now == name:
             return False
+        if not isinstance(now, str):
+            raise UsageError(f"{places.params}: preset is {now!r}", "it names one of training", f"write preset: {name}")
         text = places.params.read_text(encoding="utf-8")
         line = re.search(r"^preset:[ \t]*([^\s#]+)", text, re.MULTILINE)
         new = f"{text[: line.start(1)]}{name}{text[line.end(1) :]}" if line else f"preset: {name}\n{text}"

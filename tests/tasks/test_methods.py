@@ -90,6 +90,10 @@ def test_a_preset_is_written_where_it_was_and_nothing_else_changes(places: Place
     assert not choose_preset(places, "cpu")
     assert choose_preset(places, "best")
     assert places.params.read_text() == before.replace("preset: cpu ", "preset: best ")
+    places.params.write_text("preset:\n  - a\nspeakers: []\n")
+    with pytest.raises(UsageError, match="preset is \\['a'\\]"):
+        choose_preset(places, "best")
+    assert places.params.read_text() == "preset:\n  - a\nspeakers: []\n"
     with pytest.raises(UsageError, match="no preset 'bset'") as error:
         choose_preset(places, "bset")
     assert error.value.fix == "did you mean 'best'?"
