@@ -292,8 +292,9 @@ def report(
         raise UsageError("there is no report yet", f"{path} does not exist", "dvc repro   (or gausstalk run)")
     if json:
         from flows.console import show_json
+        from tasks.methods import videos_made
 
-        show_json({"report": str(path), "videos": [str(video) for video in _videos(places)]})
+        show_json({"report": str(path), "videos": [str(video) for video in videos_made(places)]})
     else:
         _show_results(places)
     if open_:
@@ -302,17 +303,14 @@ def report(
         webbrowser.open(path.as_uri())
 
 
-def _videos(places: Places) -> list[Path]:
-    return sorted((places.root / "data" / "preview").glob("*/*render*/**/*.mp4"))
-
-
 def _show_results(places: Places) -> None:
     from flows.console import say as tell
+    from tasks.methods import videos_made
 
     page = places.root / "data" / "report" / "report.html"
     if page.is_file():
         tell(f"report: {page}")
-    for video in _videos(places):
+    for video in videos_made(places):
         tell(f"video:  {video}")
 
 

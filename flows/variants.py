@@ -59,7 +59,9 @@ def _params(places: Places, content: dict[str, Any]) -> Iterator[None]:
     saved, draft = put_away(places), places.params.with_name(".params.yaml.new")
     draft.write_text(f"# Of a variant; what was here lies in {saved.relative_to(places.root)}.\n{_dump(content)}")
     with changing_params(places):
-        saved.write_bytes(places.params.read_bytes())
+        whole = saved.with_name("params.yaml.new")
+        whole.write_bytes(places.params.read_bytes())
+        os.replace(whole, saved)
         os.replace(draft, places.params)
     try:
         yield

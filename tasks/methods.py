@@ -101,6 +101,20 @@ def drives_measured(places: Places) -> list[Path]:
     )
 
 
+def videos_made(places: Places) -> list[Path]:
+    """Return the videos of these heads, of their test frames and of these drives, in order."""
+    drives = names_listed(places.params, "drives")
+    folders = [
+        places.preview(stage, own)
+        for method, keys in listed_heads(places)
+        for stage, own in (
+            (method.render, keys),
+            *((method.render_drive, replace(keys, drive=drive)) for drive in drives),
+        )
+    ]
+    return sorted(path for folder in folders for path in folder.glob("*.mp4"))
+
+
 def files_in(folders: Iterable[Path]) -> list[Path]:
     """Return the metrics files that are there, in order."""
     return sorted(path for folder in folders if (path := folder / "metrics.json").is_file())

@@ -11,7 +11,7 @@ from models.errors import UsageError
 from tasks import matrix, tables
 from tasks.comparable import caveats
 from tasks.measured import Measured
-from tasks.methods import GAUSSIAN_TALKER, METHODS, TALKING_GAUSSIAN, Method, find_method, method_of
+from tasks.methods import GAUSSIAN_TALKER, METHODS, TALKING_GAUSSIAN, Method, find_method, method_of, videos_made
 from tasks.params import read_yaml
 from tasks.params_file import choose_preset
 from tasks.places import Keys, Places
@@ -163,3 +163,24 @@ def test_what_a_list_no_longer_has_is_in_no_table_though_its_numbers_lie_there(p
     enlist(places, ["ann"], GAUSSIAN_TALKER)
     assert len(cells_of(places)) == 8
     assert len(tables.read_results(places).heads) == 4
+
+
+def test_only_videos_of_what_is_listed_are_shown(places: Places) -> None:
+    made = {
+        name: places.root / "data" / "preview" / name
+        for name in (
+            "demo/render/logmel/result.mp4",
+            "demo/render_drive/logmel/de_f/result.mp4",
+            "demo/render_drive/logmel/gone/result.mp4",  # a drive that is listed no more
+            "demo/render/hubert/result.mp4",
+            "demo/gt_render/logmel/result.mp4",
+            "bob/render/logmel/result.mp4",
+        )
+    }
+    for path in made.values():
+        path.parent.mkdir(parents=True)
+        path.touch()
+    assert videos_made(places) == list(made.values())[:2]
+    text = places.params.read_text()
+    places.params.write_text(text.replace("gaussian_talkers: []", "gaussian_talkers: [demo]"))
+    assert made["demo/gt_render/logmel/result.mp4"] in videos_made(places)
