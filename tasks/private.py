@@ -12,6 +12,8 @@ from pathlib import Path
 
 from tasks.places import Places
 
+LOCK = "lock"  # in every folder
+
 
 @contextmanager
 def private_folder(places: Places) -> Iterator[Path]:
@@ -21,7 +23,7 @@ def private_folder(places: Places) -> Iterator[Path]:
     with _held(base):
         _remove_left(base)
         folder = Path(tempfile.mkdtemp(dir=base))
-        held = _hold(folder)
+        held = _hold(folder / LOCK)
     try:
         yield folder
     finally:
@@ -44,7 +46,7 @@ def _remove_left(base: Path) -> None:
     # A lock ends with its process; numbers of processes are given again, in a container even at once.
     for folder in base.iterdir():
         try:
-            held = _hold(folder, fcntl.LOCK_NB)
+            held = _hold(folder / LOCK, fcntl.LOCK_NB)
         except BlockingIOError:
             continue
         shutil.rmtree(folder, ignore_errors=True)
@@ -52,16 +54,16 @@ def _remove_left(base: Path) -> None:
 
 
 @contextmanager
-def _held(folder: Path) -> Iterator[None]:
-    held = _hold(folder)
+def _held(base: Path) -> Iterator[None]:
+    held = _hold(base.with_suffix(".lock"))
     try:
         yield
     finally:
         os.close(held)
 
 
-def _hold(folder: Path, how: int = 0) -> int:
-    held = os.open(folder, os.O_RDONLY)
+def _hold(path: Path, how: int = 0) -> int:
+    held = os.open(path, os.O_RDWR | os.O_CREAT)  # network file systems lock only what can be written
     try:
         fcntl.flock(held, fcntl.LOCK_EX | how)
     except BaseException:

@@ -47,3 +47,10 @@ def test_what_a_killed_process_has_left_goes_and_what_others_work_in_stays(tmp_p
 def test_nothing_to_remove_is_no_error(tmp_path: Path) -> None:
     remove_left(Places(tmp_path))
     assert not list(tmp_path.iterdir())
+
+
+def test_what_an_earlier_version_has_left_goes_too(tmp_path: Path) -> None:
+    left = tmp_path / ".work" / "private" / "4711" / "output"
+    left.mkdir(parents=True)
+    remove_left(Places(tmp_path))
+    assert not left.parent.exists()
