@@ -119,8 +119,8 @@ def _choose(
         for name, item in items.items()
         if item.keys.speaker is None and _reach([name], edges) & set(own) and name not in before
     }
-    if not speakers:  # the report is made even where nobody is left to be in it
-        after |= wanted.keys() - before
+    if not speakers:  # the report is made even where nobody is left to be in it; footage only for somebody
+        after |= {name for name in wanted.keys() - before if items[name].keys == Keys() and name != "demo"}
     return [name for name in items if name in after or name in own or (name in before and not items[name].keys.speaker)]
 
 

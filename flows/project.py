@@ -16,10 +16,14 @@ Json = Annotated[bool, typer.Option("--json", help="Write JSON, and nothing else
 
 def nearest_project() -> Places:
     """Return the project that is stood in; outside of any, the checkout whose code this is, which may have weights."""
+    told = "GAUSSTALK_ROOT" in os.environ
     try:
         return project()
     except UsageError:
-        return Places(Path(__file__).resolve().parents[1])
+        if told:
+            raise
+        os.environ["GAUSSTALK_ROOT"] = str(Path(__file__).resolve().parents[1])
+        return Places.here()
 
 
 def project() -> Places:

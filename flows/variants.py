@@ -19,7 +19,7 @@ from tasks.methods import TALKING_GAUSSIAN
 from tasks.params import merged, read_yaml
 from tasks.params_file import changing_params
 from tasks.places import Places
-from tasks.put_away import put_away, table_lock
+from tasks.put_away import put_away, put_back, table_lock
 from tasks.variants import PAPERS_EXTRACTORS, keep, variants_of
 
 log = logging.getLogger("gausstalk")
@@ -40,6 +40,7 @@ def fill(places: Places, table: int, speaker: str, extractors: Sequence[str], jo
     usual = list(read_yaml(places.params).get("extractors") or ["logmel"])
     variants = variants_of(table, extractors or (usual[:1] if table == 5 else list(PAPERS_EXTRACTORS)))
     errors, codes = [], [0]
+    put_back(places)
     with only_one(table_lock(places), "a table"):
         for position, variant in enumerate(variants, 1):
             log.info("table %d, %d of %d: %s", table, position, len(variants), variant.name)
@@ -57,8 +58,8 @@ def fill(places: Places, table: int, speaker: str, extractors: Sequence[str], jo
 def _params(places: Places, content: dict[str, Any]) -> Iterator[None]:
     """Let params.yaml have this content, then its own again; nobody can change it in between."""
     saved, draft = put_away(places), places.params.with_name(".params.yaml.new")
-    draft.write_text(f"# Of a variant; what was here lies in {saved.relative_to(places.root)}.\n{_dump(content)}")
     with changing_params(places):
+        draft.write_text(f"# Of a variant; what was here lies in {saved.relative_to(places.root)}.\n{_dump(content)}")
         whole = saved.with_name("params.yaml.new")
         whole.write_bytes(places.params.read_bytes())
         os.replace(whole, saved)

@@ -362,17 +362,19 @@ def read_frames_near(path: Path, seconds: Iterable[float]) -> list[np.ndarray]:
         stream = container.streams.video[0]
         start = stream.start_time or 0
         for second in seconds:
-            wanted, frame = start + int(second / (stream.time_base or 1)), None
+            wanted, shown = start + int(second / (stream.time_base or 1)), None
             try:
                 # To the key frame before it, which may be the only one of the whole recording, and on from there.
                 container.seek(wanted, stream=stream)
                 for frame in container.decode(stream):
-                    if not frame.is_corrupt and (frame.pts is None or frame.pts >= wanted):
+                    shown = None if frame.is_corrupt else frame
+                    if shown is not None and (shown.pts is None or shown.pts >= wanted):
                         break
             except FAULTS:
-                pass
-            if frame is not None and not frame.is_corrupt:
-                images.append(picture_of(frame, info, exact=False))
+                continue
+            late = 0 if shown is None or shown.pts is None else float((wanted - shown.pts) * (stream.time_base or 1))
+            if shown is not None and late < TRUNCATED_S:
+                images.append(picture_of(shown, info, exact=False))
     return images
 
 

@@ -65,7 +65,8 @@ def choose_preset(places: Places, name: str) -> bool:
     """
     check_preset(name, PRESETS)
     with changing_params(places):
-        now = read_yaml(places.params).get("preset", DEFAULT_PRESET)
+        content = read_yaml(places.params)
+        now = content.get("preset", DEFAULT_PRESET)
         if now == name:
             return False
         if not isinstance(now, str):
@@ -73,6 +74,8 @@ def choose_preset(places: Places, name: str) -> bool:
         text = places.params.read_text(encoding="utf-8")
         line = re.search(r"^preset:[ \t]*([^\s#]+)", text, re.MULTILINE)
         new = f"{text[: line.start(1)]}{name}{text[line.end(1) :]}" if line else f"preset: {name}\n{text}"
+        if not _reads(new, {**content, "preset": name}):  # it is written in another way than usual
+            new = _edited(text, lambda data: data.update(preset=name))
         replace_params(places.params, new)
     log.info("params.yaml: preset %s from now on", name)
     return True
@@ -94,6 +97,13 @@ def with_name(params: Path, key: str, name: str) -> str:
         listed = line.group(1).strip().removesuffix(",")
         return text[: line.start(1)] + ", ".join(filter(None, (listed, name))) + text[line.end(1) :]
     return _edited(text, lambda data: _append(data[key], name))
+
+
+def _reads(text: str, content: dict[str, Any]) -> bool:
+    try:
+        return bool(yaml.safe_load(text) == content)
+    except yaml.YAMLError:
+        return False
 
 
 def _edited(text: str, change: Callable[[Any], None]) -> str:
@@ -149,4 +159,14 @@ def without_name(params: Path, key: str, name: str) -> str:
         kept = [entry.strip() for entry in line.group(1).split(",")]
         del kept[place]
         return text[: line.start(1)] + ", ".join(filter(None, kept)) + text[line.end(1) :]
+    # A list down the page: the name's own line goes. The editor would take the comment that follows the list with it.
+    heading = re.search(rf"^{key}:[ \t]*(#.*)?\n", text, re.MULTILINE)
+    entries = list(re.compile(r"^[ \t]*- .*\n?", re.MULTILINE).finditer(text, heading.end())) if heading else []
+    if heading and place < len(entries):
+        empty = " []" if len(names) == 1 else ""
+        after_key = heading.start() + len(key) + 1
+        new = text[:after_key] + empty + text[after_key : entries[place].start()] + text[entries[place].end() :]
+        content = read_yaml(params)
+        if _reads(new, {**content, key: [other for n, other in enumerate(content[key]) if n != place]}):
+            return new
     return _edited(text, lambda data: delitem(data[key], place))

@@ -27,8 +27,7 @@ def private_folder(places: Places) -> Iterator[Path]:
     try:
         yield folder
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        os.close(held)
+        _end(folder, held)
 
 
 def remove_left(places: Places) -> None:
@@ -47,10 +46,15 @@ def _remove_left(base: Path) -> None:
     for folder in base.iterdir():
         try:
             held = _hold(folder / LOCK, fcntl.LOCK_NB)
-        except BlockingIOError:
+        except (BlockingIOError, FileNotFoundError, NotADirectoryError):  # at work, just gone, nobody's
             continue
-        shutil.rmtree(folder, ignore_errors=True)
-        os.close(held)
+        _end(folder, held)
+
+
+def _end(folder: Path, held: int) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    os.close(held)
+    shutil.rmtree(folder, ignore_errors=True)  # network file systems keep a file while it is open
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from tasks.private import remove_left
 from tasks.registry import made_by_stage, remove
 
 OF_THE_PROJECT = ("bench", "log", "mlflow", "prefect", "private", "run", "table")
-"""Folders of .work that hold no speaker's files."""
+"""Folders of .work that are not ordered by speakers."""
 log = logging.getLogger("gausstalk")
 
 

@@ -258,9 +258,15 @@ def _private_folders(targets: dict[str, Path], places: Places) -> Iterator[dict[
 
 def _publish(folder: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
-    if target.exists():  # it goes with the private folder
-        os.replace(target, folder.with_name(f"{folder.name}.old"))
-    os.replace(folder, target)
+    old = folder.with_name(f"{folder.name}.old")  # goes with the private folder
+    try:
+        if target.exists():
+            os.replace(target, old)
+        os.replace(folder, target)
+    except BaseException:
+        if old.exists() and not target.exists():
+            os.replace(old, target)
+        raise
 
 
 def _scratch_key(stage: Stage[Any], keys: Keys, places: Places, params: Params) -> str:

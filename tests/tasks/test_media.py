@@ -96,6 +96,7 @@ def test_pictures_are_those_of_their_instants_however_far_the_key_frames_lie_apa
     path = make_clip(tmp_path / "one_key.mp4", 8.0, codec="libx264", options={"movflags": "faststart"})
     images = read_frames_near(path, [0.0, 1.0, 3.02, 7.9, 7.99, 1.0])
     assert [read_stamp(image) for image in images] == [0, 25, 76, 198, 199, 25]
+    assert read_frames_near(path, [20.0]) == []
 
 
 def test_a_recording_written_live_is_as_long_as_its_packets_say(tmp_path: Path) -> None:

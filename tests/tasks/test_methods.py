@@ -100,6 +100,18 @@ def test_a_preset_is_written_where_it_was_and_nothing_else_changes(places: Place
     places.params.write_text("speakers: []\n")
     assert choose_preset(places, "demo")
     assert read_yaml(places.params) == {"preset": "demo", "speakers": []}
+    for unusual in (
+        "preset:\n  cpu\n",
+        '"preset": cpu\n',
+        "preset : cpu\n",
+        "preset: |\n  cpu\n",
+        "---\n",
+        "preset: 'cpu'\n",
+    ):
+        places.params.write_text(f"{unusual}speakers: []  # nobody\n")
+        choose_preset(places, "best")
+        assert read_yaml(places.params) == {"preset": "best", "speakers": []}
+        assert "# nobody" in places.params.read_text()
 
 
 def test_that_one_draws_only_a_face_is_told_beside_the_numbers() -> None:

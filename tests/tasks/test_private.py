@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tasks.places import Places
 from tasks.private import private_folder, remove_left
 
@@ -52,5 +54,15 @@ def test_nothing_to_remove_is_no_error(tmp_path: Path) -> None:
 def test_what_an_earlier_version_has_left_goes_too(tmp_path: Path) -> None:
     left = tmp_path / ".work" / "private" / "4711" / "output"
     left.mkdir(parents=True)
+    (left.parent.parent / "notes.txt").touch()
     remove_left(Places(tmp_path))
-    assert not left.parent.exists()
+    assert [path.name for path in left.parent.parent.iterdir()] == ["notes.txt"]
+
+
+def test_a_folder_that_is_just_going_disturbs_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    base = tmp_path / ".work" / "private"
+    (base / "gone").mkdir(parents=True)
+    listed = list(base.iterdir())
+    (base / "gone").rmdir()
+    monkeypatch.setattr(Path, "iterdir", lambda _: iter(listed))
+    remove_left(Places(tmp_path))

@@ -506,6 +506,15 @@ def test_a_name_leaves_a_list_on_several_lines_and_comments_stay(tmp_path: Path)
     assert without_name(path, "speakers", "b") == path.read_text()
 
 
+def test_what_is_written_about_the_next_list_stays_when_the_last_name_goes(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text("speakers:  # who\n- demo\n- ann  # new\n\n# of drives\ndrives: []\n")
+    path.write_text(without_name(path, "speakers", "ann"))
+    assert path.read_text() == "speakers:  # who\n- demo\n\n# of drives\ndrives: []\n"
+    path.write_text(without_name(path, "speakers", "demo"))
+    assert path.read_text() == "speakers: []  # who\n\n# of drives\ndrives: []\n"
+
+
 def test_removing_asks_first(places: Places, video: Path, consent: Path) -> None:
     add_speaker(places, "ann", [video], consent)
     environment = {**os.environ, "GAUSSTALK_ROOT": str(places.root), "PYTHONPATH": str(ROOT)}
