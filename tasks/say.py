@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -33,6 +35,7 @@ SILENT = 33  # of 32768, -60 dB: there is no voice where nothing is louder
 LONGEST_S = 6 * 3600.0
 VIDEO_RATES = (16000, 22050, 24000, 32000, 44100, 48000)  # samples a second of the sound in a video
 BLOCK_S, MARGIN_S = 600, 2  # features are computed for so much sound at once, and for a little more around it
+AHEAD = 4  # pictures are drawn before they are encoded
 STRETCH_S = 10  # the scale of a recording longer than a block is measured on so many stretches as fill one
 
 log = logging.getLogger("gausstalk")
@@ -181,7 +184,19 @@ def _say_one(
                 yield picture
 
     names = talker.name, said.sound.name
-    write_preview(said.video, pictures(), scene.fps, shown, rate, names, people, talker.crf, lossless=lossless)
+    write_preview(said.video, _ahead(pictures()), scene.fps, shown, rate, names, people, talker.crf, lossless=lossless)
+
+
+def _ahead(pictures: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+    """Yield the same pictures: the next ones are drawn by a thread of their own while these are encoded."""
+    with ThreadPoolExecutor(1, "drawing") as drawing:
+        coming = deque(drawing.submit(next, pictures, None) for _ in range(AHEAD))
+        try:
+            while (picture := coming.popleft().result()) is not None:
+                coming.append(drawing.submit(next, pictures, None))
+                yield picture
+        finally:
+            drawing.shutdown(wait=True, cancel_futures=True)
 
 
 def videos_of(sounds: Sequence[Path], output: Path, lossless: bool = False) -> list[Path]:

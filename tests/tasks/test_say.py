@@ -1,6 +1,7 @@
 """A head says recordings: in sync, of any length, many at once, each pixel if wanted; what cannot be said is told."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import av
@@ -310,3 +311,24 @@ def test_a_flash_and_its_click_are_less_than_half_a_frame_apart(
     np.testing.assert_allclose(click, clicks, atol=0.002)  # the recording's own clock has been kept
     assert np.abs(flash - click).max() < 0.020
     assert np.abs(np.mean(flash - click)) < 0.008  # nor is there a constant delay
+
+
+def test_pictures_are_drawn_ahead_in_order_and_no_further_than_they_are_wanted() -> None:
+    drawn = []
+
+    def pictures() -> Iterator[np.ndarray]:
+        for number in range(100):
+            drawn.append(number)
+            if number == 50:
+                raise InputError("the recording breaks", "here", "")
+            yield np.array(number)
+
+    taken = say._ahead(pictures())
+    assert [int(next(taken)) for _ in range(10)] == list(range(10))
+    taken.close()
+    assert len(drawn) <= 10 + say.AHEAD + 1
+    drawn.clear()
+    taken = say._ahead(pictures())
+    assert [int(next(taken)) for _ in range(50)] == list(range(50))
+    with pytest.raises(InputError, match="the recording breaks"):
+        next(taken)
