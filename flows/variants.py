@@ -19,7 +19,8 @@ from tasks.methods import TALKING_GAUSSIAN
 from tasks.params import merged, read_yaml
 from tasks.params_file import changing_params
 from tasks.places import Places
-from tasks.put_away import put_away, put_back, table_lock
+from tasks.put_away import put_away, table_lock
+from tasks.trained import usual_extractor
 from tasks.variants import PAPERS_EXTRACTORS, keep, variants_of
 
 log = logging.getLogger("gausstalk")
@@ -37,10 +38,8 @@ def fill(places: Places, table: int, speaker: str, extractors: Sequence[str], jo
         UsageError: there is no such table, or see `flows.start.run`.
         BusyError: another table, or another run of this project, is going on.
     """
-    usual = list(read_yaml(places.params).get("extractors") or ["logmel"])
-    variants = variants_of(table, extractors or (usual[:1] if table == 5 else list(PAPERS_EXTRACTORS)))
+    variants = variants_of(table, extractors or ([usual_extractor(places)] if table == 5 else PAPERS_EXTRACTORS))
     errors, codes = [], [0]
-    put_back(places)
     with only_one(table_lock(places), "a table"):
         for position, variant in enumerate(variants, 1):
             log.info("table %d, %d of %d: %s", table, position, len(variants), variant.name)

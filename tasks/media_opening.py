@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -125,11 +126,9 @@ def _rewind(container: Any) -> None:
 def _seconds_by_packets(container: Any, stream: Any) -> float:
     """Return how long a stream is whose header does not say, as of a recording that was written live."""
     ends = [0]
-    try:
+    with suppress(*FAULTS):  # whoever reads on will say so
         ends += [packet.pts + (packet.duration or 0) for packet in container.demux(stream) if packet.pts is not None]
         _rewind(container)
-    except FAULTS:  # whoever reads on will say so
-        pass
     return max(0.0, float((max(ends) - (stream.start_time or 0)) * stream.time_base))
 
 

@@ -5,24 +5,19 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
 from clips import make_clip
-from hypothesis import example, given, settings
-from hypothesis import strategies as st
-from ruamel.yaml import YAML
 
 from models.errors import ConsentError, InputError, UsageError
 from tasks import registry
 from tasks.media import write_wav
 from tasks.params import read_yaml
-from tasks.params_file import with_name, without_name
 from tasks.people import load_drive, load_speaker
-from tasks.places import RESERVED, Places, check_name
+from tasks.places import Places
 from tasks.registry import add_drive, add_speaker
 from tasks.removal import belongings, remove_speaker
 
@@ -329,52 +324,6 @@ def test_every_unusable_consent_file_says_why_and_what_to_do(
 
 
 @pytest.mark.parametrize(
-    ("name", "close"),
-    [
-        *[("Älice", "alice"), ("drives", "drives1"), ("李", "alice"), ("a b", "a_b")],
-        *[("no", "speaker_no"), ("False", "speaker_false"), ("007", "speaker_007"), ("1" * 48, "speaker_" + "1" * 40)],
-    ],
-)
-def test_a_refused_name_comes_with_one_that_can_be_used(name: str, close: str) -> None:
-    with pytest.raises(UsageError) as error:
-        check_name(name)
-    assert repr(close) in error.value.fix
-    assert check_name(close) == close
-
-
-@settings(max_examples=300)
-@example("no")
-@example("on")
-@example("yes")
-@example("null")
-@example("2024")
-@example("007")
-@example("08")
-@example("1e5")
-@example("0x1f")
-@example("0o17")
-@example("0b1_0")
-@example("1_000")
-@example("none")
-@example("7up")
-@given(st.from_regex("[a-z0-9][a-z0-9_]{0,47}", fullmatch=True) | st.from_regex("[0-9][0-9box_e]{0,5}", fullmatch=True))
-def test_a_name_is_refused_where_yaml_would_read_something_else(name: str) -> None:
-    def is_text(load: Callable[[str], object]) -> bool:
-        try:
-            return load(name) == name
-        except ValueError:  # 0x_, a number without a digit
-            return False
-
-    try:
-        check_name(name)
-    except UsageError:
-        assert name in RESERVED or not (is_text(yaml.safe_load) and is_text(YAML(typ="safe", pure=True).load))
-    else:
-        assert is_text(yaml.safe_load)
-        assert is_text(YAML(typ="safe", pure=True).load)  # YAML 1.2, as DVC reads it
-
-
-@pytest.mark.parametrize(
     "listed", ["[demo, 007, no, 'on', ann]", "[demo, 'on', 010, 007, no, ]", "\n- 007\n- no # he\n"]
 )
 def test_a_name_that_is_no_text_can_be_removed_and_the_others_stay_as_written(places: Places, listed: str) -> None:
@@ -387,31 +336,6 @@ def test_a_name_that_is_no_text_can_be_removed_and_the_others_stay_as_written(pl
         names.remove(name)
         assert yaml.load(places.params.read_text(), Loader=yaml.BaseLoader)["speakers"] == names
     assert not places.speaker_record("no").exists()
-
-
-@pytest.mark.parametrize(
-    ("before", "after"),
-    [
-        (
-            "# top\nspeakers:  # who\n- demo  # made here\n\naudio:\n  rate: 1.0e-3   # kept\n",
-            "# top\nspeakers:  # who\n- demo  # made here\n- ann\n\naudio:\n  rate: 1.0e-3   # kept\n",
-        ),
-        ("speakers:\n- demo\n\n# next\na: 'x'\n", "speakers:\n- demo\n- ann\n\n# next\na: 'x'\n"),
-        ("speakers: [demo]   # who\na: 1\n", "speakers: [demo, ann]   # who\na: 1\n"),
-        ("speakers: []\na: 1\n", "speakers: [ann]\na: 1\n"),
-        ("speakers: [ann]\na: 1\n", "speakers: [ann]\na: 1\n"),
-    ],
-)
-def test_a_name_joins_a_list_and_every_other_line_stays(tmp_path: Path, before: str, after: str) -> None:
-    params = tmp_path / "params.yaml"
-    params.write_text(before)
-    assert with_name(params, "speakers", "ann") == after
-
-
-def test_without_a_list_there_is_nothing_to_join(tmp_path: Path) -> None:
-    (tmp_path / "params.yaml").write_text("speakers: []\n")
-    with pytest.raises(UsageError, match="no list 'drives'"):
-        with_name(tmp_path / "params.yaml", "drives", "x")
 
 
 def test_the_command_adds_a_speaker_and_says_what_it_wrote(places: Places, video: Path, consent: Path) -> None:
@@ -492,27 +416,6 @@ def test_a_speaker_that_a_stage_makes_is_not_removed(places: Places) -> None:
     with pytest.raises(UsageError, match="made by a stage"):
         remove_speaker(places, "demo")
     assert read_yaml(places.params)["speakers"] == ["demo"]
-
-
-def test_a_name_leaves_a_list_on_several_lines_and_comments_stay(tmp_path: Path) -> None:
-    path = tmp_path / "params.yaml"
-    path.write_text("speakers:\n- one   # first\n- two   # second\n- three\ningest: {size: 64}   # small\n")
-    text = without_name(path, "speakers", "two")
-    assert "# first" in text
-    assert "# small" in text
-    assert yaml.safe_load(text)["speakers"] == ["one", "three"]
-    path.write_text("speakers: [a]  # who\n")
-    assert without_name(path, "speakers", "a") == "speakers: []  # who\n"
-    assert without_name(path, "speakers", "b") == path.read_text()
-
-
-def test_what_is_written_about_the_next_list_stays_when_the_last_name_goes(tmp_path: Path) -> None:
-    path = tmp_path / "params.yaml"
-    path.write_text("speakers:  # who\n- demo\n- ann  # new\n\n# of drives\ndrives: []\n")
-    path.write_text(without_name(path, "speakers", "ann"))
-    assert path.read_text() == "speakers:  # who\n- demo\n\n# of drives\ndrives: []\n"
-    path.write_text(without_name(path, "speakers", "demo"))
-    assert path.read_text() == "speakers: []  # who\n\n# of drives\ndrives: []\n"
 
 
 def test_removing_asks_first(places: Places, video: Path, consent: Path) -> None:

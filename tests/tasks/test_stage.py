@@ -70,6 +70,22 @@ def test_a_failing_stage_leaves_what_was_there(places: Places) -> None:
     assert ActionUnits.load(places.record("action_units", KEYS)).intensity[0, 0] == 2.5
 
 
+def test_an_interrupt_between_old_and_new_leaves_the_old(places: Places, monkeypatch: pytest.MonkeyPatch) -> None:
+    execute(STAGE, run, KEYS, places)
+    before, real = tree(places.root), os.replace
+
+    def interrupted(source: Path, target: Path) -> None:
+        if Path(source).name == "output" and Path(target) == places.record("action_units", KEYS):
+            raise KeyboardInterrupt
+        real(source, target)
+
+    monkeypatch.setattr(os, "replace", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        execute(STAGE, run, KEYS, places)
+    assert tree(places.root) == before
+    assert ActionUnits.load(places.record("action_units", KEYS)).intensity[0, 0] == 2.5
+
+
 def test_reading_an_undeclared_stage_is_refused(places: Places) -> None:
     def peek(context: Context[Settings]) -> ActionUnits:
         return context.read(ActionUnits, "track")

@@ -1,10 +1,7 @@
 import json
 import logging
-import multiprocessing
 import shutil
 import sqlite3
-import subprocess
-import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -150,62 +147,6 @@ def test_a_broken_store_is_one_warning(bare: Places, caplog: pytest.LogCaptureFi
 def test_the_body_s_own_error_is_not_swallowed(places: Places) -> None:
     with pytest.raises(KeyError), live_curves(KEYS, METHOD, "tg_face", places):
         raise KeyError("mine")
-
-
-def _open(root: Path, speaker: str) -> None:
-    client, experiment = open_store(Places(root))
-    tracking.live_run(Places(root), client, experiment, speaker)
-
-
-def test_two_processes_may_open_a_fresh_store_at_once(bare: Places) -> None:
-    context = multiprocessing.get_context("spawn")
-    processes = [context.Process(target=_open, args=(bare.root, "ann")) for _ in range(2)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join()
-    assert [process.exitcode for process in processes] == [0, 0]
-    assert len(runs_of(bare, key="ann")) == 1
-
-
-CUT_SHORT = """
-import os, sqlite3, sys, threading
-from pathlib import Path
-from tasks.places import Places
-from tasks.tracking import open_store
-
-places = Places(Path(sys.argv[1]))
-
-
-def half_made():
-    for path in (places.root / ".work").rglob("*.db*"):
-        try:
-            reader = sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=0)
-            names = {name for name, in reader.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-            reader.close()
-        except sqlite3.Error:
-            continue  # a journal, or being written
-        if "datasets" in names:  # which a later migration of MLflow adds
-            return True
-    return False
-
-
-threading.Thread(target=open_store, args=(places,), daemon=True).start()
-while not half_made():
-    pass
-os._exit(9)
-"""
-
-
-def test_a_process_that_ends_while_it_makes_the_store_breaks_nothing(bare: Places) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", CUT_SHORT, str(bare.root)], capture_output=True, text=True, timeout=300
-    )
-    assert done.returncode == 9, done.stderr
-    client, experiment = open_store(bare)
-    client.create_run(experiment)
-    assert len(client.search_runs([experiment])) == 1
-    assert not list((bare.root / ".work").rglob("*.new*"))
 
 
 def test_publishing_logs_all_of_it_and_twice_adds_nothing(places: Places) -> None:
