@@ -93,6 +93,7 @@ def add_drive(
 app.command()(footage.check)
 app.command()(footage.preview)
 app.command("remove-speaker")(footage.remove_speaker)
+app.command("remove-drive")(footage.remove_drive)
 app.command("import-predictions")(comparisons.import_predictions)
 app.command("remove-predictions")(comparisons.remove_predictions)
 app.command()(comparisons.tables)

@@ -1,7 +1,8 @@
-"""Commands about footage before the long run: check a video, preview a stage, remove a speaker."""
+"""Commands about footage before the long run: check a video, preview a stage, remove a speaker or a drive."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -83,15 +84,37 @@ def preview(
         say(str(path))
 
 
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+
+
 def remove_speaker(
-    name: Annotated[str, typer.Argument(help="Whom to remove.")],
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
-    json: Json = False,
+    name: Annotated[str, typer.Argument(help="Whom to remove.")], yes: Yes = False, json: Json = False
 ) -> None:
     """Remove a person: record, footage, everything computed from it, and the name in params.yaml."""
-    from flows.console import complain, say, show_json
     from tasks.removal import belongings
     from tasks.removal import remove_speaker as remove
+
+    _remove(name, belongings, remove, yes, json)
+
+
+def remove_drive(
+    name: Annotated[str, typer.Argument(help="Which recording to remove.")], yes: Yes = False, json: Json = False
+) -> None:
+    """Remove a drive: record, sound, all that heads were made to say with it, and the name in params.yaml."""
+    from tasks.removal import drive_belongings
+    from tasks.removal import remove_drive as remove
+
+    _remove(name, drive_belongings, remove, yes, json)
+
+
+def _remove(
+    name: str,
+    belongings: Callable[[Places, str], list[Path]],
+    remove: Callable[[Places, str], list[Path]],
+    yes: bool,
+    json: bool,
+) -> None:
+    from flows.console import complain, say, show_json
 
     places = project()
     found = belongings(places, name)
@@ -106,7 +129,7 @@ def remove_speaker(
     say(
         "what DVC has cached of it goes by: dvc gc --workspace\n"
         "report and tables still show it until the next: dvc repro\n"
-        "its runs in MLflow stay until they are deleted there: gausstalk ui"
+        "what MLflow holds of it stays until it is deleted there: gausstalk ui"
     )
 
 
