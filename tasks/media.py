@@ -352,9 +352,9 @@ def _pieces(path: Path, sample_rate: int, max_seconds: float) -> list[tuple[floa
     return joined
 
 
-def read_frames_near(path: Path, seconds: Iterable[float]) -> list[np.ndarray]:
-    """Return one upright RGB picture `[H, W, 3]` at each instant of the video; those that fail are left out."""
-    images: list[np.ndarray] = []
+def read_frames_near(path: Path, seconds: Iterable[float]) -> list[np.ndarray | None]:
+    """Return one upright RGB picture `[H, W, 3]` for each instant of the video, None for one that cannot be read."""
+    images: list[np.ndarray | None] = []
     with opened(path) as container:
         for stream in container.streams.video:
             stream.thread_type = "AUTO"
@@ -371,10 +371,11 @@ def read_frames_near(path: Path, seconds: Iterable[float]) -> list[np.ndarray]:
                     if shown is not None and (shown.pts is None or shown.pts >= wanted):
                         break
             except FAULTS:
-                continue
-            late = 0 if shown is None or shown.pts is None else float((wanted - shown.pts) * (stream.time_base or 1))
-            if shown is not None and late < TRUNCATED_S:
-                images.append(picture_of(shown, info, exact=False))
+                shown = None
+            if shown is not None and shown.pts is not None:
+                late = float((wanted - shown.pts) * (stream.time_base or 1))
+                shown = shown if late < TRUNCATED_S else None
+            images.append(None if shown is None else picture_of(shown, info, exact=False))
     return images
 
 

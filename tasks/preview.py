@@ -107,7 +107,8 @@ def _samples(places: Places, speaker: str, record: Speaker, size: int) -> tuple[
             if (t % 5 == 0 and look(image)) or t > FIRST_SECONDS * FPS:
                 break
         for image in read_frames_near(info.path, spread):
-            look(image)
+            if image is not None:
+                look(image)
     if len(found) < 2:
         raise InputError(
             f"{speaker}: no face in the pictures that were looked at",

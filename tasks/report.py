@@ -410,10 +410,10 @@ def poster_of(path: Path) -> str:
 
     from tasks.media import probe, read_frames_near
 
-    frames = read_frames_near(path, [probe(path).seconds / 3])
-    if not frames:
+    (frame,) = read_frames_near(path, [probe(path).seconds / 3])
+    if frame is None:
         return ""
-    _, code = cv2.imencode(".jpg", frames[0][..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 85])
+    _, code = cv2.imencode(".jpg", frame[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 85])
     return f"data:image/jpeg;base64,{base64.b64encode(code.tobytes()).decode()}"
 
 

@@ -108,8 +108,8 @@ def face_boxes(files: Iterable[tuple[Path, float]], find: Callable[[np.ndarray],
     boxes, seconds_with_two = [], []
     for path, seconds in listed:
         instants = (np.arange(each) + 0.5) / each * seconds
-        for second, image in zip(instants, read_frames_near(path, instants), strict=False):
-            faces = find(image)
+        for second, image in zip(instants, read_frames_near(path, instants), strict=True):
+            faces = find(image) if image is not None else []
             for face in faces[:1]:
                 boxes.append([*face.points.min(0), *face.points.max(0)])
             if two_faces(faces) and _eye_distance(faces[1]) > SECOND_FACE_SIZE * _eye_distance(faces[0]):
