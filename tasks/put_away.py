@@ -7,7 +7,8 @@ import logging
 import os
 from pathlib import Path
 
-from tasks.locks import only_one
+from models.errors import UsageError
+from tasks.locks import is_held, only_one
 from tasks.places import Places
 
 log = logging.getLogger("gausstalk")
@@ -33,3 +34,17 @@ def put_back(places: Places) -> None:
         with only_one(table_lock(places), "a table"), contextlib.suppress(FileNotFoundError):  # it may just have ended
             os.replace(put_away(places), places.params)
             log.warning("params.yaml was a variant's: a table was killed while it was being filled; put back")
+
+
+def refuse_variant(places: Places) -> None:
+    """Keep a stage from making a head of the project by the params of a variant whose table is filled no more.
+
+    Raises:
+        UsageError: params.yaml is such a variant's.
+    """
+    if put_away(places).is_file() and not is_held(table_lock(places)):
+        raise UsageError(
+            f"{places.params} is a variant's",
+            "a table was killed while it was being filled",
+            f"mv {put_away(places).relative_to(places.root)} params.yaml, then start again",
+        )

@@ -32,6 +32,7 @@ from tasks.params import AnyParams, Params, resolve_params
 from tasks.people import Drive, Speaker, load_drive, load_speaker
 from tasks.places import Keys, Places, check_name
 from tasks.private import private_folder
+from tasks.put_away import refuse_variant
 
 AnyRecord = TypeVar("AnyRecord", bound=Record)
 log = logging.getLogger("gausstalk")
@@ -146,6 +147,7 @@ def execute(
     places = places or Places.here()
     preset = ""
     if params is None:
+        refuse_variant(places)
         params, preset = resolve_params(places.params, stage.section or stage.name, stage.params, stage.presets)
     targets = _targets(stage, keys, places)
     with _private_folders(targets, places) as private:

@@ -12,8 +12,10 @@ import pytest
 
 from models.errors import InputError, UsageError
 from models.records import ActionUnits
+from tasks.locks import only_one
 from tasks.params import Params
 from tasks.places import Keys, Places
+from tasks.put_away import put_away, table_lock
 from tasks.stage import Context, Stage, execute, threads
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -54,6 +56,20 @@ def test_what_a_stage_gives_lands_in_its_places(places: Places) -> None:
     assert ActionUnits.load(folder).intensity[0, 0] == 2.5
     assert (places.root / "data/preview/ada/action_units/strip.jpg").is_file()
     assert not list((places.root / ".work").rglob("*.safetensors"))
+
+
+def test_a_stage_takes_the_params_of_a_variant_from_its_table_alone(places: Places) -> None:
+    saved = put_away(places)
+    with only_one(table_lock(places), "a table"):
+        saved.write_text("action_units: {level: 1.0}\n")
+        execute(STAGE, run, KEYS, places)
+    with pytest.raises(UsageError, match=r"params.yaml is a variant's") as error:  # dvc repro after a kill
+        execute(STAGE, run, KEYS, places)
+    words = error.value.fix.split()
+    assert words[0] == "mv"
+    (places.root / words[1]).rename(places.root / words[2].rstrip(","))
+    folder = execute(STAGE, run, KEYS, places)
+    assert ActionUnits.load(folder).intensity[0, 0] == 1.0
 
 
 def test_a_failing_stage_leaves_what_was_there(places: Places) -> None:
