@@ -60,13 +60,10 @@ def _log(places: Places, client: Any, experiment: str, entry: Entry, parent: str
     found = client.search_runs([experiment], query, max_results=1)
     if found:
         return {**done, "run_id": found[0].info.run_id, "new": False}
-    run = live_run(places, client, experiment, entry.key)
+    run = _begun(places, client, experiment, entry)
     params = entry.params | entry.assets
-    known = client.get_run(run).data.params  # of an earlier try; MLflow refuses to change a param
-    if not known.items() <= params.items():  # of another training than these numbers
-        _keep_curves(client, run)
-        run, known = live_run(places, client, experiment, entry.key), {}
-    tags = {DIGEST: digest, "mlflow.note.content": _note(entry)}
+    known = client.get_run(run).data.params  # of an earlier try
+    tags = {"mlflow.note.content": _note(entry)}
     tags |= {f"gausstalk.{name}": value for name, value in entry.tags.items()}
     if parent:
         tags["mlflow.parentRunId"] = parent
@@ -84,6 +81,22 @@ def _log(places: Places, client: Any, experiment: str, entry: Entry, parent: str
     client.set_tag(run, STATE, "published")
     client.set_terminated(run)
     return {**done, "run_id": run, "new": True}
+
+
+def _begun(places: Places, client: Any, experiment: str, entry: Entry) -> str:
+    """Return the run that takes a result: one that a publish, cut short, has begun with it, or the one with its curves.
+
+    From here on no curves go there: a later training opens a run of its own.
+    """
+    query = f"tags.`{KEY}` = '{entry.key}' and tags.`{STATE}` = 'begun'"
+    for run in client.search_runs([experiment], query):
+        if run.data.tags[DIGEST] == entry.digest:
+            return run.info.run_id
+        _keep_curves(client, run.info.run_id)  # another result has come; MLflow refuses to change a param
+    run_id = live_run(places, client, experiment, entry.key)
+    client.set_tag(run_id, DIGEST, entry.digest)
+    client.set_tag(run_id, STATE, "begun")
+    return run_id
 
 
 def _close_others(client: Any, experiment: str, keys: set[str]) -> None:

@@ -361,6 +361,17 @@ def test_numbers_of_another_training_do_not_come_beside_the_params_of_one_that_w
     assert old.info.status == "FINISHED"
 
 
+@pytest.mark.usefixtures("cut_short")
+def test_curves_of_the_next_training_do_not_go_into_a_result_that_was_cut_short(places: Places) -> None:
+    with live_curves(KEYS, METHOD, "tg_face", places) as curves:
+        curves.log(1, next=2.0)
+    assert publish(places)["state"] == "complete"
+    key = f"ann/{METHOD}/logmel"
+    (head,), (training,) = (runs_of(places, key=key, state=state) for state in ("published", "live"))
+    assert "tg_face/next" not in head.data.metrics
+    assert training.data.metrics == {"tg_face/next": 2.0}
+
+
 def test_no_numbers_at_all(places: Places) -> None:
     shutil.rmtree(places.root / "data" / "metrics")
     assert list(metric_rows(places)) == []
