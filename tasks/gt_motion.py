@@ -6,8 +6,10 @@ and perceptron go on alone.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +22,7 @@ from models.methods.gaussian_talker_phases import TranslatorPhase
 from models.methods.gaussian_talker_presets import presets_of
 from models.records import TEST, TRAIN, AudioFeatures, Clip, HeadTrack, Weights
 from models.schedule import frozen_at, weights_at
+from models.storage import RECORD_FILE, read_header
 from tasks.params import Params, load_params
 from tasks.people import load_speaker
 from tasks.speech_features import AudioParams, Hearing
@@ -115,12 +118,15 @@ def run(context: Context[TranslatorParams]) -> Weights:
     params, phase, own = context.params, context.params.phase, str(context.keys.speaker)
     names = [own, *(name for name in params.speakers if name != own)]
     sound = context.read(AudioFeatures, "audio")
-    talks = [_speech(context, name, phase, device) for name in names]
+    tracks = {name: context.read(HeadTrack, "track", speaker=name) for name in names}
+    _check_head_models(tracks)
+    length = min(phase.frames, *(len(track.valid) for track in tracks.values()))  # windows of a step are one batch
+    talks = [_speech(context, name, track, length, device) for name, track in tracks.items()]
     config = TranslatorConfig(
         audio_size=sound.values.shape[1],
         outputs=talks[0].truth.shape[1],
         speakers=tuple(names),
-        span=phase.frames,
+        span=length,
         **params.model_dump(exclude={"seed", "speakers", "phase"}),
     )
     torch.manual_seed(params.seed)
@@ -141,7 +147,7 @@ def run(context: Context[TranslatorParams]) -> Weights:
         random = np.random.default_rng((params.seed, number))
         torch.manual_seed(int(random.integers(2**62)))
         chosen = [_draw(talks if on["others"] else talks[:1], random) for _ in range(phase.windows)]
-        parts = [_tokens(talk, start, phase, random) for talk, start in chosen]
+        parts = [_tokens(talk, slice(start, start + length), phase.disguised, random) for talk, start in chosen]
         noise = phase.audio_noise * translator.deviation
         heard, again = (torch.stack([part[which] for part in parts]) for which in (0, 1))
         for shape in (heard[:, :1].shape, heard.shape):  # of a window as a whole, and of every number by itself
@@ -172,7 +178,7 @@ def run(context: Context[TranslatorParams]) -> Weights:
         learner.step(progress, frozen)
         return values
 
-    outcome = train(context, "translator", phase.steps, step, {"learner": learner})
+    outcome = train(context, f"translator{_key_of(context, names[1:])}", phase.steps, step, {"learner": learner})
     translator.eval()
     gain = _open_as_far(translator, talks[0], torch.from_numpy(sound.values), phase.opening)
     tensors = {name: tensor.cpu().numpy().copy() for name, tensor in translator.state_dict().items()}
@@ -210,8 +216,36 @@ class TranslatorLearner:
         self.optimizer.load_state_dict(state["optimizer"])
 
 
-def _speech(context: Context[TranslatorParams], name: str, phase: TranslatorPhase, device: str) -> Speech:
-    """Read what a speaker said.
+def _check_head_models(tracks: Mapping[str, HeadTrack]) -> None:
+    """Refuse speakers whose coefficients mean other things than those of the first, who is to speak.
+
+    Raises:
+        InputError: one was tracked with another head model.
+    """
+    own, *others = tracks
+    wanted = tracks[own].model, tracks[own].expression_names
+    for name in others:
+        if (tracks[name].model, tracks[name].expression_names) != wanted:
+            raise InputError(
+                f"{name} cannot teach {own}: tracked with {tracks[name].model}, not with {wanted[0]}",
+                "the coefficients of one head model mean nothing to another",
+                f"give both the same head_model in data/speakers, or take {name} out of gt_motion: speakers",
+            )
+
+
+def _key_of(context: Context[TranslatorParams], others: Sequence[str]) -> str:
+    """Return what tells checkpoints apart that other people's records have taught; empty where nobody else teaches."""
+    paths = [
+        context.places.record(stage, context.keys_of(stage, speaker=name)) / RECORD_FILE
+        for name in others
+        for stage in STAGE.reads
+    ]
+    digest = hashlib.sha256(json.dumps([read_header(path) for path in paths]).encode())
+    return f"-{digest.hexdigest()[:8]}" if paths else ""
+
+
+def _speech(context: Context[TranslatorParams], name: str, track: HeadTrack, length: int, device: str) -> Speech:
+    """Read what a speaker said, to be drawn in windows of `length` frames.
 
     Raises:
         InputError: there is too little to learn from.
@@ -222,8 +256,7 @@ def _speech(context: Context[TranslatorParams], name: str, phase: TranslatorPhas
     from models.voice import disguise
     from tasks.gt_head import SpeakersFace
 
-    clip, track = context.read(Clip, "ingest", speaker=name), context.read(HeadTrack, "track", speaker=name)
-    audio = context.read(AudioFeatures, "audio", speaker=name)
+    clip, audio = context.read(Clip, "ingest", speaker=name), context.read(AudioFeatures, "audio", speaker=name)
     face = SpeakersFace.of(context.places, load_speaker(context.places, name), track, device)
     mouthing = face.mouthing()
     known = track.valid & (clip.split == TRAIN)
@@ -233,12 +266,12 @@ def _speech(context: Context[TranslatorParams], name: str, phase: TranslatorPhas
             f"at least {SHORTEST} training frames with a face are needed",
             "record a longer clip",
         )
-    count, length = len(known), min(phase.frames, len(known))
+    count = len(known)
     share = np.convolve(known, np.ones(length), "valid") / length
     follows = np.ones(count, bool)
     follows[[0, *map(int, clip.cuts), *track.cuts]] = False
     hearing = Hearing.open(str(context.keys.extractor), load_params(context.places.params, "audio", AudioParams))
-    seeds = (context.params.seed + number for number in range(1, phase.voices + 1))
+    seeds = (context.params.seed + number for number in range(1, context.params.phase.voices + 1))
     copies = [hearing.windows(disguise(clip.sound, seed), count) for seed in seeds]
     with torch.no_grad():
         truth = mouthing.truth
@@ -266,12 +299,11 @@ def _draw(talks: Sequence[Speech], random: np.random.Generator) -> tuple[Speech,
     raise AssertionError
 
 
-def _tokens(talk: Speech, start: int, phase: TranslatorPhase, random: np.random.Generator) -> tuple[Tensor, Tensor]:
-    """Return a window of features `[n, 2 D]` as it is heard, and the same words in another voice."""
+def _tokens(talk: Speech, window: slice, disguised: float, random: np.random.Generator) -> tuple[Tensor, Tensor]:
+    """Return features `[n, 2 D]` as they are heard, `disguised` of them in another voice, and in one more voice."""
     count = len(talk.voices)
-    voice = int(random.integers(1, count)) if count > 1 and random.random() < phase.disguised else 0
+    voice = int(random.integers(1, count)) if count > 1 and random.random() < disguised else 0
     other = (voice + int(random.integers(1, max(2, count)))) % count
-    window = slice(start, start + min(phase.frames, talk.voices.shape[1]))
     return talk.voices[voice, window], talk.voices[other, window]
 
 
