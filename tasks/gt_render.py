@@ -53,7 +53,8 @@ def run(context: Context[RenderParams]) -> Rendering:
             heard = frame if variant == "full" else earlier(frame, shift, len(spoken))
             yield head.picture(head.filmed.shot(frame), head.still if variant == "mean_motion" else spoken[heard])
 
-    return render_variants(context, "gaussian_talker", clip, frames, VARIANTS, pictures, computed_on(device))
+    told = computed_on(device)
+    return render_variants(context, "gaussian_talker", clip, frames, VARIANTS, pictures, told, head.teachers)
 
 
 if __name__ == "__main__":

@@ -39,8 +39,8 @@ def run(context: Context[RenderParams]) -> Rendering:
     clip, values = head.filmed, context.read(AudioFeatures, "audio_drive").values
     frames = np.fromiter(back_and_forth(*clip.longest_shot()), np.int32, len(values))
     pictures = speak(head, map(clip.shot, frames.tolist()), head.hear(values))
-    shape, told = clip.frames.shape[1:], computed_on(device)
-    return render_drive(context, "gaussian_talker", frames, pictures, shape, clip.fps, clip.sample_rate, told)
+    shape, told, rates = clip.frames.shape[1:], computed_on(device), (clip.fps, clip.sample_rate)
+    return render_drive(context, "gaussian_talker", frames, pictures, shape, *rates, told, head.teachers)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from models.records import Clip, HeadTrack, Masks, RefinedPoses, Weights
 from models.storage import FrameStore
 from tasks.gt_head import SpeakersFace, load_painter, load_renderer, load_translator
 from tasks.head_models import project
-from tasks.people import load_speaker
+from tasks.people import Speaker, load_speaker, load_teachers
 from tasks.places import Keys, Places
 from tasks.shots import cuts_of, longest_shot
 
@@ -125,6 +125,7 @@ class GaussianHead:
     table: HeadTable
     painter: Painter
     device: str
+    teachers: tuple[Speaker, ...] = ()  # who else taught the translator
     articulation: float = 1.0
     """How many times as far as was learnt sound moves the face from its mean."""
 
@@ -135,6 +136,7 @@ class GaussianHead:
         Raises:
             InputError: they have not run, or were trained for another head model or without this speaker.
             MissingAssetError: the head model is not on this machine.
+            UsageError, ConsentError: who else taught them is not known any more, or must not be used.
         """
         motion = Weights.load(places.record("gt_motion", Keys(speaker=speaker, extractor=extractor)))
         drawn, painted = (
@@ -146,7 +148,8 @@ class GaussianHead:
         translator = load_translator(motion, face, device)
         who = translator.config.speaker(speaker)
         painter = load_painter(painted, device)
-        return GaussianHead(filmed, translator, who, face.mouthing(), renderer, table, painter, device)
+        teachers = load_teachers(places, translator.config.speakers, speaker)
+        return GaussianHead(filmed, translator, who, face.mouthing(), renderer, table, painter, device, teachers)
 
     @property
     def still(self) -> Tensor:

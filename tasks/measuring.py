@@ -156,7 +156,7 @@ def measure(
     kept = [name for name, metric in metrics.items() if metric.compares == "speech"]
     write_windows(context.metrics, scores, [*kept, "jitter"], ("full", "wrong_audio", "truth"))
     beside = galleries.Pairs(clip, landmarks, rendering.full, positions, frames)
-    mark = mark_of(context.speaker().basis)
+    mark = mark_of(context.speaker().basis, *rendering.quality.get("teachers", ()))
     galleries.save_galleries(context.preview, scores, metrics, beside, context.params.worst, mark)
 
 

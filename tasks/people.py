@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import locale
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -167,6 +168,15 @@ def load_speaker(places: Places, speaker: str) -> Speaker:
     record = validate(Speaker, _read(places, path, "speaker", speaker), str(path.relative_to(places.root)))
     check_basis(record, known_as=speaker)
     return record
+
+
+def load_teachers(places: Places, names: Iterable[str], taught: str) -> tuple[Speaker, ...]:
+    """Read the records of all who taught the head of a speaker besides the speaker: their marks are on it, too.
+
+    Raises:
+        UsageError, ConsentError: as `load_speaker` says.
+    """
+    return tuple(load_speaker(places, name) for name in names if name != taught)
 
 
 def why_not_shown(places: Places, speaker: str) -> ConsentError | None:

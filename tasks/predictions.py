@@ -46,7 +46,7 @@ def run(context: Context[RenderParams]) -> Rendering:
         first = int(frames[0]) if part == "clip" else 0
         rendered = itertools.islice(found.frames(), first, first + len(frames))
         stores[variant] = FrameStore.create(store_path(context.output, variant), rendered, clip.frames.shape[1:])
-    write_previews(context.preview, clip, frames, stores["full"], person, context.params)
+    write_previews(context.preview, clip, frames, stores["full"], [person], context.params)
     imported = {variant: {"how": told.how, "lossless": told.lossless} for variant, told in record.inputs.items()}
     return Rendering(
         method=method,

@@ -75,6 +75,7 @@ def render_variants(
     variants: Sequence[str],
     pictures: Callable[[str], Iterator[np.ndarray]],
     computed_on: Mapping[str, str],
+    teachers: Sequence[Speaker] = (),
 ) -> Rendering:
     """Draw frames of a clip in every variant, "full" first, with videos for a person.
 
@@ -86,18 +87,24 @@ def render_variants(
         variants: the head and its controls.
         pictures: gives the `n` pictures of a variant.
         computed_on: device and rasteriser.
+        teachers: who else taught the head.
     """
     stores, started = {}, time.monotonic()
     for variant in variants:
         path = store_path(context.output, variant)
         stores[variant] = FrameStore.create(path, pictures(variant), clip.frames.shape[1:])
     milliseconds = 1000 * (time.monotonic() - started) / (len(variants) * len(frames))
-    write_previews(context.preview, clip, frames, stores["full"], context.speaker(), context.params)
+    write_previews(context.preview, clip, frames, stores["full"], (context.speaker(), *teachers), context.params)
     return Rendering(
         method=method,
         variants=list(variants),
         frame_index=frames.astype(np.int32),
-        quality={"milliseconds_a_frame": round(milliseconds, 2), "threads": context.threads, **computed_on},
+        quality={
+            "milliseconds_a_frame": round(milliseconds, 2),
+            "threads": context.threads,
+            "teachers": [person.basis for person in teachers],
+            **computed_on,
+        },
         **stores,
     )
 
@@ -111,6 +118,7 @@ def render_drive(
     fps: float,
     sample_rate: int,
     computed_on: Mapping[str, str],
+    teachers: Sequence[Speaker] = (),
 ) -> Rendering:
     """Draw what a drive makes a head say, with a video for a person.
 
@@ -123,6 +131,7 @@ def render_drive(
         fps: of the clip.
         sample_rate: of the video's sound.
         computed_on: device and rasteriser.
+        teachers: who else taught the head.
     """
     from tasks.media import read_sound
 
@@ -132,14 +141,14 @@ def render_drive(
     full = FrameStore.create(store_path(context.output, "full"), pictures, shape)
     milliseconds = 1000 * (time.monotonic() - started) / len(frames)
     sound = read_sound(context.places.raw_drive(names[1]) / drive.source, sample_rate)
-    path, people = context.preview / "result.mp4", (speaker, drive)
+    path, people = context.preview / "result.mp4", (speaker, *teachers, drive)
     write_preview(path, full, fps, sound, sample_rate, names, people, context.params.crf)
     quality = {"milliseconds_a_frame": round(milliseconds, 2), "threads": context.threads, **computed_on}
     return Rendering(method=method, variants=["full"], full=full, frame_index=frames, quality=quality)
 
 
 def write_previews(
-    folder: Path, clip: Clip, frames: np.ndarray, full: FrameStore, person: Speaker, params: RenderParams
+    folder: Path, clip: Clip, frames: np.ndarray, full: FrameStore, people: Sequence[Speaker], params: RenderParams
 ) -> None:
     """Write result.mp4, and side_by_side.mp4 with the truth before and the difference behind, of a clip's frames.
 
@@ -148,7 +157,7 @@ def write_previews(
         clip: of the true frames.
         frames: `[n]` indices of them.
         full: their `n` renderings.
-        person: whose they are.
+        people: whose they are, and who else taught the head.
         params: how the videos are made.
     """
     samples = clip.sample_rate / clip.fps
@@ -162,4 +171,4 @@ def write_previews(
 
     names = (clip.speaker, clip.speaker)
     for file, pictures in (("result.mp4", full), ("side_by_side.mp4", beside())):
-        write_preview(folder / file, pictures, clip.fps, sound, clip.sample_rate, names, [person], crf=params.crf)
+        write_preview(folder / file, pictures, clip.fps, sound, clip.sample_rate, names, people, crf=params.crf)

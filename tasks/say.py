@@ -95,7 +95,7 @@ def say(
     outcomes = [_looked_at(sound, video, talker) for sound, video in zip(sounds, videos, strict=True)]
     what = sounds[0].name if len(sounds) == 1 else f"{len(sounds)} recordings"
     progress = Progress(f"{talker.name} says {what}", sum(said.pictures for said in outcomes), "pictures")
-    people = (talker.person, *followed)
+    people = (talker.person, *head.teachers, *followed)
     for index, said in enumerate(outcomes):
         if said.error is None:
             try:

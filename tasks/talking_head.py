@@ -20,6 +20,7 @@ from models.methods.talking_gaussian import (
 )
 from models.records import Weights
 from tasks.material import windows_of
+from tasks.people import Speaker
 from tasks.places import Keys, Places
 from tasks.scene import Shot
 from tasks.stage import keys_per_stage
@@ -29,6 +30,8 @@ Motion = tuple[Deformation, Deformation]  # of the face and of the mouth
 
 class TalkingHead:
     """Both trained fields, ready to draw."""
+
+    teachers: tuple[Speaker, ...] = ()  # nobody else has taught it
 
     def __init__(self, weights: Weights, device: str = "cpu") -> None:
         self.device = device
