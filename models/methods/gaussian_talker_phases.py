@@ -161,7 +161,8 @@ class RendererPhase(Phase):
     whole_frames: bool = False  # False: only the head's crop is drawn and compared
     harmonics: Harmonics = Harmonics(every=0.1)
     backdrops: tuple[Backdrop, ...] = (Backdrop((GREEN, MAGENTA)),)
-    windows: tuple[Window, ...] = (Window("blink", every=10, phase=(0.1, 1.0), low=(0.9, 0.9)),)
+    # Neither even nor a multiple of three: closed lids meet both backdrops, with and without what is behind them.
+    windows: tuple[Window, ...] = (Window("blink", every=11, phase=(0.1, 1.0), low=(0.9, 0.9)),)
     image: Term = Term()  # lambda_1: L1 where the face is
     face_lpips: Term = OFF  # lambda_2
     structure: Term = Term(0.2)  # lambda_3: 1 - SSIM

@@ -1,11 +1,15 @@
 """Rows of a phase: when they are on, how curves fall, and that the table says what the loop does."""
 
+from collections import Counter
+
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from models.curriculum import FrameSampler
 from models.gaussians.plan import Density
-from models.methods.gaussian_talker_phases import TranslatorPhase
+from models.methods.gaussian_talker_phases import RendererPhase, TranslatorPhase
 from models.methods.talking_gaussian_phases import FacePhase, FusePhase, MotionPhase, MouthPhase, StillPhase
 from models.schedule import (
     OFF,
@@ -121,3 +125,18 @@ def test_density_control_is_told_step_by_step():
     assert rows["density: prune large"].first == 401
     assert rows["density: green"].last == 999
     assert "every 50" in rows["density: grow"].says
+
+
+def test_closed_eyes_meet_every_backdrop_and_are_drawn_in_every_way():
+    phase = RendererPhase()
+    blink = np.arange(300.0)
+    sampler = FrameSampler(np.arange(300), {"blink": blink}, phase.windows, 0)
+    met = Counter()
+    for step in range(1, phase.steps + 1):
+        frame = sampler.draw(step, step / phase.steps)
+        if frame >= 270:  # the tenth with the most closed eyes
+            alone = weights_at(phase, step)["skin_alone"] > 0
+            met[color_at(phase.backdrops, step, phase.steps), alone] += 1
+    for alone in (True, False):
+        shares = [met[color, alone] for color in phase.backdrops[0].colors]
+        assert min(shares) > 0.6 * max(shares) > 0, met
