@@ -16,7 +16,10 @@ class FieldAdam:
     """
 
     def __init__(self, tensors: dict[str, Tensor], betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-15):
-        self.betas, self.eps, self.count = betas, eps, 0
+        self.betas, self.eps = betas, eps
+        self.counts = dict.fromkeys(
+            tensors, 0
+        )  # steps in which each could move: the moments of a frozen one stand still
         self.first = {name: torch.zeros_like(tensor, requires_grad=False) for name, tensor in tensors.items()}
         self.second = {name: torch.zeros_like(tensor, requires_grad=False) for name, tensor in tensors.items()}
 
@@ -28,12 +31,14 @@ class FieldAdam:
             tensors: the parameters by name, of the shapes that the moments have.
             rates: learning rate by name; a name that is missing stays as it is.
         """
-        self.count += 1
         for name, tensor in tensors.items():
             gradient, tensor.grad = tensor.grad, None
-            if gradient is None or name not in rates:
+            if name not in rates:
                 continue
-            done = torch.full((), self.count - 1.0, device=tensor.device)  # torch counts it up
+            self.counts[name] += 1
+            if gradient is None:
+                continue
+            done = torch.full((), self.counts[name] - 1.0, device=tensor.device)  # torch counts it up
             # One pass over memory, which is what a step costs: written out in tensors it takes twice as long.
             adam(
                 [tensor], [gradient.contiguous()], [self.first[name]], [self.second[name]], [], [done], fused=True,
@@ -49,11 +54,11 @@ class FieldAdam:
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything that a resumed run needs."""
-        return {"count": self.count, "first": dict(self.first), "second": dict(self.second)}
+        return {"counts": dict(self.counts), "first": dict(self.first), "second": dict(self.second)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from what `state_dict` gave."""
-        self.count = state["count"]
+        self.counts = dict(state["counts"])
         for moments, saved in ((self.first, state["first"]), (self.second, state["second"])):
             for name in moments:
                 moments[name] = saved[name].to(moments[name].device, copy=True)

@@ -25,6 +25,21 @@ def make(count=40, seed=0, **plan):
     return field, adam, control
 
 
+def test_what_was_frozen_takes_up_as_if_training_began_there():
+    ours, theirs = (torch.zeros(3, requires_grad=True) for _ in range(2))
+    adam, torchs = FieldAdam({"means": ours, "bases": torch.zeros(1)}), torch.optim.Adam([theirs], lr=0.1, eps=1e-15)
+    for step in range(320):
+        for part in (ours, theirs):
+            (part * torch.tensor([1.0, -2.0, step % 7 - 3.0])).sum().backward()
+        if step < 300:
+            theirs.grad = None  # torch doesn't count these
+        torchs.step()
+        torchs.zero_grad()
+        adam.step({"means": ours}, {"means": 0.1} if step >= 300 else {})
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
+    assert ours.abs().max() < 20 * 0.1 * 1.01  # twice to six times as far, where frozen steps count
+
+
 def test_small_gaussians_are_doubled_and_large_ones_split():
     field, adam, control = make(growth=0.05, split_above=0.01, capacity=100)  # two of forty grow
     with torch.no_grad():
