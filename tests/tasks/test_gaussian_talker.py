@@ -2,6 +2,7 @@
 
 import dataclasses
 import shutil
+from contextlib import contextmanager
 from types import SimpleNamespace
 
 import numpy as np
@@ -42,6 +43,23 @@ def talker(tmp_path_factory):
 @pytest.fixture(scope="module")
 def trained(talker):
     return {stage: Weights.load(run(stage, talker)) for stage in ("gt_motion", "gt_renderer", "gt_inpaint")}
+
+
+@contextmanager
+def relabelled(places, weights, change):
+    """Show the renderer other labels `[T, H, W]` for a while, as `change` makes them."""
+    folder = places.record("parse", SPEAKER)
+    kept = shutil.copytree(folder, folder.with_name("parse_kept"))
+    labels = np.stack(list(Masks.load(folder).labels))
+    change(labels)
+    try:
+        shutil.rmtree(store_path(folder, "labels"))
+        FrameStore.create(store_path(folder, "labels"), labels, labels.shape[1:])
+        yield
+    finally:
+        shutil.rmtree(folder)
+        kept.rename(folder)
+        save(weights, places.record("gt_renderer", SPEAKER))
 
 
 def test_lips_that_were_never_seen_open_with_their_sound(trained):
@@ -91,19 +109,13 @@ def test_the_renderer_learns_the_face_and_keeps_to_its_mesh(trained):
 
 def test_skin_that_the_mesh_does_not_have_is_left_to_the_frame(talker, trained):
     """Beside the head is a hand: nothing can draw it there, and nothing is torn towards it."""
-    folder = talker.record("parse", SPEAKER)
-    kept = shutil.copytree(folder, folder.with_name("parse_kept"))
-    labels = np.stack(list(Masks.load(folder).labels))
-    assert not (labels[:, :16, :8] == SKIN).any()
-    labels[:, :16, :8] = SKIN
-    try:
-        shutil.rmtree(store_path(folder, "labels"))
-        FrameStore.create(store_path(folder, "labels"), labels, labels.shape[1:])
+
+    def hand(labels):
+        assert not (labels[:, :16, :8] == SKIN).any()
+        labels[:, :16, :8] = SKIN
+
+    with relabelled(talker, trained["gt_renderer"], hand):
         beside = Weights.load(run("gt_renderer", talker))
-    finally:
-        shutil.rmtree(folder)
-        kept.rename(folder)
-        save(trained["gt_renderer"], talker.record("gt_renderer", SPEAKER))
     for name in ("image", "silhouette"):
         ends = [np.mean(weights.curves[name][-10:]) for weights in (beside, trained["gt_renderer"])]
         assert ends[0] < 1.2 * ends[1], name
@@ -117,24 +129,18 @@ def test_skin_alone_hides_no_open_eye_and_leaves_eyeballs_out(talker, trained, m
         return face_mesh(dataclasses.replace(model, regions={**model.regions, "eyeball_left": half}))
 
     monkeypatch.setattr("tasks.gt_head.face_mesh", with_eyeball)
-    folder = talker.record("parse", SPEAKER)
-    kept = shutil.copytree(folder, folder.with_name("parse_kept"))
-    labels = np.stack(list(Masks.load(folder).labels))
-    labels[:, 10:22, 8:20] = EYES
-    labels[:, 16:18, 24:40] = EYES
+
+    def eyes(labels):
+        labels[:, 10:22, 8:20] = EYES
+        labels[:, 16:18, 24:40] = EYES
+
     phase = dataclasses.replace(PARAMS["gt_renderer"].phase, skin_alone=Term())
-    try:
-        shutil.rmtree(store_path(folder, "labels"))
-        FrameStore.create(store_path(folder, "labels"), labels, labels.shape[1:])
+    with relabelled(talker, trained["gt_renderer"], eyes):
         params = PARAMS["gt_renderer"].model_copy(update={"phase": phase})
         weights = Weights.load(run("gt_renderer", talker, params))
         track = HeadTrack.load(talker.record("track", SPEAKER))
         face = SpeakersFace.of(talker, load_speaker(talker, "egg"), track)
         renderer, table = load_renderer(weights, face)
-    finally:
-        shutil.rmtree(folder)
-        kept.rename(folder)
-        save(trained["gt_renderer"], talker.record("gt_renderer", SPEAKER))
     eyeballs = torch.from_numpy(face.mesh.eyeballs)
     opacities = renderer.gaussians.opacities[eyeballs[renderer.gaussians.faces]]
     assert len(opacities)
@@ -143,6 +149,19 @@ def test_skin_alone_hides_no_open_eye_and_leaves_eyeballs_out(talker, trained, m
     alpha = renderer.draw(camera, table.at(0), left_out=eyeballs).alpha.detach()
     assert alpha[13:19, 11:17].mean() < 0.7
     assert alpha[16:18, 26:38].mean() > 0.93
+
+
+@pytest.mark.parametrize("bare", [slice(40, 41), slice(34, None)])
+def test_test_frames_without_a_face_cost_no_training(talker, trained, bare):
+    def no_face(labels):
+        labels[bare] = 0
+
+    phase = dataclasses.replace(PARAMS["gt_renderer"].phase, steps=2)
+    with relabelled(talker, trained["gt_renderer"], no_face):
+        quality = Weights.load(
+            run("gt_renderer", talker, PARAMS["gt_renderer"].model_copy(update={"phase": phase}))
+        ).quality
+    assert ("test_face_psnr" in quality) == (bare.stop is not None)
 
 
 def test_a_face_covers_its_mesh_and_the_eyes_that_are_open_in_it(talker):
