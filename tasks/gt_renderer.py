@@ -141,7 +141,7 @@ class HeadLearner:
 
         rates = phase.rates
         self.table, self.blend = table, renderer.blend
-        parts = [(name, part) for name, part in table.named_parameters() if part.numel()]
+        parts = [(name, part) for name, part in table.named_parameters() if part.numel() and part.requires_grad]
         self.head = torch.optim.SparseAdam([{"params": [part], "lr": getattr(rates, name)} for name, part in parts])
         self.weights = torch.optim.Adam(renderer.blend.parameters(), lr=rates.weights, fused=True)
 

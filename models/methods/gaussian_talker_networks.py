@@ -237,7 +237,8 @@ class HeadTable(nn.Module):
             self.register_buffer(f"tracked_{name}", torch.from_numpy(tracked.astype(np.float32)))
         self.register_buffer("frames", torch.from_numpy(np.asarray(frames, np.int64)))
         self.learns = set(frames.tolist())
-        self.shape = nn.Parameter(torch.zeros(count if config.shape == "per_frame" else 1, len(identity)))
+        shapes = torch.zeros(count if config.shape == "per_frame" else 1, len(identity))
+        self.shape = nn.Parameter(shapes, requires_grad=config.shape != "fixed")
         self.expression = nn.Parameter(torch.zeros(expression.shape))
         self.jaw = nn.Parameter(torch.zeros(jaw.shape))
         self.orient = nn.Parameter(torch.zeros(count, 3))
@@ -253,7 +254,9 @@ class HeadTable(nn.Module):
         def change(table: Tensor) -> Tensor:
             return row(table, frame) - table.detach()[self.frames].mean(0) if own else torch.zeros_like(table[frame])
 
-        shape = row(self.shape, frame if len(self.shape) > 1 else 0) if own else self.shape.mean(0)
+        several = len(self.shape) > 1
+        learnt = self.shape[self.frames] if several else self.shape  # other frames' rows stay as they began
+        shape = row(self.shape, frame if several else 0) if own else learnt.mean(0)
         return Coefficients(
             identity=self.tracked_identity + shape,
             expression=self.tracked_expression[frame] + change(self.expression),

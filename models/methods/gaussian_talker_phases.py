@@ -85,7 +85,7 @@ class RendererRates:
     rotation_basis: float = 1e-3
     color_basis: float = 5e-4
     weights: float = 1e-4  # of the perceptron that gives the blend weights
-    shape: float = 1e-4
+    shape: float = 1e-4  # where it is not fixed
     expression: float = 1e-3
     jaw: float = 1e-4
     orient: float = 1e-5
@@ -127,7 +127,6 @@ class QuickRates(RendererRates):
     rotation_basis: float = 2e-3
     color_basis: float = 2e-3
     weights: float = 1e-3
-    shape: float = 0.0
     expression: float = 2e-3
     jaw: float = 2e-4
     means_curve: Curve = (Decay(0.05),)

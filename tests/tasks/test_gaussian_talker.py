@@ -349,3 +349,27 @@ def test_a_frame_moves_only_in_the_steps_that_draw_it():
         learner.step(frozenset())
     assert torch.equal(heads.expression[1], once[1])
     assert heads.expression[2].abs().min() > once[1].abs().max()
+
+
+@pytest.mark.parametrize("preset", ["cpu", "paper"])
+@pytest.mark.parametrize("shape", ["fixed", "shared", "per_frame"])
+def test_the_shape_is_learnt_as_often_as_asked_whatever_the_preset(preset, shape, tmp_path):
+    (tmp_path / "params.yaml").write_text(f"preset: {preset}\ngt_renderer: {{shape: {shape}}}\n")
+    declared = MODULES["gt_renderer"].STAGE
+    params, _ = resolve_params(tmp_path / "params.yaml", "gt_renderer", declared.params, declared.presets)
+    config = RendererConfig(shape=params.shape)
+    heads = HeadTable(np.zeros(2), np.zeros((4, 3)), np.zeros((4, 0)), np.arange(3), config)
+    learner = HeadLearner(heads, SimpleNamespace(blend=BlendShapes(config, 3)), params.phase)
+    for frame in (0, 1, 1):
+        heads_at = heads.at(frame)
+        (heads_at.identity.sum() + heads_at.expression.sum()).backward()
+        learner.step(frozenset())
+    learnt = [bool(heads.at(frame).identity.any()) for frame in range(3)]
+    assert learnt == {"fixed": [False] * 3, "shared": [True] * 3, "per_frame": [True, True, False]}[shape]
+
+
+def test_a_frame_that_taught_nothing_has_the_mean_identity_of_those_that_did():
+    heads = HeadTable(np.zeros(2), np.zeros((9, 3)), np.zeros((9, 0)), np.arange(3), RendererConfig(shape="per_frame"))
+    with torch.no_grad():
+        heads.shape[:3] = torch.tensor([[1.0], [2.0], [3.0]])
+    assert heads.at(8).identity.tolist() == [2.0, 2.0]
