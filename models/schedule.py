@@ -20,9 +20,11 @@ class Phase:
 
     MOST: ClassVar[dict[str, int]] = {}
     """Of counts that memory is taken for, by their names; each phase knows its own."""
+    PARTS: ClassVar[tuple[str, ...]] = ()
+    """What its rows `frozen` may name."""
 
     def __post_init__(self) -> None:
-        """Check that counts are none below zero nor beyond memory, and that all is a number that calls itself one.
+        """Check that counts are none below zero nor beyond memory, numbers are some, and frozen parts are known.
 
         Raises:
             ValueError: one of them is not.
@@ -35,6 +37,9 @@ class Phase:
                 raise ValueError(f"{part.name} is at most {self.MOST[part.name]}, not {value}")
             if isinstance(value, float) and not math.isfinite(value):
                 raise ValueError(f"{part.name} is {value}, which is no number")
+        for name in (name for row in getattr(self, "frozen", ()) for name in row.parts):
+            if name not in self.PARTS:
+                raise ValueError(f"frozen: {name!r} is no part that can be; those are {', '.join(self.PARTS)}")
 
 
 class Row(NamedTuple):

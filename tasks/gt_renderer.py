@@ -115,7 +115,7 @@ def run(context: Context[RendererParams]) -> Weights:
         terms = method.renderer_losses(raster, target, shown, lips, renderer.gaussians, phase, on, distance)
         total, values = total_of(terms)
         (total * (alone or 1)).backward()
-        learner.step(number, phase.steps, raster, BASES if "blend_shapes" in frozen else ())
+        learner.step(number, phase.steps, raster, frozen | set(BASES if "blend_shapes" in frozen else ()))
         head.step(frozen)
         return values
 

@@ -41,6 +41,7 @@ class TranslatorPhase(Phase):
 
     __pydantic_config__: ClassVar = {"extra": "forbid"}
     MOST: ClassVar = {"windows": 256, "frames": 4096, "voices": 256}
+    PARTS: ClassVar = ("encoder",)
 
     steps: int = 500
     windows: int = 4  # in a step
@@ -153,6 +154,7 @@ class RendererPhase(Phase):
     """The dynamic Gaussian renderer on the head parameters of the clip."""
 
     __pydantic_config__: ClassVar = {"extra": "forbid"}
+    PARTS: ClassVar = ("head", "blend_shapes", "means", *APPEARANCE, *BASES)  # the second: all bases and their weights
 
     steps: int = 4000
     opacity: float = 0.3  # of the first Gaussians

@@ -27,6 +27,7 @@ one colour alone, a pixel that is the head's in some frames only is learnt as a 
 GEOMETRY = ("means", "quats", "raw_scales", "raw_opacities")
 COLORS = ("colors", "harmonics")
 APPEARANCE = (*GEOMETRY[1:], *COLORS)
+PARTS = ("motion", *GEOMETRY, *COLORS)
 
 
 @dataclass(frozen=True)
@@ -157,6 +158,7 @@ class FacePhase(Phase):
 
     __pydantic_config__: ClassVar = {"extra": "forbid"}
     MOST: ClassVar = {"points": MOST_GAUSSIANS}
+    PARTS: ClassVar = PARTS
 
     steps: int = 4000
     points: int = 4000  # Gaussians to begin with
@@ -212,6 +214,7 @@ class MouthPhase(Phase):
 
     __pydantic_config__: ClassVar = {"extra": "forbid"}
     MOST: ClassVar = {"points": MOST_GAUSSIANS}
+    PARTS: ClassVar = PARTS
 
     steps: int = 1750
     points: int = 1500
@@ -246,11 +249,12 @@ class FusePhase(Phase):
     """Both fields over torso and background, against the frame."""
 
     __pydantic_config__: ClassVar = {"extra": "forbid"}
+    PARTS: ClassVar = tuple(f"{branch}/{part}" for branch in ("face", "mouth") for part in PARTS)
 
     steps: int = 1000
     unit: Unit = "metres"
     whole_frames: bool = False
-    frozen: tuple[Frozen, ...] = ()  # parts are named as face/means, mouth/motion
+    frozen: tuple[Frozen, ...] = ()
     image: Term = Term()
     structure: Term = Term(0.2)
     mouth_box: Term = Term(0.3)

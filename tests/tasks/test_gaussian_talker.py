@@ -1,6 +1,7 @@
 """GaussianTalker's stages on a very small speaker: resumed, given wrong inputs, and a head that follows its sound."""
 
 import dataclasses
+import importlib
 import shutil
 from contextlib import contextmanager
 from types import SimpleNamespace
@@ -12,7 +13,7 @@ from bound_egg import MODULES, PAINT, PARAMS, SMALL, SPEAK, SPEAKER, make_bound_
 from tiny_speaker import KEYS, SIZE
 
 from models.demo.head_model import build
-from models.errors import InputError
+from models.errors import InputError, UsageError
 from models.gaussians.camera import Camera
 from models.heads.mediapipe_points import EYE_RINGS, LIP_PAIRS
 from models.heads.rig import face_mesh
@@ -22,7 +23,7 @@ from models.methods.gaussian_talker_phases import RendererPhase
 from models.methods.gaussian_talker_presets import PRESETS
 from models.parsing.labels import EYES, SKIN
 from models.records import TRAIN, AudioFeatures, Clip, HeadTrack, Masks, Rendering, Weights, store_path
-from models.schedule import Term, weights_at
+from models.schedule import Frozen, Term, weights_at
 from models.storage import FrameStore
 from tasks import gt_motion, training
 from tasks.explain import explain
@@ -373,3 +374,25 @@ def test_a_frame_that_taught_nothing_has_the_mean_identity_of_those_that_did():
     with torch.no_grad():
         heads.shape[:3] = torch.tensor([[1.0], [2.0], [3.0]])
     assert heads.at(8).identity.tolist() == [2.0, 2.0]
+
+
+@pytest.mark.parametrize(("stage", "part"), [("gt_renderer", "meens"), ("gt_motion", "decoder"), ("tg_fuse", "means")])
+def test_what_cannot_be_frozen_is_refused(stage, part, tmp_path):
+    (tmp_path / "params.yaml").write_text(f"{stage}: {{phase: {{frozen: [{{parts: [{part}]}}]}}}}\n")
+    declared = importlib.import_module(f"tasks.{stage}").STAGE
+    with pytest.raises(UsageError, match=f"'{part}' is no part that can be; those are"):
+        resolve_params(tmp_path / "params.yaml", stage, declared.params, declared.presets)
+
+
+def test_parts_of_gaussians_that_are_frozen_stay_as_they_began(talker, trained):
+    frozen = (Frozen(("raw_opacities", "position_basis", "head")),)
+    phase = dataclasses.replace(PARAMS["gt_renderer"].phase, steps=4, frozen=frozen)
+    try:
+        params = PARAMS["gt_renderer"].model_copy(update={"phase": phase})
+        tensors = Weights.load(run("gt_renderer", talker, params)).tensors
+    finally:
+        save(trained["gt_renderer"], talker.record("gt_renderer", SPEAKER))
+    assert np.ptp(tensors["gaussians/raw_opacities"]) == 0
+    assert not tensors["gaussians/position_basis"].any()
+    assert not tensors["head/expression"].any()
+    assert tensors["gaussians/rotation_basis"].any()
