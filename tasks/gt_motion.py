@@ -55,7 +55,7 @@ class TranslatorParams(Params):
     dropout: float = Field(0.1, ge=0, lt=1)
     around: int | None = Field(1, ge=0)  # frames to either side that each layer attends to; None: all of a window
     reach: int = Field(1, ge=0)  # frames to either side that a frame of motion attends to in the sound
-    causal: bool = False  # True: no frame hears what comes after it
+    causal: bool = False  # True: nothing is heard that is to come, but by what makes the features
     phase: TranslatorPhase = TranslatorPhase()
 
     @model_validator(mode="after")

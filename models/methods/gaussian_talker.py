@@ -5,10 +5,11 @@ model as one speaker would move them. The *Dynamic Gaussian Renderer* binds Gaus
 mesh; what the mesh does not know of a face is in bases beside each Gaussian, weighed by a perceptron of the motion.
 Only the face is drawn; hair, neck and everything else come from the frame whose pose it has.
 
-The authors have published no code. Sizes, learning rates and weights are those of the paper's supplement; what its
-text leaves open is written down in docs/gaussian_talker.md with what was chosen. Of the ways in which we depart from
-it, two matter: what the landmarks know of a face beyond the head model's identity is part of the mesh, and of a model
-whose expressions have names only those of the mouth are spoken, so that blinks and brows come from the clip.
+The authors have published no code. Sizes, weights and the renderer's learning rates are those of the paper's
+supplement; what its text leaves open is written down in docs/gaussian_talker.md with what was chosen. Of the ways in
+which we depart from it, two matter: what the landmarks know of a face beyond the head model's identity is part of the
+mesh, and of a model whose expressions have names only those of the mouth are spoken, so that blinks and brows come from
+the clip.
 """
 
 from __future__ import annotations

@@ -61,7 +61,7 @@ class TranslatorConfig(_Stored):
     span: int = 100  # frames that are translated at once
     around: int | None = None  # frames to either side that a frame attends to in encoder and decoder; None: all
     reach: int = 1  # frames to either side whose sound a frame of motion attends to
-    causal: bool = False  # True: no frame hears what comes after it
+    causal: bool = False  # True: nothing is heard that is to come, but by what makes the features
 
     def speaker(self, name: str) -> int:
         """Return the number of a speaker's embedding.

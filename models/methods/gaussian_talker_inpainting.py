@@ -57,7 +57,7 @@ class GatedConv(nn.Module):
 
 
 class InpaintingBlock(nn.Module):
-    """Two gated convolutions, and what comes in added where it fits. No norm: colours must be those around."""
+    """Two gated convolutions, the second beside a shortcut. No norm: colours must be those around."""
 
     def __init__(self, inputs: int, outputs: int, stride: int = 1) -> None:
         super().__init__()

@@ -3,8 +3,8 @@
 cpu             a clip of a minute at 256 x 256 in minutes on two cores
 best            the same: no change that was tried is better
 demo            for the demo speaker's 20 seconds: a minute for each module on one core
-paper, released sizes, rates and weights of the paper's supplement; how long it trains is not known. There is no
-                released code, so both are the same
+paper, released sizes, weights and the renderer's rates of the paper's supplement; how long it trains, and at which
+                rates the others do, is not known. There is no released code, so both are the same
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ PAPER: Sections = {
             "windows": 16,
             "vertices": 1000.0,
             "smoothness": 1000.0,
+            "lips": 1.0,
             "latent": {"weight": 1e-3, "every": 1},
             "audio_noise": 0.0,
             "opening": 0.0,

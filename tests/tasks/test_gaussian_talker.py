@@ -334,6 +334,7 @@ def test_preset_paper_translates_as_the_paper_says(tmp_path):
         on = weights_at(params.phase, step)
         assert {name: on[name] for name in wanted} == wanted
     assert (params.encoder_layers, params.around, params.phase.opening) == (4, None, 0)
+    assert params.phase.lips == 1  # all vertices count alike
 
 
 def test_a_frame_moves_only_in_the_steps_that_draw_it():
