@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from tasks.material import Footage
 
 LASHES_PX = 1  # so far lids reach into the eyes that the parser sees, at 256 pixels: of closed ones it leaves a slit
-VIEWS, NEAR_PX = 24, 2  # frames that tell which triangles can be seen; so near to the face counts, at 256 pixels
+VIEWS = 24  # frames, besides those most turned, that tell which triangles can be seen
+NEAR_PX = 2  # so near to the face counts, at 256 pixels
 FACING = 0.1  # cosine of the angle between normal and camera from which a triangle of the skin tells its colour
 WIDE = 0.25  # share of the frames, those with the widest mouths, that tell what can be seen inside it
 CHECKED_FRAMES = 24  # of the test part, evenly spread
@@ -175,8 +176,11 @@ def _shown(footage: Footage, face: SpeakersFace) -> np.ndarray:
     Raises:
         InputError: no skin is shown at all.
     """
+    import torch
+
     from models.gaussians.placing import inside
     from models.heads.silhouette import facing
+    from models.methods.gaussian_talker_inpainting import extremes
     from models.morphology import grow
 
     frames = footage.train_frames
@@ -185,7 +189,8 @@ def _shown(footage: Footage, face: SpeakersFace) -> np.ndarray:
 
     def lies_in(seen: np.ndarray, group: tuple[int, ...]) -> np.ndarray:
         found = np.zeros(len(face.mesh.triangles), bool)
-        for frame in seen[np.unique(np.linspace(0, len(seen) - 1, VIEWS).astype(int))].tolist():
+        cameras = torch.from_numpy(np.linalg.inv(footage.poses[seen])[:, :3, 3])
+        for frame in seen[extremes(cameras / cameras.norm(dim=1, keepdim=True), VIEWS)].tolist():
             mask = grow(footage.mask(frame, footage.whole, group).float(), round(NEAR_PX * footage.scale))
             vertices = face.vertices(frame)
             lie = inside(vertices, mask.cpu().numpy() > 0, footage.poses[frame], footage.track.intrinsics)

@@ -25,7 +25,7 @@ from models.parsing.labels import EYES, SKIN
 from models.records import TRAIN, AudioFeatures, Clip, HeadTrack, Masks, Rendering, Weights, store_path
 from models.schedule import Frozen, Term, weights_at
 from models.storage import FrameStore
-from tasks import gt_motion, training
+from tasks import gt_motion, gt_renderer, training
 from tasks.explain import explain
 from tasks.gt_head import SpeakersFace, load_renderer, load_translator
 from tasks.gt_renderer import HeadLearner
@@ -163,6 +163,35 @@ def test_test_frames_without_a_face_cost_no_training(talker, trained, bare):
             run("gt_renderer", talker, PARAMS["gt_renderer"].model_copy(update={"phase": phase}))
         ).quality
     assert ("test_face_psnr" in quality) == (bare.stop is not None)
+
+
+def test_what_only_the_most_turned_frame_shows_is_drawn(talker):
+    track = HeadTrack.load(talker.record("track", SPEAKER))
+    face = SpeakersFace.of(talker, load_speaker(talker, "egg"), track)
+    turned = track.world_to_camera.copy()
+    sine, cosine = np.sin(0.6), np.cos(0.6)
+    turned[3, :3, :3] = turned[3, :3, :3] @ [
+        [cosine, 0, sine],
+        [0, 1, 0],
+        [-sine, 0, cosine],
+    ]  # of 32 frames, and none of 24
+
+    def shown(poses):
+        footage = SimpleNamespace(
+            train_frames=np.arange(32),
+            curriculum={"opening": np.arange(44.0)},
+            poses=poses,
+            mask=lambda *_: torch.ones(SIZE, SIZE, dtype=torch.bool),
+            whole=None,
+            scale=1.0,
+            track=track,
+            clip=SimpleNamespace(speaker="egg"),
+        )
+        return gt_renderer._shown(footage, face)
+
+    straight, once = shown(track.world_to_camera), shown(turned)
+    assert (once | straight == once).all()
+    assert (once & ~straight & ~face.mesh.inside).sum() > 20
 
 
 def test_a_face_covers_its_mesh_and_the_eyes_that_are_open_in_it(talker):
