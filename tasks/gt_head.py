@@ -15,7 +15,7 @@ from models.heads.model import HeadModel
 from models.heads.mouth_parts import with_mouth
 from models.heads.rig import FaceMesh, Rig, face_mesh, spread
 from models.heads.silhouette import silhouette
-from models.methods.gaussian_talker import Mouthing, Renderer, spoken_expressions
+from models.methods.gaussian_talker import Mouthing, Renderer, followed, spoken_expressions
 from models.methods.gaussian_talker_config import InpaintingConfig, RendererConfig, TranslatorConfig
 from models.methods.gaussian_talker_inpainting import InpaintingGenerator, Painter, scale_of
 from models.methods.gaussian_talker_networks import BlendShapes, HeadTable, Translator
@@ -112,10 +112,10 @@ class SpeakersFace:
         corners = np.unique(self.model.landmark_triangle)
         lips = np.isin(corners, self.model.landmark_triangle[self.model.rows_of(LIP_POINTS)])
         device = self.rig.neutral.device
-        known = (self.track.identity, self.track.expression, self.jaw, lips)
-        identity, expression, jaw, is_lip = (torch.from_numpy(part).to(device) for part in known)
+        known = (self.track.identity, self.track.expression, self.jaw, followed(self.model).astype(np.float32), lips)
+        identity, expression, jaw, follows, is_lip = (torch.from_numpy(part).to(device) for part in known)
         rig = Rig(self.model, corners, device=str(device))
-        return Mouthing(rig, identity, expression, jaw, spoken_expressions(self.model), is_lip)
+        return Mouthing(rig, identity, expression, jaw, spoken_expressions(self.model), follows, is_lip)
 
     def renderer(self, config: RendererConfig, gaussians: BoundField) -> Renderer:
         """Return a renderer with these Gaussians, its perceptron as it begins.

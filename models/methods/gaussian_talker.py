@@ -8,8 +8,7 @@ Only the face is drawn; hair, neck and everything else come from the frame whose
 The authors have published no code. Sizes, weights and the renderer's learning rates are those of the paper's
 supplement; what its text leaves open is written down in docs/gaussian_talker.md with what was chosen. Of the ways in
 which we depart from it, two matter: what the landmarks know of a face beyond the head model's identity is part of the
-mesh, and of a model whose expressions have names only those of the mouth are spoken, so that blinks and brows come from
-the clip.
+mesh, and lids and brows are not spoken but come from the clip.
 """
 
 from __future__ import annotations
@@ -40,6 +39,8 @@ from models.ssim import ssim
 
 DARK = 0.25
 """Grey of the first Gaussians inside the mouth, which no frame with a closed mouth shows."""
+LIDS_M, LIPS_M = 1e-4, 2.5e-5
+"""What lids and brows may be off, and lips be moved, for one deviation of a principal component (root mean square)."""
 
 
 # ------------------------------------------------------------------------------------------------------- speaking
@@ -48,15 +49,35 @@ DARK = 0.25
 def spoken_expressions(model: HeadModel) -> tuple[int, ...]:
     """Return which expressions of a head model are moved by what is said; the others follow the clip.
 
-    Of named ones those that move the lips more than lids and brows. Principal components move everything: all of them.
+    Of named ones those that move the lips more than lids and brows. Principal components move everything: all of them,
+    and see `followed`.
     """
     if model.expression_range != NAMED_SHAPES:
         return tuple(range(len(model.expression)))
-    moved = np.linalg.norm(model.at_landmarks(model.expression), axis=-1)  # [E, L]
-    lips = model.rows_of(LIP_POINTS)
-    eyes = model.rows_of(tuple({*EYE_RINGS[0], *EYE_RINGS[1], *BROW_RINGS[0], *BROW_RINGS[1]}))
-    size = [np.sqrt((moved[:, rows] ** 2).mean(1)) if len(rows) else np.zeros(len(moved)) for rows in (lips, eyes)]
-    return tuple(int(number) for number in np.flatnonzero(size[0] > size[1]))
+    lips, lids = (np.linalg.norm(moved, axis=1) for moved in _lips_and_lids(model))
+    return tuple(int(number) for number in np.flatnonzero(lips > lids))
+
+
+def followed(model: HeadModel) -> np.ndarray:
+    """Return what of its difference from the spoken expression the clip's adds to that `[E, E]`; none of named ones.
+
+    No principal component is the lids' alone. So the likeliest expression is added that moves lids and brows as the
+    difference does and leaves the lips where they are spoken to be.
+    """
+    count = len(model.expression)
+    if model.expression_range != NAMED_SHAPES:
+        lips, lids = (moved @ moved.T for moved in _lips_and_lids(model))
+        cost = np.eye(count) + lips / LIPS_M**2 + lids / LIDS_M**2
+        return np.linalg.solve(cost, lids / LIDS_M**2).T
+    return np.zeros((count, count))
+
+
+def _lips_and_lids(model: HeadModel) -> list[np.ndarray]:
+    """Return how expressions move landmarks of the lips, and of lids and brows `[E, n]`, for norms in metres."""
+    moved = model.at_landmarks(model.expression)
+    groups = LIP_POINTS, tuple({*EYE_RINGS[0], *EYE_RINGS[1], *BROW_RINGS[0], *BROW_RINGS[1]})
+    parts = (moved[:, model.rows_of(group)] for group in groups)
+    return [part.reshape(len(moved), -1) / np.sqrt(max(1, part.shape[1])) for part in parts]
 
 
 @dataclass(frozen=True)
@@ -68,6 +89,7 @@ class Mouthing:
     expression: Tensor  # [T, E] of the clip
     jaw: Tensor  # [T, J]
     spoken: tuple[int, ...]
+    followed: Tensor  # [E, E] see the function
     lips: Tensor  # [V] bool, vertices of the lips
 
     @property
@@ -82,9 +104,10 @@ class Mouthing:
 
     def coefficients(self, numbers: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
         """Return expressions `[T, E]` and jaws `[T, J]` of spoken numbers `[T, O]` in some frames `[T]` of the clip."""
-        expression = self.expression[frames].clone()
+        clips = self.expression[frames]
+        expression = clips.clone()
         expression[:, list(self.spoken)] = numbers[:, : len(self.spoken)]
-        return expression, numbers[:, len(self.spoken) :]
+        return expression + (clips - expression) @ self.followed, numbers[:, len(self.spoken) :]
 
     def vertices(self, numbers: Tensor, frames: Tensor) -> Tensor:
         """Return the vertices `[T, V, 3]` of spoken numbers in some frames of the clip, pose left out."""

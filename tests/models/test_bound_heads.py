@@ -1,5 +1,7 @@
 """GaussianTalker's parts: who hears what, what the losses ask for, and what a frame is told."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,7 @@ from models.demo.head_model import build as make_demo_head
 from models.errors import InputError
 from models.gaussians.camera import Camera
 from models.gaussians.rasterize import Raster
+from models.heads.mediapipe_points import BROW_RINGS, EYE_RINGS, LIP_POINTS
 from models.heads.mouth_parts import with_mouth
 from models.heads.rig import Rig, face_mesh
 from models.methods.gaussian_talker import (
@@ -17,6 +20,7 @@ from models.methods.gaussian_talker import (
     color_first,
     compose,
     first_gaussians,
+    followed,
     latent_distance,
     motion_losses,
     renderer_losses,
@@ -128,7 +132,8 @@ def mouthing(model, frames=6, seed=0):
     known = (np.zeros(len(model.identity)), random.uniform(0, 0.5, (frames, len(model.expression))), jaw)
     tensors = [torch.tensor(part, dtype=torch.float32) for part in known]
     lips = torch.ones(len(corners), dtype=torch.bool)
-    return Mouthing(Rig(model, corners), *tensors, spoken_expressions(model), lips)
+    follows = torch.tensor(followed(model), dtype=torch.float32)
+    return Mouthing(Rig(model, corners), *tensors, spoken_expressions(model), follows, lips)
 
 
 def test_of_named_expressions_those_of_the_mouth_are_spoken():
@@ -137,6 +142,28 @@ def test_of_named_expressions_those_of_the_mouth_are_spoken():
     assert names == ["jaw_open", "smile_left", "smile_right", "pucker"]
     jointed = make_jointed_head()
     assert spoken_expressions(jointed) == tuple(range(len(jointed.expression)))
+
+
+def test_lids_and_brows_follow_the_clip_where_every_expression_moves_all_of_the_face():
+    plain = make_jointed_head()
+    mix = np.linalg.qr(np.random.default_rng(3).normal(size=(len(plain.expression),) * 2))[0]
+    model = dataclasses.replace(plain, expression=np.tensordot(mix, plain.expression, 1))
+    shut, smiling = mix @ [2.5, 2.5, 0, 0, 2, 0], mix @ [0, 0, 2, 2, 0, 1]  # lids, lids, smile, smile, brows, pucker
+    face = mouthing(model)
+    face.expression[:] = torch.tensor(np.stack([shut, shut + smiling, 0 * shut, 0 * shut, smiling, smiling]))
+    numbers = torch.cat([torch.tensor(smiling), torch.zeros(3)]).float()[None].expand(6, -1)
+    told = face.coefficients(numbers, torch.arange(6))[0].double().numpy()
+    eyes = model.rows_of((*EYE_RINGS[0], *EYE_RINGS[1], *BROW_RINGS[0], *BROW_RINGS[1]))
+    lips = model.rows_of(LIP_POINTS)
+    moved, clips, spoken = (
+        np.tensordot(numbers, model.at_landmarks(model.expression), 1)
+        for numbers in (told, face.expression.double().numpy(), np.tile(smiling, (6, 1)))
+    )
+    # Whatever the clip's mouth does meanwhile, its lids and brows are taken and its lips are not.
+    size = np.abs(clips[0, eyes]).max()
+    assert np.abs(moved[:, eyes] - clips[:, eyes]).max() < 0.1 * size
+    assert np.abs(moved[:, lips] - spoken[:, lips]).max() < 0.02 * np.abs(spoken[:, lips]).max()
+    assert not followed(make_tiny_head()).any()
 
 
 @pytest.mark.parametrize("head", [make_tiny_head, make_jointed_head])
