@@ -23,7 +23,8 @@ SAMPLE_RATE = 16000
 HOP, SPAN = 320, 800  # samples: 50 entries a second, 50 ms each
 BANDS, LOWEST_HZ, HIGHEST_HZ = SIZE, 55.0, 7600.0
 SILENCE_DB = 40.0  # below the loud parts
-DIGITAL_SILENCE_DB = -75.0  # a recording whose loud parts are below this holds no speech
+DIGITAL_SILENCE_DB = -75.0  # no speech is below this
+FEWEST = 10  # entries above it, a fifth of a second, or a recording holds no speech
 LIMIT = 3.0  # of normalised values; silence lies at the lower limit with any microphone
 BLOCK = 2048  # entries computed at once
 
@@ -99,7 +100,11 @@ def scale_of_levels(levels: np.ndarray) -> Scale:
     loudness = 10 * np.log10((10 ** (levels.astype(np.float64) / 10)).sum(1))
     loud = float(np.percentile(loudness, 95)) if len(levels) else -np.inf
     if loud < DIGITAL_SILENCE_DB:
-        return Scale(np.full(BANDS, np.inf), np.ones(BANDS))
+        # A few sentences in a recording that is muted otherwise are speech all the same.
+        heard = loudness[loudness > DIGITAL_SILENCE_DB]
+        if len(heard) < FEWEST:
+            return Scale(np.full(BANDS, np.inf), np.ones(BANDS))
+        loud = float(np.percentile(heard, 95))
     speech = levels[loudness > loud - SILENCE_DB].astype(np.float64)
     spread = speech.std(0)
     # A band that holds nothing but hum barely varies; its noise must not be blown up to the size of speech.

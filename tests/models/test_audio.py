@@ -121,6 +121,16 @@ def test_silence_lies_at_the_lower_limit_digital_or_not() -> None:
     np.testing.assert_array_equal(logmel.extract(np.empty(0, np.int16), 25, 16), -3)
 
 
+def test_one_sentence_in_a_recording_that_is_muted_otherwise_is_heard() -> None:
+    speech = speech_like(2.0)
+    sound = np.random.default_rng(0).normal(0, 2, 60 * RATE).round().astype(np.int16)
+    sound[10 * RATE : 12 * RATE] = speech
+    heard = logmel.extract(sound, 60 * 25, 16)[250:300]
+    alone = logmel.extract(speech, 50, 16)
+    assert np.corrcoef(heard[10:-10].ravel(), alone[10:-10].ravel())[0, 1] > 0.95
+    np.testing.assert_array_equal(logmel.extract(sound[15 * RATE :], 100, 16), -3)
+
+
 def test_extractors_are_found_by_name() -> None:
     assert "logmel" in audio.names()
     assert "align" not in audio.names()
