@@ -58,19 +58,21 @@ class Record:
         arrays: dict[str, np.ndarray] = {}
         meta: dict[str, Any] = {}
         stores: dict[str, str] = {}
+        files: dict[str, dict[str, int]] = {}
         for spec in dataclasses.fields(self):
             value = getattr(self, spec.name)
             if isinstance(value, FrameStore):
                 if value.path.resolve() != store_path(folder, spec.name).resolve():
                     raise UsageError(f"{type(self).__name__}.{spec.name}: stored at {value.path}, not in {folder}")
-                stores[spec.name] = value.digest()
+                stores[spec.name], files[spec.name] = value.digest(), value.sizes()
             elif "shape" in spec.metadata:
                 arrays[spec.name] = value
             elif spec.metadata.get("tensors"):
                 arrays.update({f"{spec.name}/{key}": tensor for key, tensor in value.items()})
             else:
                 meta[spec.name] = value
-        save_arrays(folder / RECORD_FILE, arrays, type(self).__name__, self.VERSION, {"fields": meta, "stores": stores})
+        told = {"fields": meta, "stores": stores, "files": files}
+        save_arrays(folder / RECORD_FILE, arrays, type(self).__name__, self.VERSION, told)
 
     @classmethod
     def load(cls, folder: Path) -> Self:
@@ -86,7 +88,8 @@ class Record:
         values: dict[str, Any] = dict(meta["fields"])
         for spec in dataclasses.fields(cls):
             if spec.name in meta["stores"]:
-                values[spec.name] = FrameStore(store_path(folder, spec.name))
+                store = values[spec.name] = FrameStore(store_path(folder, spec.name))
+                store.check(meta.get("files", {}).get(spec.name, {}))  # older records do not tell them
             elif "shape" in spec.metadata:
                 values[spec.name] = arrays[spec.name]
             elif spec.metadata.get("tensors"):

@@ -24,6 +24,7 @@ from models.errors import InputError, UsageError
 RECORD_FILE = "record.safetensors"
 FRAMES_PER_SHARD = 64
 CACHE_BYTES = 512 * 2**20
+AGAIN = "delete it and run the stage that makes it again"
 
 
 def digest_arrays(arrays: dict[str, np.ndarray]) -> str:
@@ -57,19 +58,13 @@ def read_header(path: Path) -> dict[str, Any]:
         with safe_open(str(path), framework="numpy") as file:
             metadata = file.metadata() or {}
     except (SafetensorError, OSError) as error:
-        raise InputError(
-            f"{path}: not a readable record", str(error), "delete it and run the stage that makes it again"
-        ) from error
+        raise InputError(f"{path}: not a readable record", str(error), AGAIN) from error
     if "gausstalk" not in metadata:
         raise InputError(f"{path}: not a record of this project", "the header has no 'gausstalk' entry")
     try:
         header: dict[str, Any] = json.loads(metadata["gausstalk"])
     except ValueError as error:
-        raise InputError(
-            f"{path}: not a readable record",
-            f"its header is damaged: {error}",
-            "delete it and run the stage that makes it again",
-        ) from error
+        raise InputError(f"{path}: not a readable record", f"its header is damaged: {error}", AGAIN) from error
     return header
 
 
@@ -141,10 +136,8 @@ class FrameStore:
         self.path = Path(path)
         try:
             array = zarr.open_array(str(self.path), mode="r")
-        except (FileNotFoundError, ValueError, KeyError) as error:
-            raise InputError(
-                f"{path}: no readable frame store", str(error), "run the stage that makes it again"
-            ) from error
+        except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise InputError(f"{path}: no readable frame store", str(error), AGAIN) from error
         self._array = array
         self.shape: tuple[int, ...] = tuple(array.shape)
         self.dtype = np.dtype(array.dtype)
@@ -180,17 +173,38 @@ class FrameStore:
     def digest(self) -> str:
         """Return the sha256 of the stored files."""
         digest = hashlib.sha256()
-        for file in sorted(self.path.rglob("*")):
-            if file.is_file():
-                digest.update(str(file.relative_to(self.path)).encode())
-                digest.update(file.read_bytes())
+        for name in self.sizes():
+            digest.update(name.encode())
+            digest.update((self.path / name).read_bytes())
         return digest.hexdigest()
+
+    def sizes(self) -> dict[str, int]:
+        """Return the bytes of each stored file."""
+        files = (file for file in sorted(self.path.rglob("*")) if file.is_file())
+        return {file.relative_to(self.path).as_posix(): file.stat().st_size for file in files}
+
+    def check(self, sizes: dict[str, int]) -> None:
+        """Compare the stored files with the sizes that they had: where one is missing, zarr reads black frames.
+
+        Raises:
+            InputError: a file is missing or of another size.
+        """
+        found = self.sizes()
+        wrong = [name for name, size in sizes.items() if found.get(name) != size]
+        if wrong:
+            name, *_ = wrong
+            why = f"{name} has {found[name]} bytes, not {sizes[name]}" if name in found else f"{name} is missing"
+            raise InputError(f"{self.path}: {len(wrong)} of its {len(sizes)} files are not whole", why, AGAIN)
 
     def __len__(self) -> int:
         return self.shape[0]
 
     def __getitem__(self, index: int) -> np.ndarray:
-        """Return frame `index`. The array is shared with the cache: do not write to it."""
+        """Return frame `index`. The array is shared with the cache: do not write to it.
+
+        Raises:
+            InputError: the file that holds it is damaged.
+        """
         index = int(index)
         if index < 0:
             index += len(self)
@@ -198,7 +212,7 @@ class FrameStore:
             raise IndexError(index)
         frame = CACHE.get((self._number, index))
         if frame is None:
-            frame = np.asarray(self._array[index])
+            frame = self._read(index)
             frame.flags.writeable = False
             CACHE.put((self._number, index), frame)
         return frame
@@ -206,7 +220,13 @@ class FrameStore:
     def __iter__(self) -> Iterator[np.ndarray]:
         """Yield all frames in order, reading a shard at a time and bypassing the cache."""
         for start in range(0, len(self), FRAMES_PER_SHARD):
-            yield from np.asarray(self._array[start : start + FRAMES_PER_SHARD])
+            yield from self._read(slice(start, start + FRAMES_PER_SHARD))
+
+    def _read(self, where: int | slice) -> np.ndarray:
+        try:
+            return np.asarray(self._array[where])
+        except (ValueError, RuntimeError, SystemError) as error:  # what checksums and codecs raise
+            raise InputError(f"{self.path}: its frames are damaged", str(error), AGAIN) from error
 
     def take(self, indices: Iterable[int]) -> np.ndarray:
         """Return the frames `indices` as one array `[n, ...]`."""

@@ -11,7 +11,7 @@ from saved_clip import save_clip
 
 from models.errors import InputError, UsageError
 from models.records import ActionUnits, Clip, Landmarks, Weights
-from models.storage import RECORD_FILE, FrameCache, FrameStore
+from models.storage import RECORD_FILE, FrameCache, FrameStore, load_arrays, save_arrays
 
 
 def make_clip(folder: Path, frames: int = 5) -> Clip:
@@ -139,6 +139,58 @@ def test_frame_store_reads_any_order_and_spans_shards(tmp_path: Path) -> None:
         store[3][0, 0] = 1
     files = [path for path in (tmp_path / "x.zarr").rglob("*") if path.is_file()]
     assert len(files) < 8
+
+
+def damage_shard(folder: Path, how: str) -> None:
+    (shard,) = folder.glob("frames.zarr/c/1/*/*/*")
+    content = bytearray(shard.read_bytes())
+    if how == "missing":
+        shard.unlink()
+    elif how == "cut short":
+        shard.write_bytes(content[: len(content) // 2])
+    else:  # the end holds the index of the frames, the beginning the first of them
+        place = -20 if how == "index" else 2
+        content[place] ^= 0xFF
+        shard.write_bytes(content)
+
+
+@pytest.mark.parametrize("how", ["missing", "cut short"])
+def test_frames_whose_file_is_not_whole_are_not_taken_for_black_ones(tmp_path: Path, how: str) -> None:
+    make_clip(tmp_path, 130).save(tmp_path)
+    damage_shard(tmp_path, how)
+    with pytest.raises(InputError, match="1 of its 4 files") as raised:
+        Clip.load(tmp_path)
+    assert "c/1/0/0/0" in raised.value.why
+    assert raised.value.fix
+
+
+def test_black_frames_have_no_file_and_older_records_name_none(tmp_path: Path) -> None:
+    save_clip(tmp_path, np.zeros((130, 8, 6, 3), np.uint8)).save(tmp_path)
+    assert not (tmp_path / "frames.zarr/c").exists()
+    clip = Clip.load(tmp_path)
+    assert clip.frames[129].max() == 0
+    arrays, meta = load_arrays(tmp_path / RECORD_FILE, "Clip", Clip.VERSION)
+    del meta["files"]
+    save_arrays(tmp_path / RECORD_FILE, arrays, "Clip", Clip.VERSION, meta)
+    assert len(Clip.load(tmp_path)) == 130
+
+
+@pytest.mark.parametrize("how", ["index", "frame", "cut short"])
+def test_damaged_frames_are_an_input_error(tmp_path: Path, how: str) -> None:
+    store = make_clip(tmp_path, 130).frames
+    damage_shard(tmp_path, how)
+    with pytest.raises(InputError, match="damaged"):
+        store[64]
+    with pytest.raises(InputError, match="damaged"):
+        list(store)
+
+
+@pytest.mark.parametrize("description", ["", "{}", "[]", '{"zarr_format": 3, "node_type": "group"}'])
+def test_a_folder_that_is_no_frame_store_is_an_input_error(tmp_path: Path, description: str) -> None:
+    make_clip(tmp_path)
+    (tmp_path / "frames.zarr/zarr.json").write_text(description)
+    with pytest.raises(InputError, match="no readable frame store"):
+        FrameStore(tmp_path / "frames.zarr")
 
 
 def test_frame_store_refuses_nothing_and_odd_frames(tmp_path: Path) -> None:
