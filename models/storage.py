@@ -24,6 +24,7 @@ from models.errors import InputError, UsageError
 RECORD_FILE = "record.safetensors"
 FRAMES_PER_SHARD = 64
 CACHE_BYTES = 512 * 2**20
+HEADER = {"schema": str, "version": int, "sha256": str, "meta": dict}
 AGAIN = "delete it and run the stage that makes it again"
 
 
@@ -31,17 +32,17 @@ def digest_arrays(arrays: dict[str, np.ndarray]) -> str:
     """Return the sha256 of names, types, shapes and bytes of `arrays`, independent of their order."""
     digest = hashlib.sha256()
     for name in sorted(arrays):
-        array = np.ascontiguousarray(arrays[name])
+        array = np.asarray(arrays[name], order="C")  # `ascontiguousarray` would give a single number an axis
         digest.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
         digest.update(array.reshape(-1).view(np.uint8).data)  # the bytes themselves: `tobytes` would copy them
     return digest.hexdigest()
 
 
 def save_arrays(path: Path, arrays: dict[str, np.ndarray], schema: str, version: int, meta: dict[str, Any]) -> None:
-    """Write `arrays` with a JSON header {schema, version, sha256, meta}."""
+    """Write `arrays` with a JSON header of what `HEADER` lists."""
     header = {"schema": schema, "version": version, "sha256": digest_arrays(arrays), "meta": meta}
     path.parent.mkdir(parents=True, exist_ok=True)
-    contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    contiguous = {name: np.asarray(array, order="C") for name, array in arrays.items()}
     path.touch()
     mode = path.stat().st_mode
     save_file(contiguous, str(path), metadata={"gausstalk": json.dumps(header, sort_keys=True, allow_nan=False)})
@@ -65,6 +66,8 @@ def read_header(path: Path) -> dict[str, Any]:
         header: dict[str, Any] = json.loads(metadata["gausstalk"])
     except ValueError as error:
         raise InputError(f"{path}: not a readable record", f"its header is damaged: {error}", AGAIN) from error
+    if not isinstance(header, dict) or any(not isinstance(header.get(key), kind) for key, kind in HEADER.items()):
+        raise InputError(f"{path}: not a record of this project", f"its header does not tell {', '.join(HEADER)}")
     return header
 
 
@@ -111,8 +114,9 @@ class FrameCache:
 
     def put(self, key: tuple[int, int], frame: np.ndarray) -> None:
         """Hold `frame`, and drop others until the limit is kept."""
+        replaced = self._frames.pop(key, None)
         self._frames[key] = frame
-        self.bytes += frame.nbytes
+        self.bytes += frame.nbytes - (0 if replaced is None else replaced.nbytes)
         while self.bytes > self.limit and len(self._frames) > 1:
             self.bytes -= self._frames.popitem(last=False)[1].nbytes
 

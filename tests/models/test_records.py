@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 from saved_clip import save_clip
 
 from models.errors import InputError, UsageError
@@ -43,10 +44,12 @@ def test_a_record_comes_back_as_it_was(tmp_path: Path) -> None:
 
 
 def test_weights_keep_their_tensors_by_name(tmp_path: Path) -> None:
-    weights = Weights("talking_gaussian", "face", {"steps": 3}, {"a/b": np.ones((2, 3), np.float32)}, {"loss": [1.0]})
+    weights = Weights("talking_gaussian", "face", {"steps": 3}, {}, {"loss": [1.0]})
+    weights.tensors.update({"a/b": np.ones((2, 3), np.float32).T, "count": np.array(5), "none": np.zeros((0, 3))})
     weights.save(tmp_path)
     again = Weights.load(tmp_path)
-    assert again.tensors["a/b"].shape == (2, 3)
+    shapes = {name: tensor.shape for name, tensor in again.tensors.items()}
+    assert shapes == {"a/b": (3, 2), "count": (), "none": (0, 3)}
     assert again.config == {"steps": 3}
     assert again.curves == {"loss": [1.0]}
 
@@ -110,6 +113,13 @@ def test_a_header_that_is_no_json_is_an_input_error(tmp_path: Path) -> None:
     at = content.index(b'\\"schema')
     path.write_bytes(content[:at] + b"xxxxxxxx" + content[at + 8 :])
     with pytest.raises(InputError, match="not a readable record"):
+        Clip.load(tmp_path)
+
+
+@pytest.mark.parametrize("header", ["{}", "[]", "3", '{"schema": "Clip", "version": 2}'])
+def test_a_header_of_something_else_is_an_input_error(tmp_path: Path, header: str) -> None:
+    save_file({"a": np.zeros(3)}, tmp_path / RECORD_FILE, metadata={"gausstalk": header})
+    with pytest.raises(InputError, match="not a record of this project"):
         Clip.load(tmp_path)
 
 
@@ -239,6 +249,7 @@ def test_the_cache_drops_what_was_unused_for_longest() -> None:
     assert cache.get((0, 1)) is None
     assert cache.get((0, 0)) is not None
     cache.drop(0)
+    cache.put((1, 0), frame)  # once more: it is held once
     assert cache.bytes == 100
     cache.put((1, 1), np.zeros(1000, np.uint8))  # larger than the limit: it is held, and nothing else
     assert cache.bytes == 1000
