@@ -1,12 +1,14 @@
 """Reads pickles of numbers without running what is in them.
 
-A pickle is a program: it names functions and has them called. This reader knows only what rebuilds NumPy arrays; the
-classes of SciPy's sparse matrices and of chumpy, in which older head models are stored, become `Record`s, which do
-nothing but hold what was put into them. Every other name is refused.
+A pickle is a program: it names functions and has them called. This reader knows only what rebuilds NumPy arrays, and
+checks what they are rebuilt from, since NumPy itself would take bytes for the addresses of objects; the classes of
+SciPy's sparse matrices and of chumpy, in which older head models are stored, become `Record`s, which do nothing but
+hold what was put into them. Every other name is refused.
 """
 
 from __future__ import annotations
 
+import math
 import pickle
 from collections import OrderedDict
 from pathlib import Path
@@ -16,8 +18,9 @@ import numpy as np
 
 from models.errors import InputError
 
-_RECONSTRUCT = np.zeros(0).__reduce__()[0]
-_SCALAR = np.float64(0).__reduce__()[0]
+_NDARRAY = object()  # stands for the class: the real one lays arrays over any bytes
+_SCALAR: Any = np.float64(0).__reduce__()[0]
+_KINDS = "biufcSUO"
 
 
 class Record:
@@ -31,6 +34,48 @@ class Record:
     def __setstate__(self, state: object) -> None:
         if isinstance(state, dict):
             self.state = state
+
+
+class _Kind:
+    """Stands in for `numpy.dtype`: what a spelling and a byte order say, and nothing else of its state."""
+
+    def __init__(self, spelling: str, *_how: object) -> None:
+        self.dtype = np.dtype(spelling if isinstance(spelling, str) else "V")
+        if self.dtype.kind not in _KINDS:
+            raise pickle.UnpicklingError(f"it would make an array of {spelling}")
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        self.dtype = self.dtype.newbyteorder(state[1])
+
+
+class _Array(np.ndarray):
+    """An array that is filled only with what fits it."""
+
+    def __setstate__(self, state: tuple[Any, ...], /) -> None:
+        version, shape, kind, by_column, data = state
+        dtype, count = _dtype_of(kind), math.prod(shape)
+        if isinstance(data, str):  # of Python 2
+            data = data.encode("latin1")
+        wanted, size = (list, count) if dtype.hasobject else (bytes, count * dtype.itemsize)
+        if not isinstance(data, wanted) or len(data) != size or min(shape, default=0) < 0:
+            raise pickle.UnpicklingError(f"what an array {shape} of {dtype} is filled with does not fit it")
+        super().__setstate__((version, shape, dtype, by_column, data))
+
+
+def _dtype_of(kind: object) -> np.dtype:
+    if not isinstance(kind, _Kind):
+        raise pickle.UnpicklingError(f"it would make an array of {type(kind).__name__}")
+    return kind.dtype
+
+
+def _empty_array(kind: object, _shape: object, _type: object) -> _Array:
+    if kind is not _NDARRAY:
+        raise pickle.UnpicklingError(f"it would make an array of the class {kind}")
+    return _Array(0, np.uint8)
+
+
+def _scalar(kind: object, data: object = b"") -> Any:
+    return _SCALAR(_dtype_of(kind), data)
 
 
 def _encode(text: str, encoding: str = "") -> bytes:
@@ -48,15 +93,15 @@ def _reconstruct(kind: type, _base: type, _state: object) -> Record:
 
 
 _KNOWN: dict[tuple[str, str], object] = {
-    ("numpy", "ndarray"): np.ndarray,
-    ("numpy", "dtype"): np.dtype,
+    ("numpy", "ndarray"): _NDARRAY,
+    ("numpy", "dtype"): _Kind,
     ("collections", "OrderedDict"): OrderedDict,
     ("_codecs", "encode"): _encode,
     ("copy_reg", "_reconstructor"): _reconstruct,
     ("copyreg", "_reconstructor"): _reconstruct,
     **{(module, kind.__name__): kind for module in ("__builtin__", "builtins") for kind in (object, set, frozenset)},
-    **{(f"numpy.{core}.multiarray", "_reconstruct"): _RECONSTRUCT for core in ("core", "_core")},
-    **{(f"numpy.{core}.multiarray", "scalar"): _SCALAR for core in ("core", "_core")},
+    **{(f"numpy.{core}.multiarray", "_reconstruct"): _empty_array for core in ("core", "_core")},
+    **{(f"numpy.{core}.multiarray", "scalar"): _scalar for core in ("core", "_core")},
 }
 _HELD = ("chumpy", "scipy.sparse")
 
@@ -128,7 +173,7 @@ def as_array(value: Any) -> np.ndarray:
             return _dense(state, by_column=name.startswith("csc"))
         raise InputError(f"a {value.kind} with {', '.join(sorted(state)) or 'nothing'} in it is not an array")
     array = np.asarray(value)
-    if array.dtype.hasobject:
+    if array.dtype.kind not in "biufc":
         raise InputError(f"an array of {array.dtype} was found where numbers were expected")
     return array
 

@@ -19,11 +19,11 @@ V, S, J = 12, 8, 5
 class Call:
     """Pickles as a call of `function`: how a file runs code when it is read."""
 
-    def __init__(self, function: Callable, *arguments: str) -> None:
-        self.function, self.arguments = function, arguments
+    def __init__(self, function: Callable, *arguments: Any, state: Any = None) -> None:
+        self.function, self.arguments, self.state = function, arguments, state
 
-    def __reduce__(self) -> tuple[Callable, tuple[str, ...]]:
-        return self.function, self.arguments
+    def __reduce__(self) -> tuple[Callable, tuple[Any, ...], Any]:
+        return self.function, self.arguments, self.state
 
 
 def flame_arrays() -> dict[str, np.ndarray]:

@@ -4,6 +4,7 @@ import os
 import pickle
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -65,6 +66,49 @@ def test_a_pickle_that_calls_anything_is_refused(tmp_path: Path, function: Calla
     if function is not getattr:
         pickle.loads(path.read_bytes())
         assert canary.exists()  # an ordinary reader does run it
+
+
+ADDRESS = b"A" * 8
+CLEARED = (3, "|", None, None, None, -1, -1, 0)  # the state of a type whose flags deny that it holds objects
+
+
+def array_of(*state: Any) -> Call:
+    return Call(np.zeros(0).__reduce__()[0], np.ndarray, (0,), b"b", state=(1, *state))
+
+
+@pytest.mark.parametrize(
+    "crafted",
+    [
+        Call(np.ndarray, (1,), np.dtype("O"), ADDRESS),
+        Call(np.zeros(0).__reduce__()[0], Call(np.dtype, "O"), (1,), b"b"),
+        array_of((1,), Call(np.dtype, "O8", False, True, state=CLEARED), False, ADDRESS),
+        array_of((2,), np.dtype("O"), False, [1]),
+        array_of((1,), Call(np.dtype, [("a", "O")]), False, ADDRESS),
+        array_of((1,), Call(np.dtype, "O,O"), False, ADDRESS),
+        array_of((3,), np.dtype("f8"), False, ADDRESS),
+        array_of((-1, -1), np.dtype("f8"), False, ADDRESS),
+        Call(np.float64(0).__reduce__()[0], Call(np.dtype, "f8", False, True), b"AAAA"),
+    ],
+)
+def test_bytes_are_never_taken_for_addresses_of_objects(tmp_path: Path, crafted: Call) -> None:
+    path = tmp_path / "m.pkl"
+    path.write_bytes(pickle.dumps({"v_template": crafted}, 2))
+    with pytest.raises(InputError, match="damaged, or would run code"):
+        read_pickle(path)
+
+
+@pytest.mark.parametrize("protocol", [0, 2, 4])
+def test_numbers_and_text_of_any_kind_come_back(tmp_path: Path, protocol: int) -> None:
+    values = [np.arange(6.0).reshape(2, 3).T, np.arange(4, dtype=">i2"), np.array(["a", "bcd"]), np.array([b"x"]),
+              np.array([True]), np.array(1j), np.float32(0.5), np.int64(-3),
+              np.array([[1, "b"], [None, 2.5]], object)]  # fmt: skip
+    path = tmp_path / "m.pkl"
+    path.write_bytes(pickle.dumps({"all": values, "again": values[0]}, protocol))
+    content = read_pickle(path)
+    for before, after in zip(values, content["all"], strict=True):
+        assert after.dtype == before.dtype.newbyteorder("=")
+        np.testing.assert_array_equal(after, before)
+    assert content["again"] is content["all"][0]
 
 
 def test_sparse_matrices_with_wrong_indices_are_refused(tmp_path: Path) -> None:
