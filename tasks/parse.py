@@ -14,6 +14,7 @@ from pydantic import Field
 from models.errors import InputError, UsageError
 from models.records import Clip, Landmarks, Masks
 from models.storage import FrameStore
+from tasks.device import stage_device
 from tasks.params import Params
 from tasks.stage import Context, Stage, main
 
@@ -130,7 +131,7 @@ def _by_network(context: Context[ParseParams], clip: Clip, mouth: MouthColours) 
     from models.parsing.networks import bisenet_parser
     from tasks.assets import find_asset
 
-    network = bisenet_parser(find_asset(context.places, "bisenet"), context.threads)
+    network = bisenet_parser(find_asset(context.places, "bisenet"), context.threads, stage_device())
     log.info("bisenet runs on %s", network.provider)
     for frame, labels in _in_batches(network, clip.frames):
         inside = labels == L.MOUTH
@@ -145,7 +146,7 @@ def _with_teeth(context: Context[ParseParams], clip: Clip, labels: Iterator[np.n
     from models.parsing.networks import easyportrait_parser, overlay_teeth
     from tasks.assets import find_asset
 
-    network = easyportrait_parser(find_asset(context.places, "easyportrait"), context.threads)
+    network = easyportrait_parser(find_asset(context.places, "easyportrait"), context.threads, stage_device())
     log.info("easyportrait runs on %s", network.provider)
     for (_, found), below in zip(_in_batches(network, clip.frames), labels, strict=True):
         # What was taken for teeth by colour is mouth, unless the network agrees.

@@ -1,4 +1,4 @@
-"""Runs converted parsing networks by onnxruntime, on CUDA where it is there, and puts their classes into our labels."""
+"""Runs converted parsing networks by onnxruntime, on CUDA where wanted, and puts their classes into our labels."""
 
 from __future__ import annotations
 
@@ -22,7 +22,9 @@ NEAR_LIPS = 0.04  # of the picture's side: teeth further from lips and mouth are
 class NetworkParser:
     """A network that labels frames, in batches of one size."""
 
-    def __init__(self, path: Path, model: str, classes: Sequence[int], size: int | None, threads: int = 1) -> None:
+    def __init__(
+        self, path: Path, model: str, classes: Sequence[int], size: int | None, threads: int = 1, device: str = "cpu"
+    ) -> None:
         """Open a network.
 
         Args:
@@ -31,12 +33,13 @@ class NetworkParser:
             classes: the label of models.parsing.labels of each of its classes.
             size: side of the square to which frames are resized; None runs them as they are.
             threads: on the CPU.
+            device: of torch.
 
         Raises:
             InputError: the file is not a network.
             UsageError: it has another one.
         """
-        self._session = open_session(path, cuda=True, threads=threads)
+        self._session = open_session(path, device.startswith("cuda"), threads)
         found = self._session.get_modelmeta().custom_metadata_map.get("model")
         if found != model:
             raise UsageError(
@@ -72,18 +75,18 @@ class NetworkParser:
         return cv2.copyMakeBorder(frame, 0, below, 0, right, cv2.BORDER_REPLICATE)
 
 
-def bisenet_parser(path: Path, threads: int = 1) -> NetworkParser:
+def bisenet_parser(path: Path, threads: int = 1, device: str = "cpu") -> NetworkParser:
     """Open a converted BiSeNet; see `NetworkParser`."""
     from models.parsing.bisenet import CLASSES, MODEL, SIZE
 
-    return NetworkParser(path, MODEL, [label for _, label in CLASSES], SIZE, threads)
+    return NetworkParser(path, MODEL, [label for _, label in CLASSES], SIZE, threads, device)
 
 
-def easyportrait_parser(path: Path, threads: int = 1) -> NetworkParser:
+def easyportrait_parser(path: Path, threads: int = 1, device: str = "cpu") -> NetworkParser:
     """Open a converted EasyPortrait network, which runs at the frames' own size; see `NetworkParser`."""
     from models.parsing.easyportrait import CLASSES, MODEL
 
-    return NetworkParser(path, MODEL, [label for _, label in CLASSES], None, threads)
+    return NetworkParser(path, MODEL, [label for _, label in CLASSES], None, threads, device)
 
 
 def overlay_teeth(labels: Array, teeth: Array, shared: bool = False) -> Array:

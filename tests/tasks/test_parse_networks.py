@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 from saved_clip import save_clip
@@ -12,7 +13,7 @@ from models.parsing import bisenet, easyportrait
 from models.parsing import labels as L
 from models.parsing.networks import bisenet_parser, easyportrait_parser, overlay_teeth
 from models.records import Clip, Landmarks, Masks
-from tasks import parse
+from tasks import device, parse
 from tasks.places import Keys, Places
 from tasks.stage import execute
 
@@ -78,6 +79,24 @@ def test_the_papers_combination_lays_teeth_over_bisenet(places, shared):
     assert masks.parser == "bisenet+easyportrait"
     np.testing.assert_array_equal(masks.labels[0], overlay_teeth(below, teeth, shared))
     assert (masks.labels[0] == (L.SHARED_TEETH if shared else L.TEETH)).any()
+
+
+@pytest.mark.parametrize("wanted", ["cpu", "cuda"])
+def test_the_networks_run_where_stages_compute(places, monkeypatch, wanted):
+    opened = []
+
+    def session(path, options, providers):
+        opened.append(providers)
+        return open_on_cpu(path, options, providers=["CPUExecutionProvider"])
+
+    open_on_cpu = onnxruntime.InferenceSession
+    there = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: there)
+    monkeypatch.setattr(onnxruntime, "InferenceSession", session)
+    monkeypatch.setattr(device, "look_for_cuda", lambda: (True, None))
+    monkeypatch.setenv("GAUSSTALK_DEVICE", wanted)
+    run(places, parser="bisenet", teeth="easyportrait")
+    assert opened == [there if wanted == "cuda" else there[1:]] * 2
 
 
 def test_teeth_of_the_network_lie_over_the_default_parser_too(places):
