@@ -35,8 +35,9 @@ def collect_plate(frames: Iterable[tuple[Array, Array]], least_distance: float) 
     shadows and mislabelled pixels out.
 
     Args:
-        frames: (frame `[H, W, 3]` uint8, labels `[H, W]`) of some frames.
-        least_distance: px; nearer pixels are not used.
+        frames: (frame `[H, W, 3]` uint8, labels `[H, W]`) of some frames with a face; those in which nobody is labelled
+            are not used.
+        least_distance: px, 0 or more; nearer pixels are not used.
 
     Raises:
         UsageError: no frames.
@@ -45,6 +46,8 @@ def collect_plate(frames: Iterable[tuple[Array, Array]], least_distance: float) 
     colours = np.empty(0)
     for frame, labels in frames:
         distance = cv2.distanceTransform((labels == BACKGROUND).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+        if (labels == BACKGROUND).all():
+            distance[:] = 0  # the parser has missed the person, who may be anywhere
         if distances is None:
             distances = np.full((KEPT, *labels.shape), -1.0, np.float32)
             colours = np.zeros((KEPT, *frame.shape), np.uint8)

@@ -45,6 +45,14 @@ def test_plate_keeps_a_shadow_beside_the_person_out():
     assert np.abs(plate.colours[30:40, 30:66].astype(int) - WALL[30:40, 30:66]).max() <= 1
 
 
+def test_frames_in_which_the_parser_missed_the_person_do_not_count():
+    missed = [(person(x)[0], np.zeros((SIZE, SIZE), np.uint8)) for x in (40, 44, 48, 52, 56)]
+    plate = collect_plate([*missed, *(person(x) for x in range(28, 70, 3)), *missed], 0.0)
+    assert np.abs(plate.colours[plate.seen].astype(int) - WALL[plate.seen]).max() <= 1
+    assert plate.seen[:10].all()
+    assert not collect_plate(missed, 0.0).seen.any()
+
+
 def test_unseen_room_is_filled_between_its_neighbours():
     plate = collect_plate([person()], 2.0)
     hidden = plate.colours[38, 48].astype(int)
