@@ -181,7 +181,7 @@ def _corners(image: Array, outline: Array, most: int, apart: float) -> Array:
 
 def _track(source: Array, target: Array, corners: Array, eye_distance: float) -> tuple[Array, Array]:
     """Return where corners `[N, 1, 2]` of one image lie in another, and which were found `[N]`."""
-    side = int(eye_distance / 7) | 1
+    side = max(3, int(eye_distance / 7) | 1)  # OpenCV takes no smaller window
     criteria = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 40, 0.003)
     there, found, _ = cv2.calcOpticalFlowPyrLK(
         source, target, corners, corners.copy(), winSize=(side, side), maxLevel=3, criteria=criteria

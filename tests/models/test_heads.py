@@ -235,6 +235,15 @@ def test_flow_is_silent_next_to_cuts_and_missing_faces() -> None:
     assert np.isnan(acceleration_error(_smooth_track(14), nothing.nose))
 
 
+def test_flow_of_a_face_of_a_few_pixels_measures_what_it_can() -> None:
+    frames, _ = _moving_clip(np.zeros((5, 2)))
+    points = np.random.default_rng(0).uniform(68, 92, (478, 2)).astype(np.float32)
+    points[[33, 263]] = (74, 76), (86, 76)
+    for half in measure_flow(frames, np.repeat(points[None], 5, 0), np.ones(5, bool)):
+        assert np.isfinite(half.corners).any()
+        assert np.nanmax(np.abs(half.corners - half.corners[:, :, 1:2])) < 0.1  # nothing moves
+
+
 def test_cuts_are_found_and_fast_motion_is_none() -> None:
     track = _smooth_track(40)
     frames, points = _moving_clip(track)
