@@ -13,7 +13,8 @@ from models.ssim import C1, C2, RADIUS, window
 
 @lru_cache(maxsize=8)
 def _window(dtype: torch.dtype, device: torch.device) -> Tensor:
-    return window(dtype).to(device)  # copied there once, not in every step
+    with torch.inference_mode(False):  # it may be first asked for while nothing is learnt, and then in training
+        return window(dtype).to(device)  # copied there once, not in every step
 
 
 def _blur(planes: Tensor) -> Tensor:

@@ -170,6 +170,18 @@ def test_reference_passes_gradcheck():
         assert torch.autograd.gradcheck(lambda p, t, g=grid: encode(p, t, g), (points, table), fast_mode=True)
 
 
+def test_a_grid_can_be_trained_after_it_was_looked_up():
+    reference._levels.cache_clear()
+    grid = HashGrid(levels=3, features=2, finest_resolution=20)
+    points, _ = make_inputs(grid, 1, 4, 1, torch.float64)
+    table = torch.randn(grid.table_shape, dtype=torch.float64, requires_grad=True)
+    with torch.inference_mode():
+        encode(points, table, grid)
+    encode(points, table, grid).sum().backward()
+    assert points.grad.abs().sum() > 0
+    assert table.grad.abs().sum() > 0
+
+
 def test_bits_do_not_depend_on_the_number_of_threads():
     results = []
     before = numba.get_num_threads()

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from skimage.metrics import structural_similarity
 
-from models.ssim import choose_backend, ssim, ssim_map, window
+from models.ssim import choose_backend, reference, ssim, ssim_map, window
 
 
 def make_pair(seed, shape=(40, 33, 3), dtype=torch.float32):
@@ -106,6 +106,15 @@ def test_not_a_number_is_not_hidden():
 def test_reference_passes_gradcheck():
     image, target = make_pair(8, (6, 5, 2), torch.float64)
     assert torch.autograd.gradcheck(lambda values: ssim_map(values, target), (image,))
+
+
+def test_it_can_be_learnt_from_after_it_was_measured():
+    reference._window.cache_clear()
+    image, target = make_pair(8, (6, 5, 2), torch.float64)
+    with torch.inference_mode():
+        ssim(image, target)
+    ssim(image, target).backward()
+    assert image.grad.abs().sum() > 0
 
 
 def test_window_is_a_gaussian_of_eleven_taps():

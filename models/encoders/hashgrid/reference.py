@@ -34,15 +34,16 @@ def _levels(grid: HashGrid, dtype: torch.dtype, device: torch.device) -> _Levels
     def column(name: str, kind: torch.dtype) -> Tensor:
         return torch.tensor([[getattr(level, name)] for level in grid.layout], dtype=kind, device=device)
 
-    return _Levels(
-        scale=column("scale", dtype)[:, 0],
-        stride=column("stride", torch.long),
-        rows=column("rows", torch.long),
-        offset=column("offset", torch.long),
-        hashed=column("hashed", torch.bool),
-        corners=torch.tensor([[0, 0], [1, 0], [0, 1], [1, 1]], device=device),
-        axes=torch.tensor(PLANES, device=device).flatten(),
-    )
+    with torch.inference_mode(False):  # they may be first asked for while nothing is learnt, and then in training
+        return _Levels(
+            scale=column("scale", dtype)[:, 0],
+            stride=column("stride", torch.long),
+            rows=column("rows", torch.long),
+            offset=column("offset", torch.long),
+            hashed=column("hashed", torch.bool),
+            corners=torch.tensor([[0, 0], [1, 0], [0, 1], [1, 1]], device=device),
+            axes=torch.tensor(PLANES, device=device).flatten(),
+        )
 
 
 def encode(points: Tensor, table: Tensor, grid: HashGrid) -> Tensor:
