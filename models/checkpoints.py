@@ -34,10 +34,13 @@ def read_state(path: Path) -> dict[str, Tensor]:
     try:
         with torch.serialization.safe_globals(_NUMBERS):
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except (torch.serialization.pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
-        reason = str(error).strip().splitlines() or [type(error).__name__]
+    except (MemoryError, OSError):
+        raise
+    except Exception as error:  # what is no checkpoint fails in as many ways as Python has errors
+        # Only the first sentence: others tell how to load a file that runs code.
+        why = f"{type(error).__name__}: {str(error).split('. ')[0]}".removesuffix(": ")
         raise InputError(
-            f"{path.name} cannot be read as a checkpoint", reason[0], "get the file again from its official source"
+            f"{path.name} cannot be read as a checkpoint", why, "get the file again from its official source"
         ) from error
     if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
         content = content["state_dict"]

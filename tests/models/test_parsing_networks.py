@@ -1,5 +1,6 @@
 """The official networks: their checkpoints load key by key, run alike in torch and onnxruntime, and are combined."""
 
+import contextlib
 import sys
 from pathlib import Path
 
@@ -144,8 +145,19 @@ def test_a_damaged_checkpoint_is_refused(files, tmp_path):
     with pytest.raises(InputError, match="cut.pth"):
         read_state(cut)
     (tmp_path / "page.pth").write_text("<html>not found</html>")
-    with pytest.raises(InputError, match="page.pth"):
+    with pytest.raises(InputError, match="page.pth") as raised:
         read_state(tmp_path / "page.pth")
+    assert "weights_only" not in str(raised.value)  # nobody is told to run what is in it
+
+
+def test_no_damage_to_a_checkpoint_ends_in_a_traceback(tmp_path):
+    path, random = tmp_path / "weights.pth", np.random.default_rng(1)
+    torch.save({"a": torch.zeros(3)}, path, _use_new_zipfile_serialization=False)
+    good = path.read_bytes()
+    for place in random.integers(0, len(good), 300):
+        path.write_bytes(good[:place] + random.bytes(2) + good[place + 2 :])
+        with contextlib.suppress(InputError):
+            read_state(path)
 
 
 @pytest.mark.parametrize("change", ["lacks", "unknown", "shape"])
