@@ -23,6 +23,7 @@ WIDEST_S = 0.1  # rows further apart tell nothing of what is between them
 NEAR_FACE = 1.0  # of the face's width: a row whose landmarks are further from the tracked face is of somebody else
 FULL_GAZE = np.radians(30.0)  # a gaze of 1
 POINTS = 68
+MAKE = "make it by: FeatureExtraction -f VIDEO -aus -gaze -2Dfp"
 
 
 @dataclass(frozen=True)
@@ -61,21 +62,26 @@ def read_rows(text: str, name: str, frame_rate: float, needed: Sequence[str] = (
     Raises:
         InputError: it is no such file, lacks what is needed, or no row of it is trusted.
     """
-    table = list(csv.reader(io.StringIO(text.lstrip("\ufeff"))))
-    table = [row for row in table if any(cell.strip() for cell in row)]
-    heads = [head.strip() for head in table[0]] if table else []
+    # Numbers need no quotes: one that is never closed would make a single row of all that follow.
+    lines = csv.reader(io.StringIO(text.lstrip("\ufeff")), quoting=csv.QUOTE_NONE)
+    try:
+        table = [[cell.strip(' \t"') for cell in row] for row in lines]
+    except csv.Error as error:
+        raise InputError(f"{name}: no table of action units from OpenFace", str(error), MAKE) from error
+    table = [row for row in table if any(row)]
+    heads = table[0] if table else []
     if not {"timestamp", "frame"} & set(heads) or not any(head.startswith("AU") for head in heads):
         raise InputError(
             f"{name}: no table of action units from OpenFace",
             "its first line names neither 'timestamp' or 'frame' nor action units such as AU01_r",
-            "make it by: FeatureExtraction -f VIDEO -aus -gaze -2Dfp",
+            MAKE,
         )
     missing = [unit for unit in needed if f"{unit}_r" not in heads]
     if missing:
         raise InputError(
             f"{name}: no intensity of {', '.join(missing)}",
             "the head's motion field is trained on them",
-            "make it by: FeatureExtraction -f VIDEO -aus -gaze -2Dfp",
+            MAKE,
         )
     columns = _columns(table[1:], heads)
     count = len(table) - 1

@@ -46,6 +46,16 @@ def test_builds_that_write_other_headers_give_the_same(spaced, drop):
     assert ("AU15" in units) == ("AU15_r" not in drop)
 
 
+def test_a_quote_that_is_never_closed_spoils_one_row():
+    lines = table().splitlines()
+    lines[40] = lines[40].replace(",0.1,", ',"0.1,', 1)
+    rows = read_rows("\n".join(lines), "a.csv", RATE, NEEDED)
+    assert len(rows) == 90
+    assert rows.good.sum() >= 89
+    quoted = "\n".join(",".join(f'"{cell}"' for cell in line.split(",")) for line in table().splitlines())
+    np.testing.assert_array_equal(read_rows(quoted, "a.csv", RATE, NEEDED).units["AU12"], rows.units["AU12"])
+
+
 def test_rows_that_failed_are_not_measured_and_do_not_colour_their_neighbours():
     text = table(
         success=lambda k, _: int(not 30 <= k < 60),
@@ -101,6 +111,7 @@ def test_without_landmarks_the_face_that_is_seen_most_often_is_chosen():
     [
         ("", "no table"),
         ("a,b\n1,2\n", "no table"),
+        ("frame,AU01_r\n1," + "1" * 140_000, "no table"),
         (table(drop=("AU45_r", "AU07_r")), "AU07, AU45"),
         (table(success=lambda k, _: 0), "saw no face"),
         ("frame,AU01_r\n", "saw no face"),
