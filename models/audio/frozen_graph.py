@@ -50,7 +50,7 @@ def read_constants(path: Path, wanted: Callable[[str], bool]) -> dict[str, np.nd
             raise InputError(f"{path}: the file is empty", "", "get it again") from error
     try:
         return dict(_constants(memoryview(mapped), wanted))  # the mapping goes when the last view of it does
-    except _DamagedError as error:
+    except (ValueError, OverflowError) as error:  # NumPy's too, of shapes that no array has
         raise InputError(f"{path}: not a whole frozen graph", str(error), "get it again") from error
 
 

@@ -77,6 +77,11 @@ def test_a_damaged_graph_is_refused(tmp_path: Path, graph: Path) -> None:
         path.write_bytes(broken)
         with pytest.raises(InputError, match="damaged.pb"):
             deepspeech.Network.load(path)
+    huge = field(2, field(1, 0)) + field(2, field(1, 1 << 63))
+    for shape, numbers in ((huge, field(5, b"1234")), (field(2, field(1, 2)), field(5, b"12345"))):
+        path.write_bytes(node("a", "Const", {"value": field(8, field(1, 1) + field(2, shape) + numbers)}))
+        with pytest.raises(InputError, match="not a whole frozen graph"):
+            frozen_graph.read_constants(path, lambda name: True)
     random = np.random.default_rng(0)
     for _ in range(60):
         spoilt = bytearray(data)
