@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -10,11 +10,12 @@ from models.errors import InputError
 from models.heads.mediapipe_points import EYE_OUTER_LEFT, EYE_OUTER_RIGHT
 from models.metrics.base import Metric, by_computation
 from models.records import Clip, Judge, Landmarks, Rendering, Weights
+from tasks.comparing import Pairs
 from tasks.judging import open_judge
 from tasks.per_frame import write_per_frame
 from tasks.scores import VARIANTS, Scores, device_of
 from tasks.stage import Context, NoParams
-from tasks.synchrony import Picked, breaks_of, compare_speech, sound_of
+from tasks.synchrony import Picked, compare_speech, sound_of
 from tasks.weights import TAUGHT, check_words, digests_of, ready_metrics
 from tasks.windows import write_windows
 
@@ -91,24 +92,29 @@ def measure_drive(context: Context[NoParams], rendering: Rendering) -> None:
     for name, reason in missing.items():
         scores.add(name, float("nan"), "", "", why=reason)
     pictures, own_pictures = Picked(rendering.full, range(count)), Picked(clip.frames, judge.own)
+    own = Pairs(clip, judge.own, judge.own)
     for variant, shown, where, heard, breaks in (
         ("full", pictures, points, sound, []),
         ("wrong_sound", pictures, points, np.roll(sound, len(sound) // 2), []),
-        ("speaker", own_pictures, judge.own_points, sound_of(clip, judge.own), breaks_of(clip, judge.own)),
+        ("speaker", own_pictures, judge.own_points, sound_of(clip, judge.own), own.breaks),
     ):
         compare_speech(scores, metrics.values(), variant, shown, where, heard, breaks)
     compare_talker(scores, followed.values(), points, context.read(Landmarks, "drive_landmarks"))
     steadiness = all_metrics()["jitter"]
-    scores.add_columns(steadiness, "face", "full", trembling(points, judge.own_points), "the judge finds no face")
+    shaken = trembling(points, judge.own_points, own.inner(steadiness.reach))
+    scores.add_columns(steadiness, "face", "full", shaken, "the judge finds no face")
     wide, open_eye, spread = np.nanpercentile(own_lips, 95), np.nanmedian(own_lids), np.nanstd(own_lips)
-    for variant, gap, lid, where in (("full", lips, lids, points), ("speaker", own_lips, own_lids, judge.own_points)):
+    for variant, gap, lid, where, breaks in (
+        ("full", lips, lids, points, []),
+        ("speaker", own_lips, own_lids, judge.own_points, own.breaks),
+    ):
         seen = ~np.isnan(gap)
         unseen = "no face was found"
         series = {
             "closed_share": np.where(seen, 100.0 * (gap < CLOSED * wide), np.nan),
             "opening": gap,
             "blink_rate": lid,
-            "head_motion": head_steps(where),
+            "head_motion": head_steps(where, breaks),
             "found_share": 100.0 * seen,
         }
         scores.series |= {(name, "face", variant): values[:, None] for name, values in series.items()}
@@ -171,11 +177,17 @@ def compare_talker(scores: Scores, metrics: Iterable[Metric], points: np.ndarray
                 scores.add_columns(metric, "face", variant, columns, why)
 
 
-def trembling(points: np.ndarray, own_points: np.ndarray) -> np.ndarray:
-    """Return `[n, 2]`: how the head trembles in each frame, and in the mean of the speaker's own frames."""
+def trembling(points: np.ndarray, own_points: np.ndarray, inner: np.ndarray) -> np.ndarray:
+    """Return `[n, 2]`: how the head trembles in each frame, and in the mean of the speaker's own frames.
+
+    Args:
+        points: `[n, 478, 2]` of the head.
+        own_points: `[m, 478, 2]` of the speaker's own frames.
+        inner: bool `[m]`, own frames whose neighbours are of the same shot: a cut is no motion.
+    """
     from models.metrics.temporal import jitter
 
-    own = jitter(own_points, own_points, None)[:, 0]
+    own = jitter(own_points, own_points, None)[inner, 0]
     own = own[~np.isnan(own)]
     columns = jitter(points, points, None)
     columns[:, 1] = np.sqrt((own**2).mean()) if len(own) else np.nan
@@ -188,14 +200,15 @@ def blinks(lids: np.ndarray, threshold: float) -> int:
     return int(np.count_nonzero(closed[1:] & ~closed[:-1]) + (len(closed) > 0 and bool(closed[0])))
 
 
-def head_steps(points: np.ndarray) -> np.ndarray:
+def head_steps(points: np.ndarray, breaks: Sequence[int]) -> np.ndarray:
     """Return the shift of the point between the outer eye corners since the frame before, `[n]`.
 
-    In percent of their mean distance; NaN in the first frame and beside one without a face.
+    In percent of their mean distance; NaN in the first frame of a shot (`breaks_of`) and beside one without a face.
     """
     right, left = points[:, EYE_OUTER_RIGHT].astype(np.float64), points[:, EYE_OUTER_LEFT].astype(np.float64)
     distance = np.linalg.norm(right - left, axis=-1)
     step = np.full(len(points), np.nan)
     if np.isfinite(distance).any():
         step[1:] = 100 * np.linalg.norm(np.diff((right + left) / 2, axis=0), axis=-1) / np.nanmean(distance)
+        step[list(breaks)] = np.nan
     return step

@@ -363,6 +363,24 @@ def test_lips_of_a_talker_nobody_sees_are_a_gap_with_its_reason() -> None:
     }
 
 
+def test_a_cut_of_the_own_footage_is_no_motion_of_the_head(places: Places) -> None:
+    clip = Clip.load(places.record("ingest", Keys("ada")))
+    own = Judge.load(places.record("judge", Keys("ada"))).own
+    points = Landmarks.load(places.record("landmarks", Keys("ada"))).points[own].astype(np.float64)
+    points += np.random.default_rng(0).normal(0, 0.2, points.shape)
+    elsewhere = points.copy()
+    elsewhere[30:] += 40.0  # the second shot shows the head at another place
+
+    def told(points: np.ndarray, clip: Clip) -> tuple[float, float]:
+        pairs = measuring_drive.Pairs(clip, own, own)
+        steps = measuring_drive.head_steps(points, pairs.breaks)
+        return measuring_drive.trembling(points, points, pairs.inner(1))[0, 1], np.nanmean(steps)
+
+    cut = dataclasses.replace(clip, cuts=np.array([30], np.int32))
+    assert told(elsewhere, cut) == pytest.approx(told(points, clip), rel=0.05)
+    assert told(elsewhere, clip)[0] > 2 * told(points, clip)[0]  # where nobody says that it is a cut
+
+
 def test_blinks_are_counted_right() -> None:
     lids = np.array([1, 1, 0.2, 0.2, 1, np.nan, 0.1, 1])
     assert measuring_drive.blinks(lids, 0.5) == 2
