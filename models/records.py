@@ -302,11 +302,15 @@ class Mouths(Record):
 class Judge(Record):
     """Who reads landmarks of a speaker's true and rendered frames alike."""
 
+    VERSION: ClassVar[int] = 2
+
     source: str  # personal (learnt from the training frames) or mediapipe
     enlarge: int  # frames are shown to mediapipe so many times larger
     learnt: dict[str, np.ndarray] = field(metadata={"tensors": True})  # of a personal one, else empty
     own: np.ndarray = array("n", dtype="int32")  # training frames of the clip, neighbours, to hold other speech against
     own_points: np.ndarray = array("n", 478, 2)  # read from them, in pixels; NaN where no face is found
+    unseen: np.ndarray = array("m", dtype="int32")  # test frames, neighbours: for what has learnt from training frames
+    unseen_points: np.ndarray = array("m", 478, 2)
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,12 +13,12 @@ import numpy as np
 from pydantic import Field
 
 from models.heads.mediapipe_points import LANDMARK_COUNT
-from models.records import TRAIN, Clip, Judge, Landmarks
+from models.records import TEST, TRAIN, Clip, Judge, Landmarks
 from tasks.judging import known_points, open_judge
 from tasks.params import Params
 from tasks.stage import Context, Stage, main
 
-OWN_FRAMES = 400  # read of the speaker's own
+OWN_FRAMES = 400  # read of either part of the speaker's own
 
 
 class JudgeParams(Params):
@@ -44,12 +44,13 @@ def run(context: Context[JudgeParams]) -> Judge:
         source = "personal" if context.speaker().basis == "synthetic" else "mediapipe"
     learnt = learn(clip, known_points(clip, landmarks, context.places)) if source == "personal" else {}
     # Neighbouring frames, so that blinks and head motion can be told.
-    own = clip.indices(TRAIN)[:OWN_FRAMES].astype(np.int32)
-    unread = np.full((len(own), LANDMARK_COUNT, 2), np.nan, np.float32)
-    judge = Judge(source, context.params.enlarge, learnt, own, unread)
+    own, unseen = (clip.indices(part)[:OWN_FRAMES].astype(np.int32) for part in (TRAIN, TEST))
+    unread = (np.full((len(frames), LANDMARK_COUNT, 2), np.nan, np.float32) for frames in (own, unseen))
+    judge = Judge(source, context.params.enlarge, learnt, own, next(unread), unseen, next(unread))
     with open_judge(judge, context.places) as reader:
         points = reader.measure((clip.frames[t] for t in own), len(own), "the speaker")
-    return dataclasses.replace(judge, own_points=points)
+        unseen_points = reader.measure((clip.frames[t] for t in unseen), len(unseen), "the speaker's test part")
+    return dataclasses.replace(judge, own_points=points, unseen_points=unseen_points)
 
 
 def learn(clip: Clip, points: np.ndarray) -> dict[str, np.ndarray]:

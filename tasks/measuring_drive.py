@@ -91,14 +91,12 @@ def measure_drive(context: Context[NoParams], rendering: Rendering) -> None:
     metrics, missing = ready_metrics(speech, context.places, context.stage.name, taught)
     for name, reason in missing.items():
         scores.add(name, float("nan"), "", "", why=reason)
-    pictures, own_pictures = Picked(rendering.full, range(count)), Picked(clip.frames, judge.own)
-    own = Pairs(clip, judge.own, judge.own)
-    for variant, shown, where, heard, breaks in (
-        ("full", pictures, points, sound, []),
-        ("wrong_sound", pictures, points, np.roll(sound, len(sound) // 2), []),
-        ("speaker", own_pictures, judge.own_points, sound_of(clip, judge.own), own.breaks),
-    ):
-        compare_speech(scores, metrics.values(), variant, shown, where, heard, breaks)
+    pictures, own = Picked(rendering.full, range(count)), Pairs(clip, judge.own, judge.own)
+    for variant, heard in (("full", sound), ("wrong_sound", np.roll(sound, len(sound) // 2))):
+        compare_speech(scores, metrics.values(), variant, pictures, points, heard)
+    knowing = {name: metric for name, metric in metrics.items() if metric.taught}  # training frames, by heart
+    compare_own(scores, [m for m in metrics.values() if not m.taught], clip, own, judge.own_points)
+    compare_own(scores, knowing.values(), clip, Pairs(clip, judge.unseen, judge.unseen), judge.unseen_points)
     compare_talker(scores, followed.values(), points, context.read(Landmarks, "drive_landmarks"))
     steadiness = all_metrics()["jitter"]
     shaken = trembling(points, judge.own_points, own.inner(steadiness.reach))
@@ -151,8 +149,15 @@ def measure_drive(context: Context[NoParams], rendering: Rendering) -> None:
     )
     content = {"about": about, "rows": scores.rows, "absent": scores.absent, "definitions": words, "bars": []}
     context.write_metrics("metrics", content)
-    write_per_frame(context.metrics, scores, np.arange(count), clip.fps, {"speaker": judge.own})
+    others = {(name, "speaker"): judge.unseen if name in knowing else judge.own for name, *_ in scores.series}
+    write_per_frame(context.metrics, scores, np.arange(count), clip.fps, others)
     write_windows(context.metrics, scores, [*metrics, *followed, "jitter"], ("full", "wrong_sound", "speaker"))
+
+
+def compare_own(scores: Scores, metrics: Iterable[Metric], clip: Clip, own: Pairs, points: np.ndarray) -> None:
+    """Add the metrics that compare lips with sound, of the speaker's own frames, `points` `[n, 478, 2]` read from them."""
+    shown, sound = Picked(clip.frames, own.frames), sound_of(clip, own.frames)
+    compare_speech(scores, metrics, "speaker", shown, points, sound, own.breaks)
 
 
 def compare_talker(scores: Scores, metrics: Iterable[Metric], points: np.ndarray, talker: Landmarks) -> None:

@@ -25,7 +25,11 @@ COLUMNS = (*KEYS, "frame", "time", "value", "against")
 
 
 def write_per_frame(
-    folder: Path, scores: Scores, frames: np.ndarray, fps: float, others: Mapping[str, np.ndarray] | None = None
+    folder: Path,
+    scores: Scores,
+    frames: np.ndarray,
+    fps: float,
+    others: Mapping[tuple[str, str], np.ndarray] | None = None,
 ) -> None:
     """Write the series of all metrics.
 
@@ -34,7 +38,7 @@ def write_per_frame(
         scores: with series.
         frames: `[n]` the indices of the frames measured; their time is index / fps.
         fps: of the clip or the drive.
-        others: frames of variants that were measured on others.
+        others: frames of a metric and variant that were measured on others.
     """
     import pandas
 
@@ -42,7 +46,7 @@ def write_per_frame(
     for (metric, region, variant), series in scores.series.items():
         if np.isnan(series).all():
             continue
-        measured = (others or {}).get(variant, frames)
+        measured = (others or {}).get((metric, variant), frames)
         keys = {**scores.keys, "metric": metric, "region": region, "variant": variant}
         table = {name: [keys[name]] * len(measured) for name in KEYS}
         columns = {"frame": measured.astype(np.int32), "time": measured / fps, "value": series[:, 0]}

@@ -38,7 +38,8 @@ VARIANTS = {
     "reread": "the true frames read by the second judge once more, its crop a pixel aside: its own error of measuring",
     "truth": "the true frames themselves, for what needs no other frames to compare with",
     OTHER_MOMENT: "the true frames against true frames half the test part away: as alike as one person can be expected",
-    "speaker": "the speaker's own footage of training, for comparison",
+    "speaker": "the speaker's own footage for comparison: of training; for a network of the project, which has learnt "
+    "from that, of the test part",
     "wrong_sound": "the same frames against another moment of the drive: its sound, and the lips of who says it",
 }
 

@@ -18,8 +18,9 @@ import yaml
 from models.errors import InputError, MissingAssetError
 from models.metrics import all_metrics
 from models.perceptual.networks import NETWORKS, write
-from models.records import Clip, DemoTruth, Judge, Landmarks, Rendering, store_path
+from models.records import Clip, DemoTruth, Judge, Landmarks, Rendering, Weights, store_path
 from models.storage import FrameStore
+from models.sync.house import HouseNet, tensors_of
 from tasks import evaluate, evaluate_drive, judge, measuring, measuring_drive, per_frame, regions
 from tasks.closure import closure
 from tasks.doctor import wrong_params
@@ -361,6 +362,20 @@ def test_lips_of_a_talker_nobody_sees_are_a_gap_with_its_reason() -> None:
     assert {entry["why"] for entry in scores.absent} == {
         "too few frames show both faces, only the first 0.4 s are used"
     }
+
+
+def test_a_network_of_the_project_is_not_shown_what_it_has_learnt_from(places: Places, tmp_path: Path) -> None:
+    project = Places(shutil.copytree(places.root, tmp_path / "project"))
+    check = {"share": 0.95, "found": 95, "tried": 100, "excerpts": 10, "wanted": 0.9, "reached": True}
+    check |= {"speakers": {}, "left_out": {}}
+    network = tensors_of(HouseNet())
+    Weights("sync_house", "trained", {}, network, {}, {"check": check}).save(project.record("sync_house", Keys()))
+    keys = Keys("ada", "logmel", "de_f")
+    execute(evaluate_drive.STAGE, evaluate_drive.run, keys, project, PARAMS)
+    table = read_per_frame(project.metrics("evaluate_drive", keys) / per_frame.FILE)
+    own, test = table[table.variant == "speaker"], range(evaluated_project.TEST_FROM, 130)
+    assert set(own[own.metric == "Sync-C_house"].frame) == set(test)
+    assert not set(own[own.metric == "r_sound"].frame) & set(test)
 
 
 def test_a_cut_of_the_own_footage_is_no_motion_of_the_head(places: Places) -> None:
