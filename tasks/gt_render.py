@@ -5,6 +5,7 @@ Hair, cloth and everything else are those of the frame; the Inpainting Generator
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 
 import numpy as np
@@ -45,7 +46,9 @@ def run(context: Context[RenderParams]) -> Rendering:
             f"{speaker}: the clip has no test frames", "", "give ingest a longer clip or a larger test_share"
         )
     head = GaussianHead.load(context.places, speaker, str(context.keys.extractor), device)
+    heard_from = time.monotonic()
     spoken = head.hear(context.read(AudioFeatures, "audio").values)
+    hearing = (time.monotonic() - heard_from) / len(spoken)
     shift = round(context.params.wrong_audio_s * clip.fps)
 
     def pictures(variant: str) -> Iterator[np.ndarray]:
@@ -54,7 +57,8 @@ def run(context: Context[RenderParams]) -> Rendering:
             yield head.picture(head.filmed.shot(frame), head.still if variant == "mean_motion" else spoken[heard])
 
     told = computed_on(device)
-    return render_variants(context, "gaussian_talker", clip, frames, VARIANTS, pictures, told, head.teachers)
+    taught = head.teachers
+    return render_variants(context, "gaussian_talker", clip, frames, VARIANTS, pictures, told, taught, hearing)
 
 
 if __name__ == "__main__":

@@ -49,8 +49,8 @@ KINDS = ("frames", "landmarks", "second", "units", "openface", "speech", "identi
 SYSTEM_METRICS = {
     "missed_frames": "test frames in which the judge finds the face in the truth but not in the rendering",
     "missed_frames_second": "the same of the second judge, OpenSeeFace's landmarker",
-    "render_time": "mean time to render one frame",
-    "fps": "frames rendered a second",
+    "render_time": "mean time to render one frame from its sound; controls are not timed",
+    "fps": "frames rendered a second, from their sound; controls are not timed",
     "model_size": "what the trained head takes on a disk",
     "peak_memory": "most memory that a training stage of this head has held at once; with a GPU the GPU's",
     "training_time": "time of all training stages of this head, added up (some can run at once)",

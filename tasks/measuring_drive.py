@@ -155,7 +155,7 @@ def measure_drive(context: Context[NoParams], rendering: Rendering) -> None:
 
 
 def compare_own(scores: Scores, metrics: Iterable[Metric], clip: Clip, own: Pairs, points: np.ndarray) -> None:
-    """Add the metrics that compare lips with sound, of the speaker's own frames, `points` `[n, 478, 2]` read from them."""
+    """Add the metrics that compare lips with sound, of the speaker's own frames with `points` `[n, 478, 2]`."""
     shown, sound = Picked(clip.frames, own.frames), sound_of(clip, own.frames)
     compare_speech(scores, metrics, "speaker", shown, points, sound, own.breaks)
 

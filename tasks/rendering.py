@@ -76,8 +76,11 @@ def render_variants(
     pictures: Callable[[str], Iterator[np.ndarray]],
     computed_on: Mapping[str, str],
     teachers: Sequence[Speaker] = (),
+    hearing: float = 0.0,
 ) -> Rendering:
     """Draw frames of a clip in every variant, "full" first, with videos for a person.
+
+    What a frame takes is told of "full" alone: a control need not hear or move, and other methods have others.
 
     Args:
         context: of the stage.
@@ -88,12 +91,16 @@ def render_variants(
         pictures: gives the `n` pictures of a variant.
         computed_on: device and rasteriser.
         teachers: who else taught the head.
+        hearing: seconds a frame that were spent on its sound before there are pictures.
     """
-    stores, started = {}, time.monotonic()
+    next(pictures("full"))  # kernels are compiled now, and not while the clock runs
+    stores, seconds = {}, {}
     for variant in variants:
+        started = time.monotonic()
         path = store_path(context.output, variant)
         stores[variant] = FrameStore.create(path, pictures(variant), clip.frames.shape[1:])
-    milliseconds = 1000 * (time.monotonic() - started) / (len(variants) * len(frames))
+        seconds[variant] = time.monotonic() - started
+    milliseconds = 1000 * (hearing + seconds["full"] / len(frames))
     write_previews(context.preview, clip, frames, stores["full"], (context.speaker(), *teachers), context.params)
     return Rendering(
         method=method,
