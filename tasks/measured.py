@@ -129,13 +129,21 @@ def main_table(heads: list[Measured]) -> Table:
 
 
 def bars_cell(bars: list[dict[str, Any]]) -> Cell:
-    """Return how many of a head's bars are reached, or why that cannot be said."""
+    """Return how many of the bars that can be judged a head reaches, or why that cannot be said.
+
+    A bar whose metric or control is absent is no fault of the head.
+    """
     if not bars:
         return Cell("none set")
     if any(bar["why"].startswith(TOO_SHORT) for bar in bars):
         return Cell(TOO_SHORT, "with so few test frames a bar is reached or missed by chance")
-    reached = sum(bar["ok"] is True for bar in bars)
-    return Cell(f"{reached} of {len(bars)}", ok=reached == len(bars))
+    judged = [bar["ok"] for bar in bars if bar["ok"] is not None]
+    left = len(bars) - len(judged)
+    why = "; ".join(f"{bar['name']}: {bar['why']}" for bar in bars if bar["ok"] is None)
+    if not judged:
+        return Cell("none can be judged", why)
+    reached = f"{sum(judged)} of {len(judged)}"
+    return Cell(f"{reached}, {left} cannot be judged" if left else reached, why, ok=all(judged))
 
 
 def bars_table(heads: list[Measured], named: bool = True) -> Table:

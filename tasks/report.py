@@ -342,7 +342,7 @@ def add_numbers(head: Head, measured: Measured) -> None:
     head.bars = bars_table([measured], named=False)
     head.missed = [bar["name"] for bar in measured.bars if bar["ok"] is False]
     verdict = bars_cell(measured.bars)
-    head.reached = verdict.text if verdict.ok is None else f"{verdict.text} bars reached"
+    head.reached = verdict.text if verdict.ok is None else f"bars reached: {verdict.text}"
     head.all_reached = verdict.ok
     for phase in measured.curves.get("training", []):
         curves = phase["curves"]

@@ -242,7 +242,7 @@ def test_without_a_valid_consent_nobody_is_shown(page: str, outline: Outline) ->
 
 
 def test_videos_numbers_curves_strips_and_failures_are_on_it(page: str, outline: Outline) -> None:
-    for words in ("Truth, result, difference", "German voice (de, female, synthetic)", "1 of 1 bars reached"):
+    for words in ("Truth, result, difference", "German voice (de, female, synthetic)", "bars reached: 1 of 1"):
         assert words in outline.text
     for words in (
         "PSNR mouth [dB] ↑, 27.50 over all",

@@ -139,6 +139,15 @@ def test_a_speaker_that_params_do_not_list_is_in_no_table(places: Places) -> Non
     assert "gone" not in "".join(path.read_text() for path in folder.iterdir())
 
 
+def test_bars_whose_control_is_absent_do_not_count_as_missed() -> None:
+    absent = {"name": "still", "why": "LMD of full or of static is absent", "ok": None}
+    cell = bars_cell([{"why": "", "ok": True}, {"why": "", "ok": True}, absent])
+    assert (cell.text, cell.ok) == ("2 of 2, 1 cannot be judged", True)
+    assert cell.why == "still: LMD of full or of static is absent"
+    assert bars_cell([{"why": "", "ok": True}, {"why": "", "ok": False}, absent]).ok is False
+    assert bars_cell([absent]).ok is None
+
+
 def test_bars_on_a_second_of_test_frames_are_not_judged() -> None:
     bar = {"why": f"{TOO_SHORT}: 25 test frames in 1 blocks", "ok": None}
     assert bars_cell([bar, {"why": "", "ok": True}]).text == "too short to judge"
