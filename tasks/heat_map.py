@@ -13,6 +13,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from models.metrics.base import LEAST_RATIO, merit_of
 from tasks.measured import read_json
 from tasks.tabular import ARROWS, Cell, Column, Table, number
 
@@ -112,7 +113,7 @@ class Scale:
 
     def __init__(self, known: Sequence[dict[str, Any]], better: str) -> None:
         self.better = better
-        merits = [merit_of(told["value"], better) for told in known]
+        merits = [_strength(told["value"], better) for told in known]
         sure = [told for told in known if told.get("low") is not None]
         width = median(_width(told, better) for told in sure) if sure else 0.0
         self.middle = (min(merits) + max(merits)) / 2 if better and merits else 0.0
@@ -124,7 +125,7 @@ class Scale:
             return "some cells have no interval: what is chance in them is not known"
         if not self.better or not known:
             return ""
-        best = max(known, key=lambda told: merit_of(told["value"], self.better))
+        best = max(known, key=lambda told: _strength(told["value"], self.better))
         apart = sum(not (told["low"] <= best["high"] and best["low"] <= told["high"]) for told in known)
         if not apart:
             return "every interval overlaps that of the best cell: none stands out"
@@ -133,16 +134,16 @@ class Scale:
     def heat(self, told: dict[str, Any]) -> float:
         """Return where a value lies on the scale."""
         if self.better:
-            return 0.5 + (merit_of(told["value"], self.better) - self.middle) / self.span if self.span else 0.5
+            return 0.5 + (_strength(told["value"], self.better) - self.middle) / self.span if self.span else 0.5
         ends = [told["value"]] if told.get("low") is None else [told["low"], told["high"]]
         nearest = 0.0 if min(ends) <= 0 <= max(ends) else min(map(abs, ends))
         return min(1.0, nearest / self.span) if self.span else 0.0
 
 
 def _width(told: dict[str, Any], better: str) -> float:
-    """Return the width of an interval on the scale of `merit_of`, of ratios that of their logarithms."""
+    """Return the width of an interval on the scale of `_strength`, of ratios that of their logarithms."""
     if better == "1":
-        return math.log(max(told["high"], 1e-6) / max(told["low"], 1e-6))
+        return math.log(max(told["high"], LEAST_RATIO) / max(told["low"], LEAST_RATIO))
     return told["high"] - told["low"]
 
 
@@ -162,9 +163,9 @@ def spot_of(cell: dict[str, Any] | None, metric: str, about: dict[str, Any], sca
     return Spot(number(found["value"], unit), interval, round(scale.heat(found), 3), bool(found.get("noise")), text)
 
 
-def merit_of(value: float, better: str) -> float:
+def _strength(value: float, better: str) -> float:
     """Return a number that is larger the better a value is; of what is only told, the further it is from 0."""
-    return {"higher": value, "lower": -value, "1": -abs(math.log(max(value, 1e-6)))}.get(better, abs(value))
+    return merit_of(value, better) if better else abs(value)
 
 
 def groups_table(content: dict[str, Any]) -> Table:

@@ -18,7 +18,7 @@ import numpy as np
 from models.audio.align import FPS
 from models.errors import InputError, UsageError
 from models.metrics import all_metrics
-from models.metrics.base import Metric, block_bootstrap, blocks_of, mean_of
+from models.metrics.base import Metric, block_draws, blocks_of, interval_of, mean_of, merit_of
 from tasks.charts import line_chart
 from tasks.comparable import WITH_THE_FRAME, caveats, why_not_comparable
 from tasks.measured import Measured, imported_words, read_measured
@@ -68,6 +68,8 @@ class Difference:
     other: float | None
     low: float = math.nan  # of other minus one, 95 %
     high: float = math.nan
+    gain_low: float = math.nan  # of the other's merit less the one's, 95 %
+    gain_high: float = math.nan
     why: str = ""  # there is no interval, or a value is absent
 
     @property
@@ -82,17 +84,11 @@ class Difference:
             return "same"
         if self.change is None or math.isnan(self.low):
             return ""
-        if self.low <= 0 <= self.high:
+        if self.gain_low <= 0 <= self.gain_high:
             return "within noise"
         if not self.better:
             return "differs"
-        return "second better" if _merit(self.other, self.better) > _merit(self.one, self.better) else "first better"
-
-
-def _merit(value: float | None, better: str) -> float:
-    """Return a number that is larger the better a value is."""
-    value = value or 0.0
-    return {"higher": value, "lower": -value, "1": -abs(value - 1)}[better]
+        return "second better" if self.gain_low > 0 else "first better"
 
 
 def open_run(places: Places, name: str) -> Run:
@@ -190,12 +186,19 @@ def _with_interval(told: Difference, metric: Metric | None, one: Run, other: Run
     if not np.allclose([summary(first), summary(second)], [told.one, told.other], atol=1e-4):
         return replace(told, why=NO_INTERVAL)
     length = max(1, round(float(one.measured.about.get("block_seconds", 1.0)) * FPS))
+    blocks = blocks_of(np.array(frames), length)
 
-    def difference(positions: np.ndarray) -> float:
-        return summary(second[positions]) - summary(first[positions])
+    def drawn(columns: np.ndarray) -> np.ndarray:
+        return block_draws(lambda chosen: summary(columns[chosen]), blocks, DRAWS)
 
-    low, high = block_bootstrap(difference, blocks_of(np.array(frames), length), DRAWS)
-    return replace(told, low=low, high=high, why="too few blocks of frames" if math.isnan(low) else "")
+    values = drawn(first), drawn(second)
+    low, high = interval_of(values[1] - values[0])
+    if math.isnan(low):
+        return replace(told, why="too few blocks of frames")
+    known = np.isfinite(values[0] + values[1])
+    merits = [[merit_of(value, told.better) if told.better else value for value in side[known]] for side in values]
+    gain_low, gain_high = interval_of(np.subtract(merits[1], merits[0]))
+    return replace(told, low=low, high=high, gain_low=gain_low, gain_high=gain_high)
 
 
 def _stored(run: Run, name: str, region: str, metric: Metric | None) -> tuple[list[int], np.ndarray] | None:
@@ -249,7 +252,8 @@ def table_of(one: Run, other: Run, differences: Sequence[Difference]) -> Table:
         f"{which}: {run.name}: {run.measured.conditions()}" for which, run in (("first", one), ("second", other))
     ]
     table.notes.append(
-        "Within noise: the 95 % interval of the difference holds zero. It comes from neighbouring frames drawn anew, "
+        "Within noise: the 95 % interval of the difference holds zero (where 1 is best: that of how much nearer to 1 "
+        "it comes, half being as far off as twice). It comes from neighbouring frames drawn anew, "
         "the same of both; it says nothing of another training with another seed."
     )
     about = one.measured.about

@@ -18,7 +18,20 @@ Better = Literal["higher", "lower", "1", ""]
 """The direction of a metric; "1" means the nearer to one the better, "" that it is only told."""
 
 
+LEAST_RATIO = 1e-6
 LEAST_BLOCKS = 3  # of frames; with fewer nobody can say what is chance
+
+
+def merit_of(value: float, better: str) -> float:
+    """Return a number that is larger the better `value` is; NaN ranks last.
+
+    Half as much as it should be is as bad as twice as much; nothing at all, or less, is the worst.
+    """
+    if np.isnan(value):
+        return float("-inf")
+    if better == "1":
+        return -abs(float(np.log(max(value, LEAST_RATIO))))
+    return {"higher": value, "lower": -value, "": 0.0}[better]
 
 
 def mean_of(columns: np.ndarray) -> float:
@@ -120,9 +133,7 @@ class Metric:
 
     def merit(self, value: float) -> float:
         """Return a number that is larger the better `value` is; NaN ranks last."""
-        if np.isnan(value):
-            return float("-inf")
-        return {"higher": value, "lower": -value, "1": -abs(value - 1), "": 0.0}[self.better]
+        return merit_of(value, self.better)
 
 
 def by_computation(metrics: Iterable[Metric]) -> list[list[Metric]]:

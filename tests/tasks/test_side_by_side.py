@@ -187,6 +187,39 @@ def test_correlations_are_drawn_anew_with_their_truth() -> None:
     assert told.low == told.high == 0.0
 
 
+def opening(name: str, amplitude: float, seed: int = 4) -> Run:
+    """A run whose lips open so many times as far as the truth's."""
+    truth = np.random.default_rng(seed).normal(0, 1, COUNT)
+    one = run(name, noise(27.0, 1))
+    row = {**one.measured.rows[1], "metric": "amplitude", "value": amplitude, "better": "1"}
+    return replace(
+        one, measured=Measured(one.measured.about, [row]), frames=rows_of("amplitude", "face", amplitude * truth, truth)
+    )
+
+
+def test_too_much_is_not_better_than_too_little() -> None:
+    told = found(opening("a", 0.9), opening("b", 1.105))["amplitude"]
+    assert told.low > 0  # it opens wider in every draw, and is no nearer to the truth
+    assert (told.gain_low, told.gain_high) == pytest.approx((0.0055, 0.0055), abs=1e-3)
+    random = np.random.default_rng(5)
+
+    def blurred(name: str, amplitude: float) -> Run:
+        one = opening(name, amplitude)
+        frames = one.frames.assign(value=one.frames.value * np.repeat(random.lognormal(0, 0.1, COUNT // 20), 20))
+        value = frames.value.std(ddof=0) / frames.against.std(ddof=0)
+        return replace(
+            one, frames=frames, measured=Measured(one.measured.about, [{**one.measured.rows[0], "value": value}])
+        )
+
+    little, much = blurred("a", 0.9), blurred("b", 1.105)
+    told = found(little, much)["amplitude"]
+    assert told.low > 0
+    assert told.verdict == "within noise"
+    assert found(blurred("c", 0.5), blurred("d", 1.1))["amplitude"].verdict == "second better"
+    assert found(blurred("c", 0.9), blurred("d", 2.0))["amplitude"].verdict == "first better"
+    assert found(opening("a", 0.5), opening("b", 1.9))["amplitude"].verdict == "second better"  # of ratios
+
+
 @pytest.mark.parametrize(
     ("change", "why"),
     [
