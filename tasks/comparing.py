@@ -12,7 +12,7 @@ from models.records import Clip
 from models.storage import FrameStore
 from tasks.progress import track
 from tasks.regions import Regions
-from tasks.scores import Scores
+from tasks.scores import MISSED, Scores
 from tasks.synchrony import breaks_of
 
 NO_FACE = "the judge finds no face in the truth, or none in the rendering"
@@ -97,4 +97,4 @@ def compare_points(scores: Scores, metrics: Sequence[Metric], points: dict[str, 
             scores.add_columns(metric, "face", variant, columns, why)
         if variant not in ("judge", "constant_lips"):
             missed = int(np.count_nonzero(found & np.isnan(measured[:, 33, 0])))
-            scores.add("missed_frames", missed, "frames", "lower", "face", variant)
+            scores.add(MISSED.name, missed, MISSED.unit, MISSED.better, "face", variant)

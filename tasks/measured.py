@@ -169,7 +169,7 @@ def bar_cells(bar: dict[str, Any]) -> list[Cell]:
     limit = ("≥", bar["at_least"]) if bar["at_least"] is not None else ("≤", bar["at_most"])
     unit = bar["unit"]
     interval = f"{number(bar['low'], unit)} to {number(bar['high'], unit)}"
-    few = "" if bar["low"] is not None else "too few blocks of frames"
+    few = "" if bar["low"] is not None else "too few blocks of frames, or a number that is counted"
     return [
         Cell(bar["name"]),
         Cell(TOO_SHORT if bar["why"].startswith(TOO_SHORT) else VERDICTS[bar["ok"]], bar["why"], bar["ok"]),

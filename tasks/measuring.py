@@ -21,7 +21,7 @@ from tasks.params import Params
 from tasks.people import mark_of
 from tasks.per_frame import write_per_frame
 from tasks.regions import REGIONS, Regions
-from tasks.scores import Bar, Scores, definitions
+from tasks.scores import MISSED, Bar, Scores, definitions
 from tasks.second_judge import judge_again
 from tasks.stage import Context
 from tasks.synchrony import Picked, compare_speech, sound_of
@@ -47,7 +47,7 @@ READS = ("ingest", "landmarks", "parse", "track", "judge", *TAUGHT)
 """Stages that whoever measures has to read."""
 KINDS = ("frames", "landmarks", "second", "units", "openface", "speech", "identity")
 SYSTEM_METRICS = {
-    "missed_frames": "test frames in which the judge finds the face in the truth but not in the rendering",
+    MISSED.name: MISSED.definition,
     "missed_frames_second": "the same of the second judge, OpenSeeFace's landmarker",
     "render_time": "mean time to render one frame from its sound; controls are not timed",
     "fps": "frames rendered a second, from their sound; controls are not timed",

@@ -15,7 +15,7 @@ import numpy as np
 from pydantic import model_validator
 
 from models.metrics import all_metrics
-from models.metrics.base import LEAST_BLOCKS, Metric, block_bootstrap
+from models.metrics.base import LEAST_BLOCKS, Metric, block_bootstrap, in_common, not_ready
 from models.records import Rendering
 from tasks.params import Params
 
@@ -23,6 +23,16 @@ STATIC = "static"
 OTHER_MOMENT = "other_moment"
 UNHEARING = ("motion_off", "mean_motion", "constant_lips")
 """Variants that do not hear the sound; the strongest of them, metric by metric, is the control called static."""
+
+MISSED = Metric(
+    "missed_frames",
+    "frames",
+    "lower",
+    "test frames in which the judge finds the face in the truth but not in the rendering",
+    "landmarks",
+    not_ready,
+)
+"""Counted beside the metrics of landmarks, which leave these frames out: no interval, but it may be a bar."""
 
 TOO_SHORT = "too short to judge"
 
@@ -66,7 +76,9 @@ class Bar(Params):
 
     @model_validator(mode="after")
     def _known_names(self) -> Bar:
-        metrics = all_metrics()
+        metrics = {**all_metrics(), MISSED.name: MISSED}
+        if self.metric == MISSED.name and self.against:
+            raise ValueError(f"{MISSED.name} is counted: only its value can be a bar")
         _check_known("metric", self.metric, metrics)
         metric = metrics[self.metric]
         regions = metric.regions if metric.compares == "frames" else ("face",)
@@ -143,9 +155,11 @@ class Scores:
 
         `ok` and `value` are None with the reason in `why` when something it needs is absent.
         """
-        metric = metrics[bar.metric]
+        metric = MISSED if bar.metric == MISSED.name else metrics[bar.metric]
         own = self.columns.get((bar.metric, bar.region, bar.variant))
         other = self.columns.get((bar.metric, bar.region, bar.against)) if bar.against else None
+        if own is not None and other is not None:
+            own, other = in_common(own, other)
 
         def statistic(positions: np.ndarray) -> float:
             value = metric.summary(own[positions]) if own is not None else float("nan")
@@ -159,6 +173,8 @@ class Scores:
         count = len(own) if own is not None else 0
         value = statistic(np.arange(count)) if count else float("nan")
         low, high = block_bootstrap(statistic, blocks, draws) if count else (float("nan"), float("nan"))
+        if metric is MISSED:
+            value = self.value(bar.metric, bar.region, bar.variant)
         known = math.isfinite(value)
         why = "" if known else f"{bar.metric} of {bar.variant} or of {bar.against or bar.variant} is absent"
         short = known and len(blocks) < LEAST_BLOCKS

@@ -18,7 +18,7 @@ import numpy as np
 from models.audio.align import FPS
 from models.errors import InputError, UsageError
 from models.metrics import all_metrics
-from models.metrics.base import Metric, block_draws, blocks_of, interval_of, mean_of, merit_of
+from models.metrics.base import Metric, block_draws, blocks_of, in_common, interval_of, mean_of, merit_of
 from tasks.charts import line_chart
 from tasks.comparable import WITH_THE_FRAME, caveats, why_not_comparable
 from tasks.measured import Measured, imported_words, read_measured
@@ -35,6 +35,7 @@ LARGEST_VIDEO = 60_000_000  # bytes in the page; a longer one is named instead
 VIDEOS = ("side_by_side.mp4", "result.mp4")  # the first that both have
 CURVES = (("r_open", "face", "How far the lips are open"), ("PSNR", "mouth", "PSNR mouth"), ("LMD", "face", "LMD"))
 NO_INTERVAL = "no interval: frame by frame it is not stored"
+IN_COMMON = "over the frames that both have: one of them lacks some"
 DRAWN_OTHERWISE = "no verdict: one of them copies from the true frame what the other draws"
 TAUGHT_ANEW = "no interval: not measured by one and the same network of the project; dvc repro, then gausstalk publish"
 
@@ -68,13 +69,16 @@ class Difference:
     other: float | None
     low: float = math.nan  # of other minus one, 95 %
     high: float = math.nan
+    paired: float = math.nan  # of other minus one, over the frames of both where one of them lacks some
     gain_low: float = math.nan  # of the other's merit less the one's, 95 %
     gain_high: float = math.nan
     why: str = ""  # there is no interval, or a value is absent
 
     @property
     def change(self) -> float | None:
-        """The other one's less the one's."""
+        """The other one's less the one's, where one of them has lost frames that the other has: of those of both."""
+        if not math.isnan(self.paired):
+            return self.paired
         return None if self.one is None or self.other is None else self.other - self.one
 
     @property
@@ -187,6 +191,11 @@ def _with_interval(told: Difference, metric: Metric | None, one: Run, other: Run
         return replace(told, why=NO_INTERVAL)
     length = max(1, round(float(one.measured.about.get("block_seconds", 1.0)) * FPS))
     blocks = blocks_of(np.array(frames), length)
+    if first.shape != second.shape:
+        return replace(told, why=NO_INTERVAL)
+    if (np.isnan(first) != np.isnan(second)).any():
+        first, second = in_common(first, second)
+        told = replace(told, paired=summary(second) - summary(first), why=IN_COMMON)
 
     def drawn(columns: np.ndarray) -> np.ndarray:
         return block_draws(lambda chosen: summary(columns[chosen]), blocks, DRAWS)
@@ -256,6 +265,11 @@ def table_of(one: Run, other: Run, differences: Sequence[Difference]) -> Table:
         "it comes, half being as far off as twice). It comes from neighbouring frames drawn anew, "
         "the same of both; it says nothing of another training with another seed."
     )
+    if shorter := [f"{told.metric} {told.region}" for told in differences if told.why == IN_COMMON]:
+        table.notes.append(
+            f"Of {', '.join(shorter)} one of the two has fewer frames (missed_frames: in which no face is found): "
+            "difference, interval and verdict are of the frames that both have."
+        )
     about = one.measured.about
     blocks = float(about.get("seconds", math.inf)) / float(about.get("block_seconds", 1.0))
     if blocks < FEW_BLOCKS:

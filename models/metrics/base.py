@@ -136,6 +136,12 @@ class Metric:
         return merit_of(value, self.better)
 
 
+def in_common(one: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return both columns `[n, k]` with NaN where either has it: who loses a face must not gain by the frame."""
+    unknown = np.isnan(one) | np.isnan(other)
+    return np.where(unknown, np.nan, one), np.where(unknown, np.nan, other)
+
+
 def by_computation(metrics: Iterable[Metric]) -> list[list[Metric]]:
     """Group metrics that are summaries of one computation, so that it is done once for all of them."""
     groups: dict[int, list[Metric]] = {}

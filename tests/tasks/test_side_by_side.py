@@ -187,6 +187,25 @@ def test_correlations_are_drawn_anew_with_their_truth() -> None:
     assert told.low == told.high == 0.0
 
 
+def test_who_loses_faces_does_not_win_by_it() -> None:
+    errors = np.abs(np.random.default_rng(6).normal(1.0, 0.1, COUNT))
+    errors[40:80] += 2.0  # hard frames
+    lost = np.where(np.arange(COUNT) // 40 == 1, np.nan, errors + 0.05)  # a little worse, and without a face in these
+
+    def reading(name: str, value: np.ndarray) -> Run:
+        one = run(name, noise(27.0, 1))
+        row = {**one.measured.rows[2], "value": np.nanmean(value)}
+        return replace(one, measured=Measured(one.measured.about, [row]), frames=rows_of("LMD", "face", value))
+
+    runs = reading("a", errors), reading("b", lost)
+    told = found(*runs)["LMD"]
+    assert (told.other or 0) < (told.one or 0)
+    assert told.change == pytest.approx(0.05)
+    assert told.verdict == "first better"
+    notes = table_of(*runs, [told]).notes
+    assert any("Of LMD face one of the two has fewer frames" in note for note in notes)
+
+
 def opening(name: str, amplitude: float, seed: int = 4) -> Run:
     """A run whose lips open so many times as far as the truth's."""
     truth = np.random.default_rng(seed).normal(0, 1, COUNT)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from models.errors import InputError
+from models.metrics import all_metrics
 from models.metrics.base import blocks_of
 from models.metrics.image import METRICS as IMAGE_METRICS
 from tasks import tables
@@ -146,6 +147,25 @@ def test_bars_whose_control_is_absent_do_not_count_as_missed() -> None:
     assert cell.why == "still: LMD of full or of static is absent"
     assert bars_cell([{"why": "", "ok": True}, {"why": "", "ok": False}, absent]).ok is False
     assert bars_cell([absent]).ok is None
+
+
+def test_who_loses_faces_reaches_no_bar_by_it() -> None:
+    keys = {"speaker": "a", "method": "m", "extractor": "e", "split": "test", "drive": ""}
+    errors = np.full((100, 1), 1.0)
+    errors[40:] = 4.0
+    lost = np.where(np.arange(100)[:, None] < 40, errors, np.nan)  # of the hard frames there is no face
+    scores = Scores(keys, {("LMD", "face", "full"): lost, ("LMD", "face", "wrong_audio"): errors})
+    scores.add("missed_frames", 60, "frames", "lower", "face")
+    blocks = blocks_of(np.arange(100), 20)
+    against = Bar(name="a", metric="LMD", region="face", compare="ratio", against="wrong_audio", at_most=0.9)
+    told = scores.judge_bar(against, all_metrics(), blocks, 100)
+    assert (told["value"], told["ok"]) == (1.0, False)
+    missed = scores.judge_bar(
+        Bar(name="faces", metric="missed_frames", region="face", at_most=5), all_metrics(), blocks, 100
+    )
+    assert (missed["value"], missed["unit"], missed["ok"]) == (60, "frames", False)
+    with pytest.raises(ValueError, match="only its value"):
+        Bar(name="b", metric="missed_frames", region="face", compare="ratio", against="static", at_most=1)
 
 
 def test_bars_on_a_second_of_test_frames_are_not_judged() -> None:
