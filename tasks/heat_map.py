@@ -157,7 +157,9 @@ def spot_of(cell: dict[str, Any] | None, metric: str, about: dict[str, Any], sca
     interval = f"{number(found['low'], unit)} to {number(found['high'], unit)}" if found.get("low") is not None else ""
     words = [f"95 % interval {interval}" if interval else "too few blocks for an interval"]
     words += [f"{label} {number(found[key], unit)}" for key, label in COMPARED if found.get(key) is not None]
-    words += ["within noise: it cannot be told from the wrong sound"] if found.get("noise") else []
+    words += (
+        ["within noise: chance explains what it is better by than with the wrong sound"] if found.get("noise") else []
+    )
     words += [", ".join(cell.get("groups", [])), f"{cell['seconds']:g} s" if cell.get("seconds") else ""]
     text = "; ".join(word for word in words if word)
     return Spot(number(found["value"], unit), interval, round(scale.heat(found), 3), bool(found.get("noise")), text)

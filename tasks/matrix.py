@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -185,25 +186,26 @@ def values_of(
     folder: Path, measured: Measured, metrics: dict[str, Metric], params: MatrixParams
 ) -> tuple[dict[str, dict[str, Any]], dict[str, np.ndarray]]:
     """Return of every metric the value with its interval beside those of the controls, and its draws `[draws]`."""
-    windows = read_windows(folder)
+    windows, seed = read_windows(folder), seed_of(measured)
     full, wrong, own = OF_DRIVE if drive_of(measured) else OF_TEST
     values, draws = {}, {}
     for name, metric in metrics.items():
         row = measured.find(name, REGION, full)
         value = None if row is None else float(row["value"])
-        one, other = (drawn_values(metric, windows.get((name, variant)), params) for variant in (full, wrong))
-        low, high = interval(one)
+        shown = windows.get((name, full))
+        drawn = drawn_values(metric, shown, params, seed)
+        low, high = interval(drawn)
         values[name] = {
             "value": value,
             "low": low,
             "high": high,
             "wrong": _value(measured, name, wrong),
             "own": _value(measured, name, own),
-            "noise": overlap((low, high), interval(other)) if metric.better in ("higher", "lower") else None,
+            "noise": is_noise(metric, shown, windows.get((name, wrong)), params, seed),
             "why": "" if value is not None else measured.cell(name, REGION, full).why,
         }
-        if value is not None and len(one):
-            draws[name] = one
+        if value is not None and len(drawn):
+            draws[name] = drawn
     return values, draws
 
 
@@ -212,7 +214,33 @@ def _value(measured: Measured, metric: str, variant: str) -> float | None:
     return None if row is None else float(row["value"])
 
 
-def drawn_values(metric: Metric, columns: np.ndarray | None, params: MatrixParams) -> np.ndarray:
+def seed_of(measured: Measured) -> int:
+    """Return a seed that is the same in every run, and another one for every head and drive.
+
+    One seed for all would draw the same moments of each, and a mean over cells would vary with them as one cell does.
+    """
+    name = "/".join([*(str(measured.about[key]) for key in HEAD), drive_of(measured)])
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big")
+
+
+def is_noise(
+    metric: Metric, shown: np.ndarray | None, wrong: np.ndarray | None, params: MatrixParams, seed: int
+) -> bool | None:
+    """Return whether chance explains that the lips `shown` are better than with the wrong sound; None: not known.
+
+    Both are of the same frames, which are drawn together, so that hard moments are hard for both.
+    """
+    from models.metrics.base import in_common
+
+    if metric.better not in ("higher", "lower") or shown is None or wrong is None or shown.shape != wrong.shape:
+        return None
+    values = (drawn_values(metric, columns, params, seed) for columns in in_common(shown, wrong))
+    gained = [metric.merit(value) - metric.merit(other) for value, other in zip(*values, strict=True)]
+    low, _ = interval(np.array(gained))
+    return None if low is None else low <= 0
+
+
+def drawn_values(metric: Metric, columns: np.ndarray | None, params: MatrixParams, seed: int) -> np.ndarray:
     """Return the value of a metric `[draws]` with whole blocks of windows drawn anew; empty with too few blocks."""
     from models.metrics.base import block_draws, blocks_of
 
@@ -220,7 +248,7 @@ def drawn_values(metric: Metric, columns: np.ndarray | None, params: MatrixParam
         return np.zeros(0)
     known = np.flatnonzero(~np.isnan(columns).all(1))
     blocks = [known[block] for block in blocks_of(known, max(1, round(params.block_seconds * FPS)))]
-    return block_draws(lambda positions: metric.summary(columns[positions]), blocks, params.draws)
+    return block_draws(lambda positions: metric.summary(columns[positions]), blocks, params.draws, seed)
 
 
 def interval(draws: np.ndarray) -> tuple[float | None, float | None]:
@@ -311,7 +339,8 @@ def tables_of(content: dict[str, Any]) -> list[Table]:
     about = content["about"]
     drawn = f"{about['draws']} draws of blocks of {about['block_seconds']:g} s of neighbouring frames"
     matrix.notes = [
-        f"In brackets 95 % intervals, {drawn}; {NOISE}: it overlaps that of the same frames with the wrong sound."
+        f"In brackets 95 % intervals, {drawn}; {NOISE}: the 95 % interval of the "
+        "gain over the same frames with the wrong sound, drawn alike, holds zero or less."
     ]
     if about["sync_house"]:
         matrix.notes.append(f"sync_house: {about['sync_house']}.")

@@ -143,6 +143,41 @@ def test_groups(about: dict[str, str], groups: list[str]) -> None:
     assert groups_of({"own_language": "en", "own_gender": "male", **about}) == groups
 
 
+def following(better_by: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Distances over lags of windows with their own and with the wrong sound; hard moments are hard for both."""
+    random = np.random.default_rng(seed)
+    hard = np.repeat(random.normal(0, 0.2, 8), 25)
+    wrong = 1.3 + random.normal(0, 0.01, (200, 31))
+    wrong[:, 15] += hard - 0.6
+    full = wrong.copy()
+    full[:, 15] -= better_by + random.normal(0, 0.002, 200)
+    return full, wrong
+
+
+def test_hard_moments_are_hard_with_either_sound() -> None:
+    metric = all_metrics()["Sync-E_house"]
+    full, wrong = following(0.02, 1)
+    intervals = [matrix.interval(matrix.drawn_values(metric, side, PARAMS, 5)) for side in (full, wrong)]
+    assert overlap(*intervals)  # each by itself, much varies
+    assert matrix.is_noise(metric, full, wrong, PARAMS, 5) is False
+    assert matrix.is_noise(metric, wrong, full, PARAMS, 5) is True
+    assert matrix.is_noise(metric, wrong, wrong, PARAMS, 5) is True
+    assert matrix.is_noise(metric, full, None, PARAMS, 5) is None
+    assert matrix.is_noise(all_metrics()["sync_lag_house"], full, wrong, PARAMS, 5) is None
+
+
+def test_a_mean_of_several_drives_varies_less_than_one(places: Places) -> None:
+    german = {"language": "de", "own_language": "de"}
+    (places.root / "params.yaml").write_text("speakers: [ann]\nextractors: [logmel]\ndrives: [d_a, d_b, d_c, d_d]\n")
+    for drive in ("d_a", "d_b", "d_c", "d_d"):  # lips and sound alike in all of them
+        measured(places, "ann", drive, 0.6, **german)
+    content = made(places)
+    (one, *_) = (cell["values"]["Sync-C_house"] for cell in content["cells"])
+    (all_of,) = (group for group in content["groups"] if group["metric"] == "Sync-C_house")
+    assert all_of["value"] == pytest.approx(one["value"])
+    assert all_of["high"] - all_of["low"] < 0.7 * (one["high"] - one["low"])
+
+
 def test_overlap_of_intervals() -> None:
     assert overlap((1, 2), (1.5, 3)) is True
     assert overlap((1, 2), (2.5, 3)) is False
