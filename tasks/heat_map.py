@@ -174,9 +174,8 @@ def groups_table(content: dict[str, Any]) -> Table:
     """Return one row for every group, metric and kind of head."""
     names = ("group", "metric", "method", "extractor", "speakers", "cells", "value", "against", "its value", "verdict")
     table = Table("groups", "Groups of drives", [Column(name) for name in names])
-    units = {metric: about.get("unit", "") for metric, about in content["metrics"].items()}
     for row in (row for row in content.get("groups", []) if row.get("value") is not None):
-        unit = units.get(row["metric"], "")
+        unit = row["unit"]
         value = _between(row.get("value"), row.get("low"), row.get("high"), unit)
         other = _between(row.get("other"), row.get("other_low"), row.get("other_high"), unit) if row["against"] else ""
         verdict = {True: "within noise", False: "differ", None: ""}[row.get("noise") if row["against"] else None]

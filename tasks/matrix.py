@@ -29,6 +29,8 @@ METRICS = (
     *("Sync-C", "Sync-E", "sync_lag", "Sync-C_house", "Sync-E_house", "sync_lag_house"),
     *("r_sound", "sound_lag", "r_talker", "talker_lag", "jitter"),
 )
+LAGS = ("sync_lag", "sync_lag_house", "sound_lag", "talker_lag")
+"""Of these groups show the mean size: a lag of 4 and one of -4 are not none."""
 OWN = "own sound"
 AGAINST: dict[str, tuple[str, ...]] = {  # the first of them that was measured
     OWN: (),
@@ -275,6 +277,8 @@ def compare_groups(
     A draw takes as many speakers as there are, some of them repeatedly, and of each cell its own draw of windows: the
     interval holds what another choice of speakers and of moments would have changed.
     """
+    from models.metrics import all_metrics
+
     results = []
     for method, extractor in dict.fromkeys((cell["method"], cell["extractor"]) for cell in cells):
         for metric in METRICS:
@@ -287,6 +291,8 @@ def compare_groups(
                     and group in cell["groups"]
                     and cell["values"][metric]["value"] is not None
                 ]
+                if metric in LAGS:
+                    own = [(speaker, abs(value), None if draw is None else abs(draw)) for speaker, value, draw in own]
                 if own:
                     means[group] = group_mean(own, draws)
             for group, mean in means.items():
@@ -296,6 +302,7 @@ def compare_groups(
                     {
                         **{"group": group, "against": against},
                         **{"metric": metric, "method": method, "extractor": extractor, **mean},
+                        "unit": "frames off" if metric in LAGS else all_metrics()[metric].unit,
                         **{"other": other["value"], "other_low": other["low"], "other_high": other["high"]},
                         "noise": overlap((mean["low"], mean["high"]), (other["low"], other["high"])),
                     }
@@ -351,7 +358,7 @@ def tables_of(content: dict[str, Any]) -> list[Table]:
         for name in ("group", "metric", "method", "extractor", "speakers", "drives", "value", "held against", "note")
     ]
     for group in content["groups"]:
-        unit = metrics[group["metric"]]["unit"]
+        unit = group["unit"]
         other = {"value": group["other"], "low": group["other_low"], "high": group["other_high"]}
         other |= {"noise": None, "why": ""}
         against = (
@@ -363,7 +370,7 @@ def tables_of(content: dict[str, Any]) -> list[Table]:
         groups.rows.append([*(Cell(str(name)) for name in names), value, Cell(against), Cell(note)])
     groups.notes = [
         f"Means over speakers of their drives; intervals: {drawn}, and of speakers; {NOISE}: both intervals overlap. "
-        "A drive can be of another language and of another gender at once."
+        "A drive can be of another language and of another gender at once. Of lags: how many frames off, either way."
     ]
     return [matrix, groups]
 

@@ -7,7 +7,7 @@ import io
 from dataclasses import dataclass, field
 from html import escape
 
-DECIMALS = {"dB": 2, "px": 2, "1": 3, "%": 2, "s": 1, "ms": 1, "frames": 0, "count": 0, "1/min": 1}
+DECIMALS = {"dB": 2, "px": 2, "1": 3, "%": 2, "s": 1, "ms": 1, "frames": 0, "frames off": 1, "count": 0, "1/min": 1}
 ARROWS = {"higher": "↑", "lower": "↓", "1": "→1"}
 VERDICTS = {True: "reached", False: "missed", None: "n/a"}
 

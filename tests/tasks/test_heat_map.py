@@ -27,7 +27,7 @@ def matrix(folder: Path, metric: str, better: str, values: list[dict[str, Any] |
         if found is not None
     ]
     group = {"group": "cross-language", "against": "same language", "metric": metric, "speakers": 1, "cells": 2}
-    group |= {"method": "drawn", "extractor": "logmel", "value": 0.3, "low": 0.2, "high": 0.4, "why": ""}
+    group |= {"method": "drawn", "extractor": "logmel", "value": 0.3, "low": 0.2, "high": 0.4, "why": "", "unit": "1"}
     content = {
         "about": {"block_seconds": 1.0},
         "metrics": {metric: {"unit": "1", "better": better, "words": "what it is"}},

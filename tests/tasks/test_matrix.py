@@ -178,6 +178,18 @@ def test_a_mean_of_several_drives_varies_less_than_one(places: Places) -> None:
     assert all_of["high"] - all_of["low"] < 0.7 * (one["high"] - one["low"])
 
 
+def test_lags_in_opposite_directions_are_not_no_lag() -> None:
+    names = {"speaker": "ann", "method": "drawn", "extractor": "logmel", "groups": ["own sound"]}
+    cells = []
+    for lag in (4.0, -5.0):
+        values = {name: {"value": lag if name == "sync_lag_house" else None} for name in matrix.METRICS}
+        cells.append({**names, "values": values})
+    drawn = [{"sync_lag_house": np.full(20, lag)} for lag in (4.0, -5.0)]
+    (group,) = matrix.compare_groups(cells, drawn, 20)
+    assert (group["value"], group["low"], group["high"]) == (4.5, 4.5, 4.5)
+    assert matrix.value_cell({**group, "noise": None}, group["unit"], matrix.Footnotes()).text == "4.5 [4.5, 4.5]"
+
+
 def test_overlap_of_intervals() -> None:
     assert overlap((1, 2), (1.5, 3)) is True
     assert overlap((1, 2), (2.5, 3)) is False
