@@ -27,13 +27,16 @@ def import_predictions(
     lossy: Annotated[bool, typer.Option("--lossy", help="PNGs, but taken out of a compressed video.")] = False,
     note: Annotated[str, typer.Option(help="Version, weights and settings of the other system.")] = "",
     replace: Annotated[bool, typer.Option("--replace", help="Put these in the place of those of this name.")] = False,
+    drawn: Annotated[
+        str, typer.Option(help="What it draws, the rest being the true frame's own: mouth, face, head or frame.")
+    ] = "",
     json: Json = False,
 ) -> None:
     """Bring frames of another system into the same tables: the test part of a speaker's clip, or the whole clip."""
     from tasks.importing import import_predictions as bring
 
     places = project()
-    written = bring(places, name, speaker, frames, wrong_audio, lossy, note, replace)
+    written = bring(places, name, speaker, frames, wrong_audio, lossy, note, replace, drawn)
     _tell(places, "wrote", written, json, f"next: gausstalk run {speaker}   (or dvc repro)")
 
 

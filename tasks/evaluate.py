@@ -9,6 +9,7 @@ from tasks.scores import device_of
 from tasks.stage import Context, Stage, main
 
 PHASES = ("tg_motion", "tg_face", "tg_mouth", "tg_fuse")
+DRAWN = "head"  # see tasks.comparable
 STAGE = Stage(
     name="evaluate",
     per=("speaker", "extractor"),
@@ -30,7 +31,7 @@ def run(context: Context[EvaluateParams]) -> None:
         rendering,
         str(context.keys.extractor),
         lambda scores: add_costs(scores, rendering, weights, ("tg_fuse",), gaussians),
-        {"preset": presets_in(weights), "device": device_of(rendering)},
+        {"preset": presets_in(weights), "device": device_of(rendering), "drawn": DRAWN},
         training_curves(weights),
     )
 

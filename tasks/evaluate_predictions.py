@@ -24,6 +24,7 @@ def run(context: Context[EvaluateParams]) -> None:
     rendering = context.read(Rendering, "predictions")
     imported = rendering.quality["imported"]
     told = {"preset": "of another system", "device": "of another system", "imported": imported}
+    told["drawn"] = rendering.quality["drawn"]
     measure(context, rendering, "", add_costs, told, training=[])
 
 

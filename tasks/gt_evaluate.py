@@ -9,7 +9,7 @@ from tasks.scores import device_of
 from tasks.stage import Context, Stage, main
 
 MODULES = ("gt_motion", "gt_renderer", "gt_inpaint")
-DRAWN = "the face alone, into the true frame"
+DRAWN = "face"  # see tasks.comparable
 STAGE = Stage(
     name="gt_evaluate",
     per=("speaker", "extractor"),

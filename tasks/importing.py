@@ -8,6 +8,7 @@ from pathlib import Path
 from models.errors import InputError, UsageError
 from models.records import Clip
 from models.storage import RECORD_FILE
+from tasks.comparable import DRAWN
 from tasks.foreign import Foreign, look_at, part_of
 from tasks.imports import Input, Listed, Predictions, check_method, item_name, listed_imports, with_imports
 from tasks.params import names_listed
@@ -29,6 +30,7 @@ def import_predictions(
     lossy: bool = False,
     note: str = "",
     replace: bool = False,
+    drawn: str = "",
 ) -> list[Path]:
     """Copy rendered frames of another system into the project and put them into the list `imports` of params.yaml.
 
@@ -41,6 +43,7 @@ def import_predictions(
         lossy: the frames were compressed before, whatever they lie in now.
         note: which version and weights they are of.
         replace: put them in the place of those of this name.
+        drawn: what the other system draws (`tasks.comparable.DRAWN`), the rest being the true frame's; "": not stated.
 
     Returns:
         The files and folders that were written or changed.
@@ -52,6 +55,10 @@ def import_predictions(
         MachineError: there is no room for a copy.
     """
     check_method(method)
+    if drawn and drawn not in DRAWN:
+        raise UsageError(
+            f"--drawn {drawn!r} is none of {', '.join(DRAWN)}", "", "leave --drawn out where it is not known"
+        )
     person = load_speaker(places, speaker)
     if speaker not in names_listed(places.params, "speakers"):
         raise UsageError(f"params.yaml does not list {speaker!r}", "", f"add {speaker} to speakers in params.yaml")
@@ -85,12 +92,16 @@ def import_predictions(
         )
         if not found.lossless:
             log.warning("%s is lossy (%s): its numbers are those of the compression, too", path, found.how)
-    content = Predictions(name=method, speaker=speaker, basis=person.basis, note=note, **inputs)
+    content = Predictions(name=method, speaker=speaker, basis=person.basis, note=note, drawn=drawn, **inputs)
     listed = Listed(speaker=speaker, method=method)
     with changing_params(places):
         params = with_imports(places.params, {**listed_imports(places), item_name(listed): listed})
         put_in_place(places, params, record, raw, content, files)
     log.info("added %s to params.yaml: imports", item_name(listed))
+    if not drawn:
+        log.warning(
+            "what %s draws is not stated: --drawn mouth, face, head or frame gives compare more verdicts", method
+        )
     if mark_of(person.basis):
         log.warning("%s: %s; so are these frames, and their videos are marked so", speaker, mark_of(person.basis))
     return [*(raw / entry.file for entry in inputs.values()), record, places.params]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from models.errors import InputError
+from tasks.comparable import words_of_drawn
 from tasks.scores import TOO_SHORT, VARIANTS
 from tasks.tabular import VERDICTS, Cell, Column, Table, number
 
@@ -84,7 +85,7 @@ class Measured:
             f"device {about.get('device') or 'cpu'}",
             f"landmarks judged by {about.get('judge', '?')}",
             imported_words(about),
-            f"draws {about['drawn']}" if about.get("drawn") else "",
+            words_of_drawn(about),
             f"sync_house: {about['sync_house']}" if about.get("sync_house") else "",
         ]
         return ", ".join(part for part in parts if part)

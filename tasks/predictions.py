@@ -52,7 +52,7 @@ def run(context: Context[RenderParams]) -> Rendering:
         method=method,
         variants=list(stores),
         frame_index=frames.astype(np.int32),
-        quality={"imported": imported},
+        quality={"imported": imported, "drawn": record.drawn},
         **stores,
     )
 

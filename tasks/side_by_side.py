@@ -20,7 +20,7 @@ from models.errors import InputError, UsageError
 from models.metrics import all_metrics
 from models.metrics.base import Metric, block_draws, blocks_of, in_common, interval_of, mean_of, merit_of
 from tasks.charts import line_chart
-from tasks.comparable import WITH_THE_FRAME, caveats, why_not_comparable
+from tasks.comparable import caveats, why_copied, why_not_comparable
 from tasks.measured import Measured, imported_words, read_measured
 from tasks.people import MARKS, why_not_shown
 from tasks.per_frame import FILE, read_per_frame
@@ -36,7 +36,6 @@ VIDEOS = ("side_by_side.mp4", "result.mp4")  # the first that both have
 CURVES = (("r_open", "face", "How far the lips are open"), ("PSNR", "mouth", "PSNR mouth"), ("LMD", "face", "LMD"))
 NO_INTERVAL = "no interval: frame by frame it is not stored"
 IN_COMMON = "over the frames that both have: one of them lacks some"
-DRAWN_OTHERWISE = "no verdict: one of them copies from the true frame what the other draws"
 TAUGHT_ANEW = "no interval: not measured by one and the same network of the project; dvc repro, then gausstalk publish"
 
 
@@ -174,8 +173,8 @@ def _with_interval(told: Difference, metric: Metric | None, one: Run, other: Run
         absent = one if told.one is None else other
         cell = absent.measured.cell(told.metric, told.region)
         return replace(told, why=f"absent of {absent.name}: {cell.why or 'not measured'}")
-    if one.measured.about.get("drawn") != other.measured.about.get("drawn") and told.region in WITH_THE_FRAME:
-        return replace(told, why=DRAWN_OTHERWISE)
+    if copied := why_copied(one.measured.about, other.measured.about, told.metric, told.region):
+        return replace(told, why=f"no verdict: {copied}")
     taught = metric.taught if metric else ""
     if taught and one.measured.about.get("taught", {}).get(taught) != other.measured.about.get("taught", {}).get(
         taught

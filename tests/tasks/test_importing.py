@@ -68,7 +68,7 @@ def test_frames_of_our_own_head_get_the_numbers_of_our_own_head(places: Places, 
     )  # 98, 99, 100: not by the alphabet
     late = places.root / "late.mkv"
     write_video(late, iter(own_frames(places, "wrong_audio")), 25.0, None, 16000, "", {}, lossless=True)
-    import_predictions(places, "other", "ada", folder, late, note="version 1")
+    import_predictions(places, "other", "ada", folder, late, note="version 1", drawn="head")
     assert places.params.read_text() == TEXT.replace("{} ", "{ada-other: {speaker: ada, method: other}} ", 1)
     record = load_predictions(places, "ada", "other")
     assert (record.full.frames, record.full.lossless, record.full.part) == (60, True, "test")
@@ -94,6 +94,7 @@ def test_frames_of_our_own_head_get_the_numbers_of_our_own_head(places: Places, 
     assert content["about"]["imported"]["full"] == {"how": "png", "lossless": True}
     own = json.loads((places.metrics("evaluate", Keys("ada", "logmel")) / "metrics.json").read_text())
     assert content["about"]["data"] == own["about"]["data"]
+    assert content["about"]["drawn"] == own["about"]["drawn"] == "head"
     assert (places.preview("predictions", keys) / "side_by_side.mp4").is_file()
 
 
@@ -198,6 +199,8 @@ def test_names_speakers_and_bases_are_checked(places: Places) -> None:
     ):
         with pytest.raises(UsageError, match=error):
             import_predictions(places, method, speaker, folder)
+    with pytest.raises(UsageError, match="--drawn 'lips' is none of mouth, face, head, frame"):
+        import_predictions(places, "other", "ada", folder, drawn="lips")
     import_predictions(places, "other", "ada", folder)
     with pytest.raises(UsageError, match="already"):
         import_predictions(places, "other", "ada", folder)

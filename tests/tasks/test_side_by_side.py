@@ -13,6 +13,7 @@ import pytest
 from models.errors import InputError
 from models.metrics import all_metrics
 from tasks import side_by_side
+from tasks.comparable import caveats, why_copied
 from tasks.measured import Measured
 from tasks.per_frame import COLUMNS
 from tasks.side_by_side import Difference, Run, as_row, compare, page_of, table_of
@@ -152,7 +153,7 @@ def test_numbers_of_two_networks_have_no_verdict() -> None:
 
 
 def test_what_one_method_copies_from_the_true_frame_has_no_verdict() -> None:
-    one, other = run("a", noise(30.0, 1)), run("b", noise(30.0, 1) + 2, drawn="the face")
+    one, other = run("a", noise(30.0, 1), drawn="head"), run("b", noise(30.0, 1) + 2, drawn="face")
     assert found(one, other)["PSNR"].verdict == "second better"  # of the mouth, which both draw
     for either in (one, other):
         either.measured.rows[0]["region"] = "head"
@@ -160,6 +161,34 @@ def test_what_one_method_copies_from_the_true_frame_has_no_verdict() -> None:
     told = found(one, other)["PSNR"]
     assert (told.verdict, told.change) == ("", pytest.approx(2))
     assert "copies from the true frame" in told.why
+    notes = "\n".join(table_of(one, other, [told]).notes)
+    assert "The first: draws the head, onto neck and cloth of the true frame; the second: draws the face alone" in notes
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "regions"),
+    [
+        ("head", "head", ["frame", "steady", "head", "face_box", "mouth"]),
+        ("head", "frame", ["head", "face_box", "mouth"]),
+        ("head", "face", ["face_box", "mouth"]),
+        ("head", "mouth", ["mouth"]),
+        ("head", "", ["mouth"]),
+        ("", "", ["mouth"]),
+    ],
+)
+def test_only_what_both_draw_has_a_verdict(one: str, other: str, regions: list[str]) -> None:
+    told = [{"method": name, "drawn": drawn} for name, drawn in (("ours", one), ("wav2lip", other))]
+    every = ("frame", "steady", "head", "face_box", "mouth")
+    assert [region for region in every if not why_copied(*told, "PSNR", region)] == regions
+    assert bool(why_copied(*told, "r_eye", "face")) is ("face_box" not in regions)
+    assert not why_copied(*told, "LMD", "face")
+    assert not why_copied(*({**about, "drive": "de_f"} for about in told), "jitter", "face")
+    if not other:
+        assert "is not stated" in why_copied(*told, "PSNR", "head")
+        assert any("--drawn" in note for note in caveats(*told))
+    assert not why_copied(
+        {"method": "ours"}, {"method": "ours"}, "PSNR", "head"
+    )  # two of one kind, of an older project
 
 
 def test_shares_of_frames_of_a_drive_have_intervals() -> None:
