@@ -79,7 +79,7 @@ def check_words(weights: Weights | None, speaker: str = "") -> str:
     verdict = {
         True: "reached",
         False: "MISSED: do not trust it",
-        None: "too few excerpts to judge",
+        None: "too short to judge",
     }[check["reached"]]
     words = f"{_found(check)} of unseen frames, {wanted}: {verdict}"
     own = check["speakers"].get(speaker)
@@ -93,4 +93,4 @@ def check_words(weights: Weights | None, speaker: str = "") -> str:
 def _found(found: Mapping[str, Any]) -> str:
     if found["share"] is None:
         return "nothing could be tried"
-    return f"{100 * found['share']:.0f} % of planted lags found in {found['excerpts']} excerpts of 2 s"
+    return f"{100 * found['share']:.0f} % of planted lags found in excerpts of 2 s out of {found['unseen_s']:.1f} s"

@@ -8,7 +8,7 @@ coding, 2018). A frame beside the right one is half right: lips and sound are no
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, replace
 
 import numpy as np
 import torch
@@ -61,14 +61,23 @@ class Footage:
 
 @dataclass(frozen=True)
 class Found:
-    """How many planted lags were found to a frame, of how many, in how many excerpts."""
+    """How many planted lags were found to a frame, of how many, in how many excerpts, and of how many frames those are.
+
+    Excerpts overlap: many of them from a few seconds are no more footage than that.
+    """
 
     found: int = 0
     tried: int = 0
     excerpts: int = 0
+    frames: int = 0
 
     def __add__(self, other: Found) -> Found:
-        return Found(self.found + other.found, self.tried + other.tried, self.excerpts + other.excerpts)
+        return Found(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
+
+    @property
+    def seconds(self) -> float:
+        """Of footage that the excerpts are from."""
+        return self.frames / 25
 
     @property
     def share(self) -> float:
@@ -203,6 +212,7 @@ def find_planted(network: HouseNet, clip: Footage, unseen: np.ndarray) -> Found:
             return False
         return bool(frames[own].all()) and shot[own.start] == shot[own.stop - 1]
 
+    covered = np.zeros(len(shot), bool)
     starts = [start for start in range(0, len(shot), EVERY) if whole(start, unseen & clip.seen)]
     for k in np.unique(np.linspace(0, len(starts) - 1, min(MOST, len(starts))).round().astype(int)):
         own = slice(starts[k], starts[k] + length)
@@ -212,5 +222,6 @@ def find_planted(network: HouseNet, clip: Footage, unseen: np.ndarray) -> Found:
             sound = clip.sound[SAMPLES_A_FRAME * (own.start + lag) : SAMPLES_A_FRAME * (own.stop + lag)]
             found = lags.lag(compare(network, clip.pictures[own], clip.seen[own], sound).windows)
             hits += abs(found - lag) <= CLOSE
+        covered[own] = True
         result += Found(hits, len(planted), 1)
-    return result
+    return replace(result, frames=int(covered.sum()))

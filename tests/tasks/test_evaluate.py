@@ -291,7 +291,9 @@ def test_the_mouth_box_is_square_and_stays_in_the_frame() -> None:
     assert rows.stop == 64
 
 
-def test_a_drive_is_held_against_its_sound(places: Places) -> None:
+@pytest.fixture(scope="module")
+def driven(places: Places) -> Keys:
+    """A drive that the head has been made to say, ready to be measured."""
     keys = Keys("ada", "logmel", "de_f")
     frames = Rendering.load(places.record("render", KEYS)).full.take(range(60))
     folder = places.record("render_drive", keys)
@@ -306,6 +308,11 @@ def test_a_drive_is_held_against_its_sound(places: Places) -> None:
     folder = places.record("drive_landmarks", Keys(drive="de_f"))
     folder.mkdir(parents=True)
     Landmarks("truth", talker, *known).save(folder)
+    return keys
+
+
+def test_a_drive_is_held_against_its_sound(places: Places, driven: Keys) -> None:
+    keys = driven
     execute(evaluate_drive.STAGE, evaluate_drive.run, keys, places, PARAMS)
     content = json.loads((places.metrics("evaluate_drive", keys) / "metrics.json").read_text())
     assert value(content, "r_sound", "face", "full") > 0.7
@@ -364,15 +371,16 @@ def test_lips_of_a_talker_nobody_sees_are_a_gap_with_its_reason() -> None:
     }
 
 
-def test_a_network_of_the_project_is_not_shown_what_it_has_learnt_from(places: Places, tmp_path: Path) -> None:
+def test_a_network_of_the_project_is_not_shown_what_it_has_learnt_from(
+    places: Places, driven: Keys, tmp_path: Path
+) -> None:
     project = Places(shutil.copytree(places.root, tmp_path / "project"))
-    check = {"share": 0.95, "found": 95, "tried": 100, "excerpts": 10, "wanted": 0.9, "reached": True}
+    check = {"share": 0.95, "found": 95, "tried": 100, "unseen_s": 5.6, "wanted": 0.9, "reached": True}
     check |= {"speakers": {}, "left_out": {}}
     network = tensors_of(HouseNet())
     Weights("sync_house", "trained", {}, network, {}, {"check": check}).save(project.record("sync_house", Keys()))
-    keys = Keys("ada", "logmel", "de_f")
-    execute(evaluate_drive.STAGE, evaluate_drive.run, keys, project, PARAMS)
-    table = read_per_frame(project.metrics("evaluate_drive", keys) / per_frame.FILE)
+    execute(evaluate_drive.STAGE, evaluate_drive.run, driven, project, PARAMS)
+    table = read_per_frame(project.metrics("evaluate_drive", driven) / per_frame.FILE)
     own, test = table[table.variant == "speaker"], range(evaluated_project.TEST_FROM, 130)
     assert set(own[own.metric == "Sync-C_house"].frame) == set(test)
     assert not set(own[own.metric == "r_sound"].frame) & set(test)

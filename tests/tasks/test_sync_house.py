@@ -52,10 +52,11 @@ def test_records_of_all_speakers_lie_side_by_side(tmp_path: Path) -> None:
 def test_noise_is_learnt_from_and_its_check_says_that_nothing_was_found(places: Places) -> None:
     weights = taught(places, least_seconds=5)
     check = weights.quality["check"]
-    assert check["reached"] is None  # 3 s of unseen frames are too few excerpts
+    assert check["reached"] is None  # 3.2 s of unseen frames are too few
     assert check["tried"] > 0
     assert check["share"] < 0.6
-    assert "too few excerpts" in check_words(weights, "ann")
+    assert "out of 3.2 s of unseen frames" in check_words(weights, "ann")
+    assert "too short to judge" in check_words(weights, "ann")
     house = {name: metric for name, metric in all_metrics().items() if metric.taught}
     ready, absent = ready_metrics(house, places, "evaluate", {"sync_house": weights})
     assert not absent
@@ -90,7 +91,7 @@ def test_nobody_without_a_valid_basis_is_learnt_from(places: Places) -> None:
 
 def test_a_check_that_is_missed_says_so() -> None:
     params = SyncHouseParams()
-    found = {"ann": Found(90, 100, 10), "bob": Found(70, 100, 10)}
+    found = {"ann": Found(90, 100, 10, 140), "bob": Found(70, 100, 10, 140)}
     check = check_of(found["ann"] + found["bob"], found, params)
     assert check["share"] == 0.8
     assert check["reached"] is False
@@ -99,5 +100,8 @@ def test_a_check_that_is_missed_says_so() -> None:
     assert "80 % of planted lags" in words
     assert "MISSED: do not trust it" in words
     assert "of bob 70 %" in words
+    assert "out of 11.2 s of unseen frames" in words
     assert check_of(found["ann"], found, params)["reached"] is True
+    many = Found(100, 100, 10, 80)  # excerpts, of the same 3.2 seconds
+    assert check_of(many, {"ann": many}, params)["reached"] is None
     assert "not been run" in check_words(None)
