@@ -21,6 +21,7 @@ def prepare(places: Places) -> None:
         "PREFECT_HOME": str(places.root / ".work" / "prefect"),
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
+        "PREFECT_SERVER_UI_V2_ENABLED": "false",  # they call amplitude.com whatever the settings say
         # Several flow runs write at once; sqlite's default patience is too short on a loaded machine.
         "PREFECT_SERVER_DATABASE_TIMEOUT": "60",
         "PREFECT_SERVER_DATABASE_CONNECTION_TIMEOUT": "60",

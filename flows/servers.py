@@ -57,7 +57,22 @@ def start_prefect(places: Places, children: Children) -> Server:
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", HOST, "--port", str(port)]
     # The pages call the port 4200 unless they are told where their server is.
     settings = {"PREFECT_SERVER_UI_API_URL": f"{url}/api"}
-    return _start(places, children, "prefect", url, f"{url}/api/health", command, settings)
+    settings["PREFECT_SERVER_UI_STATIC_DIRECTORY"] = str(_pages(Path(os.environ["PREFECT_HOME"])))
+    server = _start(places, children, "prefect", url, f"{url}/api/health", command, settings)
+    # At / a browser that has once preferred Prefect's newer pages, of whatever server on this machine, is sent to them.
+    return replace(server, page=f"{url}/runs")
+
+
+def _pages(home: Path) -> Path:
+    """Return a folder for Prefect's pages where the newer ones have no room, so that they are neither offered nor served.
+
+    They call amplitude.com whatever the settings say. A link that leads nowhere can neither be read nor written through.
+    """
+    folder = home / "pages"
+    folder.mkdir(parents=True, exist_ok=True)
+    if not (folder / "v2").is_symlink():
+        (folder / "v2").symlink_to("not_served")
+    return folder
 
 
 def start_mlflow(places: Places, children: Children) -> Server:

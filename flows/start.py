@@ -102,7 +102,7 @@ def _conduct(places: Places, plan: Plan, jobs: int, stages: Children, servers: C
     with prefect_for_a_run(places, servers) as url:
         from flows.run import Conductor
 
-        log.info("watch it at %s", url)
+        log.info("watch it at %s/runs", url)
         outcome = Conductor(places, plan, jobs, share, stages).run()
     unfinished = set(outcome.states.values()) & {"failed", "skipped"}
     return {

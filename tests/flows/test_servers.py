@@ -56,6 +56,10 @@ def test_no_proxy_is_asked_for_what_runs_here(tmp_path: Path, monkeypatch: pytes
     assert os.environ["no_proxy"] == "*"
 
 
+def as_a_browser(address: str) -> urllib.request.Request:
+    return urllib.request.Request(address, headers={"Accept": "text/html"})
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     (tmp_path / "params.yaml").write_text("speakers: []\n")
@@ -76,7 +80,7 @@ def test_ui_shows_both_addresses_and_ends_with_everything_it_started(folder: Pat
         assert list(addresses) == ["prefect", "mlflow"]
         for address in addresses.values():
             assert address.startswith("http://127.0.0.1:")
-            with urllib.request.urlopen(address, timeout=20) as page:
+            with urllib.request.urlopen(as_a_browser(address), timeout=20) as page:
                 assert b"<html" in page.read().lower()
         base, _, place = addresses["mlflow"].partition("/#/experiments/")
         experiment, _, rest = place.partition("/")
@@ -85,16 +89,24 @@ def test_ui_shows_both_addresses_and_ends_with_everything_it_started(folder: Pat
             f"{base}/api/2.0/mlflow/experiments/get?experiment_id={experiment}", timeout=20
         ) as told:
             assert json.load(told)["experiment"]["name"] == EXPERIMENT
-        assert running_prefect(Places(folder)) == addresses["prefect"]
+        prefect, runs, _ = addresses["prefect"].partition("/runs")
+        assert runs  # at / a browser may be sent elsewhere
+        assert running_prefect(Places(folder)) == prefect
+        with urllib.request.urlopen(f"{prefect}/ui-settings", timeout=20) as told:
+            settings = json.load(told)
         # The pages ask the server that they come from, whatever its port is.
-        with urllib.request.urlopen(addresses["prefect"] + "/ui-settings", timeout=20) as settings:
-            assert f'"{addresses["prefect"]}/api"'.encode() in settings.read()
+        assert settings["api_url"] == f"{prefect}/api"
+        # Those that call an outside service are not offered, and an old address of theirs leads to the others.
+        assert settings["default_ui"] == "v1"
+        assert settings["available_uis"] == ["v1"]
+        with urllib.request.urlopen(as_a_browser(f"{prefect}/v2/dashboard"), timeout=20) as page:
+            assert page.url == f"{prefect}/dashboard"
         children = psutil.Process(process.pid).children(recursive=True)
         assert len(children) >= 2
         with only_one(folder / ".work" / "run" / "lock", "a run"):
             process.send_signal(signal.SIGINT)
             assert "A run is going on" in process.stdout.readline()
-            assert running_prefect(Places(folder)) == addresses["prefect"]
+            assert running_prefect(Places(folder)) == prefect
         assert process.wait(60) == 130  # once the run has ended, without being asked again
     finally:
         if process.poll() is None:
