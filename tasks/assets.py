@@ -15,6 +15,8 @@ from tasks.places import Places
 
 MOST_BYTES = 2_000_000_000  # of a download of which no size is known
 
+FREE_LICENCES = {"Apache-2.0", "MIT", "BSD-2-Clause", "BSD-3-Clause", "MPL-2.0", "CC0-1.0", "CC-BY-4.0"}
+
 
 @dataclass(frozen=True)
 class Source:
@@ -84,6 +86,11 @@ class Asset:
             return in_words(self.download_bytes)
         most = self.at_most or sum(source.bytes or source.at_most for source in self.sources)
         return f"unknown, at most {in_words(most)}" if most and not self.gated else "unknown"
+
+    @property
+    def free(self) -> bool:
+        """Whether its licence asks nobody to accept it."""
+        return self.licence in FREE_LICENCES
 
     @property
     def plain(self) -> bool:

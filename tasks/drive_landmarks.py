@@ -58,7 +58,7 @@ def run(context: Context[DriveLandmarkParams]) -> Landmarks:
     try:
         return _seen(context, path, count)
     except MissingAssetError as error:
-        why = f"{error.what}: {error.fix}, then dvc repro -f -s drive_landmarks@{name}"
+        why = f"{error.what}: {error.fix}, then dvc repro -f -s drive_landmarks@{name}, then gausstalk run"
     except InputError as error:
         why = error.what.removeprefix(f"{path}: ")
     log.warning("%s: no lips to hold heads against: %s", name, why)

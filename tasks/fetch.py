@@ -19,7 +19,6 @@ from tasks.download import download, matches
 from tasks.places import Places
 from tasks.progress import Progress
 
-FREE_LICENCES = {"Apache-2.0", "MIT", "BSD-2-Clause", "BSD-3-Clause", "MPL-2.0", "CC0-1.0", "CC-BY-4.0"}
 FEW = 5  # files, of each of which is told how far it is
 log = logging.getLogger("gausstalk")
 
@@ -30,7 +29,7 @@ def fetch(places: Places, name: str, accept: bool = False) -> Path:
     Args:
         places: the project.
         name: of the asset.
-        accept: the user accepts a licence that is not one of `FREE_LICENCES`.
+        accept: the user accepts a licence that is not one of `assets.FREE_LICENCES`.
 
     Raises:
         UsageError: no such asset.
@@ -139,7 +138,7 @@ def _by_hand(asset: Asset, files: list[str]) -> MissingAssetError:
 
 
 def _ask(asset: Asset, accept: bool) -> None:
-    if asset.licence in FREE_LICENCES or accept:
+    if asset.free or accept:
         return
     raise ConsentError(
         f"the licence of {asset.name} has to be accepted: {asset.licence}",

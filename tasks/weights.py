@@ -12,7 +12,7 @@ import numpy as np
 from models.errors import MissingAssetError
 from models.metrics.base import Metric
 from models.records import Weights
-from tasks.assets import find_asset
+from tasks.assets import find_asset, known_asset
 from tasks.places import Places
 
 TAUGHT = ("sync_house",)  # stages that give the weights of metrics
@@ -51,7 +51,10 @@ def ready_metrics(
                 missing.append(need)
         if missing:
             get = f"gausstalk fetch {' '.join(missing)}"
-            absent[name] = f"its weights are not on this machine: {get}, then dvc repro -f -s {stage}"
+            if not all(known_asset(places, need).free for need in missing):
+                get = f"read the licence, then {get} --accept"
+            again = f"dvc repro -f -s {stage}, then gausstalk run"
+            absent[name] = f"its weights are not on this machine: {get}, then {again}"
         else:
             ready[name] = metric.ready(files)
     return ready, absent
