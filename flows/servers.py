@@ -59,14 +59,14 @@ def start_prefect(places: Places, children: Children) -> Server:
     settings = {"PREFECT_SERVER_UI_API_URL": f"{url}/api"}
     settings["PREFECT_SERVER_UI_STATIC_DIRECTORY"] = str(_pages(Path(os.environ["PREFECT_HOME"])))
     server = _start(places, children, "prefect", url, f"{url}/api/health", command, settings)
-    # At / a browser that has once preferred Prefect's newer pages, of whatever server on this machine, is sent to them.
+    # At / a browser goes to what it has once preferred on any server of this machine, be it there or not.
     return replace(server, page=f"{url}/runs")
 
 
 def _pages(home: Path) -> Path:
-    """Return a folder for Prefect's pages where the newer ones have no room, so that they are neither offered nor served.
+    """Return a folder for Prefect's pages without room for the newer ones, which are then neither offered nor served.
 
-    They call amplitude.com whatever the settings say. A link that leads nowhere can neither be read nor written through.
+    Those call amplitude.com whatever the settings say. A link that leads nowhere cannot be written through.
     """
     folder = home / "pages"
     folder.mkdir(parents=True, exist_ok=True)

@@ -99,7 +99,7 @@ def run(context: Context[MatrixParams]) -> None:
     for table in tables_of(content):
         (context.output / f"{table.name}.csv").write_text(table.as_csv(), encoding="utf-8")
         (context.output / f"{table.name}.md").write_text(table.as_markdown(), encoding="utf-8")
-        (context.output / f"{table.name}.html").write_text(table.as_html(), encoding="utf-8")
+        (context.output / f"{table.name}.html").write_text(table.as_page(), encoding="utf-8")
 
 
 def read_matrix(places: Places) -> dict[str, Any]:

@@ -204,3 +204,5 @@ def test_tables_say_value_interval_and_note(places: Places) -> None:
     assert " [" in table.rows[0][column].text
     assert table.rows[0][[c.name for c in table.columns].index("Sync-C")].why == "no weights"
     assert {row[0].text for row in groups.rows} == {"cross-language", "cross-gender"}
+    pages = [(places.root / f"data/matrix/{name}.html").read_text() for name in ("matrix", "groups")]
+    assert all(page.startswith("<!doctype html>") and "viewport" in page for page in pages)
