@@ -9,6 +9,7 @@ import logging
 import os
 import sys
 import traceback
+from itertools import groupby
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -336,7 +337,10 @@ def metrics(
     if json:
         console.show_json(rows)
         return
-    console.show_rows([[console.short(row[head]) for head in ROW_KEYS] for row in rows], ROW_KEYS)
+    of_what = ROW_KEYS[: ROW_KEYS.index("region")]
+    for _, some in groupby(rows, lambda row: [row[key] for key in of_what]):
+        console.show_rows([[console.short(row[head]) for head in ROW_KEYS] for row in some], ROW_KEYS, of_what)
+        console.say("")
     if not rows:
         console.complain("nothing has been measured yet: gausstalk run   (or dvc repro)")
 

@@ -62,18 +62,15 @@ def remove_predictions(
 def matrix(json: Json = False) -> None:
     """Show how well every head says every drive: same language, other language, other gender, singing."""
     from flows import console
-    from tasks.matrix import read_matrix, tables_of
+    from tasks.matrix import read_matrix
+    from tasks.matrix_told import ONCE, told
 
     content = read_matrix(project())
     if json:
         console.show_json(content)
         return
-    for table in tables_of(content):
-        shown = [k for k in range(len(table.columns)) if not all(row[k].text in ("n/a", "") for row in table.rows)]
-        console.say(table.title)
-        heads = [table.columns[k].heading for k in shown]
-        console.show_rows([[row[k].text for k in shown] for row in table.rows], heads)
-        console.say("\n".join(["", *table.notes, ""]))
+    for table in told(content):
+        console.show_table(table, ONCE)
 
 
 def tables(json: Json = False) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from textwrap import TextWrapper
 from typing import Any
 
 from rich.console import Console
@@ -15,6 +17,8 @@ from tasks.progress import clock
 
 STATES = {"ok": "green", "pass": "green", "warn": "yellow", "fail": "red"}
 STATES |= {"done": "green", "cached": "dim", "failed": "red"}
+GAP = 2  # between columns
+LONGEST_WORD = 30  # that is never broken; addresses of files and hosts are, where need be
 
 
 def show_json(content: Any) -> None:
@@ -22,43 +26,69 @@ def show_json(content: Any) -> None:
     sys.stdout.write(json.dumps(content, indent=1, default=str, allow_nan=False) + "\n")
 
 
-def show_rows(rows: Iterable[Sequence[object]], heads: Sequence[str]) -> None:
-    """Write a table to stdout; words that name a state are coloured."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for head in heads:
-        table.add_column(head, overflow="fold")
-    for row in rows:
-        table.add_row(*(_styled(str(cell)) for cell in row))
-    console = Console()
-    if not console.is_terminal:
-        console.width = 160  # a log file has no edge; do not break its lines at 80
-    console.print(table)
+def show_rows(rows: Iterable[Sequence[object]], heads: Sequence[str], once: Collection[str] = ()) -> None:
+    """Write a table to stdout; words that name a state are coloured.
+
+    Args:
+        rows: what stands in the cells.
+        heads: of the columns.
+        once: heads of columns that are left out, and told above the table, where they say the same in every row.
+    """
+    _print(heads, [[Text(str(cell), STATES.get(str(cell), "")) for cell in row] for row in rows], once)
 
 
-def show_table(content: Any) -> None:
+def show_table(content: Any, once: Collection[str] = ()) -> None:
     """Write a table, its title and notes: the best bold, the second best underlined, what is not measured here dim."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in content.columns:
-        table.add_column(Text(column.heading), overflow="fold")
-    for row in content.rows:
-        table.add_row(*(Text(cell.text, _style_of(cell)) for cell in row))
-    console = Console()
-    if not console.is_terminal:
-        console.width = 160
     say(f"\n{content.title}")
+    rows = [[Text(cell.text, _style_of(cell)) for cell in row] for row in content.rows]
+    _print([column.heading for column in content.columns], rows, once)
+    wrap = TextWrapper(_console().width, "  ", "  ", break_long_words=False, break_on_hyphens=False)
+    say("\n".join(map(wrap.fill, content.notes)))
+
+
+def _print(heads: Sequence[str], rows: Sequence[Sequence[Text]], once: Collection[str]) -> None:
+    same = {k: rows[0][k].plain for k in range(len(heads)) if len({row[k].plain for row in rows}) == 1}
+    same = {k: text for k, text in same.items() if heads[k] in once}
+    if told := ", ".join(f"{heads[k]} {text}" for k, text in same.items() if text):
+        say(told)
+    shown = [k for k in range(len(heads)) if k not in same]
+    console = _console()
+    widths = _widths([[heads[k], *(row[k].plain for row in rows)] for k in shown], console.width)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for k, width in zip(shown, widths, strict=True):
+        table.add_column(Text(heads[k]), overflow="fold", width=width)
+    for row in rows:
+        table.add_row(*(row[k] for k in shown))
+    console.width = max(console.width, sum(widths) + GAP * len(widths))
     console.print(table)
-    say("\n".join(f"  {note}" for note in content.notes))
+
+
+def _console() -> Console:
+    console = Console()
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = 160  # a log file has no edge; do not break its lines at 80
+    return console
+
+
+def _widths(columns: Sequence[Sequence[str]], room: int) -> list[int]:
+    """Return how wide columns of texts are: the widest give way until all fit, but words and numbers stay whole."""
+    widths = [max(map(len, texts)) for texts in columns]
+    words = [[word for text in texts for word in text.split() if not _is_address(word)] for texts in columns]
+    least = [min(LONGEST_WORD, max(map(len, texts), default=8)) for texts in words]
+    while sum(widths) + GAP * len(widths) > room:
+        wider = [k for k, width in enumerate(widths) if width > least[k]]
+        if not wider:
+            break
+        widths[max(wider, key=widths.__getitem__)] -= 1
+    return widths
+
+
+def _is_address(word: str) -> bool:
+    return "/" in word or word.count(".") > 1
 
 
 def _style_of(cell: Any) -> str:
     return f"{ {0: '', 1: 'bold', 2: 'underline'}[cell.rank] } {'dim' if cell.grey else ''}".strip()
-
-
-def _styled(text: str) -> str:
-    from rich.markup import escape
-
-    colour = STATES.get(text)
-    return f"[{colour}]{text}[/{colour}]" if colour else escape(text)
 
 
 def show_plan(plan: Any, json: bool) -> None:
