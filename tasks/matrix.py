@@ -335,12 +335,14 @@ def tables_of(content: dict[str, Any]) -> list[Table]:
     metrics, reasons = content["metrics"], Footnotes()
     columns = [Column(name, told["unit"], told["better"], told["words"], name) for name, told in metrics.items()]
     told = {drive["drive"]: drive for drive in content["drives"]}
+    speakers = {head["speaker"]: head for head in content["heads"]}
     keys = ("speaker", "method", "extractor", "drive", "language", "gender", "source", "group")
     matrix = Table("matrix", "Every head and every drive", [*(Column(key) for key in keys), *columns])
     for cell in content["cells"]:
         drive = told[cell["drive"]]
         names = [*(cell[key] for key in HEAD), drive["drive"] or OWN]
-        names += [drive["language"], drive["gender"], drive["source"], ", ".join(cell["groups"])]
+        voice = drive if drive["drive"] else speakers[cell["speaker"]]
+        names += [voice["language"], voice["gender"], drive["source"], ", ".join(cell["groups"])]
         values = [value_cell(cell["values"][name], one["unit"], reasons) for name, one in metrics.items()]
         matrix.rows.append([*map(Cell, names), *values])
     about = content["about"]

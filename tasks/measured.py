@@ -37,6 +37,7 @@ DRIVES = (
     *("opening", "closed_share", "blink_rate", "head_motion", "jitter", "found_share"),
     *("Sync-C", "Sync-E", "sync_lag", "Sync-C_house", "Sync-E_house", "sync_lag_house", "length_error", "render_time"),
 )
+OF_TALKERS = ("r_talker", "talker_lag")  # they hold a head against whoever says a drive
 CONTROLLED = ("r_sound", "r_talker")  # of drives: by the same frames against another moment
 
 
@@ -72,7 +73,8 @@ class Measured:
             # What is absent on the whole ("all") is so in every region.
             if (entry["metric"], entry["variant"]) == (metric, variant) and entry["region"] in (region, "all"):
                 return Cell("n/a", entry["why"])
-        return Cell("–", "not a matter of this variant")
+        nobody = metric in OF_TALKERS and not self.about.get("drive")
+        return Cell("–", "nobody else says it" if nobody else "not a matter of this variant")
 
     def conditions(self) -> str:
         """Return data, split, preset, device and judge in one line."""

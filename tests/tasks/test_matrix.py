@@ -206,3 +206,12 @@ def test_tables_say_value_interval_and_note(places: Places) -> None:
     assert {row[0].text for row in groups.rows} == {"cross-language", "cross-gender"}
     pages = [(places.root / f"data/matrix/{name}.html").read_text() for name in ("matrix", "groups")]
     assert all(page.startswith("<!doctype html>") and "viewport" in page for page in pages)
+
+
+def test_a_head_says_its_own_sound_in_its_own_voice(places: Places) -> None:
+    measured(places, "ann", "", 0.9)
+    content = made(places)
+    table = tables_of(content)[0]
+    row = dict(zip((column.name for column in table.columns), table.rows[0], strict=True))
+    assert [row[name].text for name in ("drive", "language", "gender")] == ["own sound", "en", "male"]
+    assert content["cells"][0]["values"]["r_talker"]["why"] == "nobody else says it"
