@@ -15,7 +15,7 @@ from typing import Any
 
 from models.metrics.base import LEAST_RATIO, merit_of
 from tasks.measured import read_json
-from tasks.tabular import ARROWS, Cell, Column, Table, number
+from tasks.tabular import ARROWS, Cell, Column, Table, number, without_constants
 
 FILE = "matrix.json"
 WIDTHS = 4.0  # of the metric's median interval, that the scale of colours has at least
@@ -60,6 +60,7 @@ class Matrix:
     groups: Table | None = None
     absent: list[str] = field(default_factory=list)  # metrics without any value, and why
     notes: list[str] = field(default_factory=list)
+    noise: list[tuple[str, ...]] = field(default_factory=list)  # speaker, method, extractor, drive, metric within noise
 
 
 def read_matrix(folder: Path) -> Matrix:
@@ -70,14 +71,22 @@ def read_matrix(folder: Path) -> Matrix:
     content = read_json(path)
     if not content.get("cells"):
         return Matrix(NOT_YET)
-    matrix = Matrix(groups=groups_table(content))
+    matrix, absent = Matrix(groups=without_constants(groups_table(content))), dict[str, list[str]]()
     for metric, about in content["metrics"].items():
         found = heat_map(metric, about, content)
         if found.told:
             matrix.maps.append(found)
         else:
             whys = {cell["values"].get(metric, {}).get("why", "") for cell in content["cells"]}
-            matrix.absent.append(f"{metric}: {'; '.join(sorted(why for why in whys if why)) or 'it was not measured'}")
+            why = "; ".join(sorted(why for why in whys if why)) or "it was not measured"
+            absent.setdefault(why, []).append(metric)
+    matrix.absent = [f"{', '.join(names)}: {why}" for why, names in absent.items()]
+    matrix.noise = [
+        (*_head(cell), cell["drive"], metric)
+        for cell in content["cells"]
+        for metric, told in cell["values"].items()
+        if told.get("noise")
+    ]
     about = content.get("about", {})
     matrix.notes = [f"{name}: {about[name]}" for name in ("sync_house",) if about.get(name)]
     if about.get("block_seconds"):

@@ -159,12 +159,15 @@ def bars_table(heads: list[Measured], named: bool = True) -> Table:
         drawn = f"blocks of {' or '.join(sorted(lengths))} of neighbouring frames drawn anew, paired for comparisons"
         table.notes.append(f"Intervals: {drawn}; with few blocks they are rough.")
     for head in heads:
-        table.rows += [[*(_keys(head) if named else ()), *bar_cells(bar)] for bar in head.bars]
+        cells = [bar_cells(bar, head.definitions.get(bar["metric"], "")) for bar in head.bars]
+        table.rows += [[*(_keys(head) if named else ()), *row] for row in cells]
+    if any(within_noise(bar) for head in heads for bar in head.bars):
+        table.notes.append("Within noise: the interval crosses the limit, so other frames might have said otherwise.")
     return table
 
 
-def bar_cells(bar: dict[str, Any]) -> list[Cell]:
-    """Return name, verdict, value, limit, interval and measure of a bar."""
+def bar_cells(bar: dict[str, Any], words: str = "") -> list[Cell]:
+    """Return name, verdict, value, limit, interval and measure of a bar, whose metric's definition is `words`."""
     sign = {"value": "", "difference": " minus ", "ratio": " over "}[bar["compare"]]
     against = bar["against"] + (f" ({bar['against_is']})" if bar.get("against_is") else "")
     variant = "" if bar["variant"] == "full" else f" of {bar['variant']}"
@@ -173,14 +176,21 @@ def bar_cells(bar: dict[str, Any]) -> list[Cell]:
     unit = bar["unit"]
     interval = f"{number(bar['low'], unit)} to {number(bar['high'], unit)}"
     few = "" if bar["low"] is not None else "too few blocks of frames, or a number that is counted"
+    verdict = TOO_SHORT if bar["why"].startswith(TOO_SHORT) else VERDICTS[bar["ok"]]
     return [
         Cell(bar["name"]),
-        Cell(TOO_SHORT if bar["why"].startswith(TOO_SHORT) else VERDICTS[bar["ok"]], bar["why"], bar["ok"]),
+        Cell(verdict + (", within noise" if within_noise(bar) else ""), bar["why"], bar["ok"]),
         Cell(_with_unit(bar["value"], unit), bar["why"]),
         Cell(f"{limit[0]} {_with_unit(limit[1], unit)}"),
         Cell(interval) if not few else Cell("n/a", few),
-        Cell(measure),
+        Cell(measure, words, metric=bar["metric"]),
     ]
+
+
+def within_noise(bar: dict[str, Any]) -> bool:
+    """Return whether a bar's interval crosses its limit, so that other frames might have given the other verdict."""
+    limit = bar.get("at_most") if bar.get("at_least") is None else bar["at_least"]
+    return bar["ok"] is not None and bar.get("low") is not None and bar["low"] < limit < bar["high"]
 
 
 def controls_table(heads: list[Measured]) -> Table:
@@ -257,13 +267,17 @@ def quality_table(rows: list[dict[str, Any]], named: bool = True, title: str = "
     return table
 
 
-def absent_table(measured: list[Measured]) -> Table:
-    """Return what is not measured, and why."""
+def absent_table(measured: list[Measured], together: bool = False) -> Table:
+    """Return what is not measured, and why; `together`: one row for all that is absent for the same reason."""
     table = Table("absent", "Not measured", [Column("metric"), Column("where"), Column("why")])
+    told: dict[tuple[str, ...], tuple[dict[str, None], dict[str, None]]] = {}
     for one in measured:
         for entry in one.absent:
-            place = f"{one.name}, {entry['variant']}, {entry['region']}"
-            table.rows.append([Cell(entry["metric"]), Cell(place), Cell(f"n/a: {entry['why']}")])
+            metric, why, place = entry["metric"], entry["why"], f"{one.name}, {entry['variant']}, {entry['region']}"
+            metrics, places = told.setdefault((why,) if together else (why, metric, place), ({}, {}))
+            metrics[metric] = places[place] = None
+    for (why, *_), (metrics, places) in told.items():
+        table.rows.append([Cell(", ".join(metrics)), Cell("; ".join(places)), Cell(f"n/a: {why}")])
     return table
 
 

@@ -24,6 +24,7 @@ from tasks.measured import (
     main_table,
     quality_table,
     read_json,
+    within_noise,
 )
 from tasks.methods import METHODS, rendered_heads
 from tasks.params import names_listed
@@ -31,6 +32,7 @@ from tasks.people import Drive, Speaker, load_drive, load_speaker, mark_of
 from tasks.per_frame import FILE, read_per_frame
 from tasks.places import Keys, Places
 from tasks.report_frames import Curve, Frames, curves_of, frames_of
+from tasks.scores import VARIANTS
 from tasks.stage import Context, NoParams, Stage, main
 from tasks.tabular import Cell, Column, Table
 
@@ -42,6 +44,7 @@ STAGE = Stage(
     lists=("speakers", "extractors", "drives", "gaussian_talkers"),
 )
 PAGE = "report.html"
+CELL = ("speaker", "method", "extractor", "drive")  # of the matrix
 LARGEST_VIDEO = 60_000_000  # bytes; a longer one is named instead of shown
 TYPES = {".jpg": "image/jpeg", ".png": "image/png", ".mp4": "video/mp4"}
 PARTS = (
@@ -141,6 +144,9 @@ def run(context: Context[NoParams]) -> None:
     imported = [Measured(**entry) for entry in content.get("imported", [])]
     every = [*heads, *imported]
     drives = [Measured(**entry) for entry in content["drives"]]
+    matrix = read_matrix(places.root / "data" / "matrix")
+    for one in drives:
+        one.about["noise"] = [metric for *head, metric in matrix.noise if head == [one.about[key] for key in CELL]]
     sections = [
         section_of(places, name, every, drives, content["quality"]) for name in names_listed(places.params, "speakers")
     ]
@@ -149,9 +155,13 @@ def run(context: Context[NoParams]) -> None:
             section.verdicts = content["verdicts"].get(section.key, [])
             section.fitness = fitness_of(places, section.key, content.get("fitness", {}).get(section.key, {}))
             section.units = units_table(content.get("action_units", {}).get(section.key, {}))
-    tables = [main_table(every), controls_table(every), drives_table(drives), absent_table([*every, *drives])]
-    matrix = read_matrix(places.root / "data" / "matrix")
-    page = render(sections, [table for table in tables if table.rows], matrix, content["definitions"])
+    tables = [
+        main_table(every).turned(3),
+        controls_table(every).turned(4, len(VARIANTS)),
+        drives_table(drives).turned(4),
+    ]
+    tables.append(absent_table([*every, *drives], together=True))
+    page = render(sections, [table for table in tables if table.rows], matrix, VARIANTS | content["definitions"])
     (context.output / PAGE).write_text(page, encoding="utf-8")
     write_numbers(context.output / "metrics", [*every, *drives])
     for section in sections:
@@ -195,7 +205,7 @@ def render(sections: list[Section], tables: list[Table], matrix: Matrix, definit
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["table"] = lambda table: Markup(table.as_html())  # noqa: S704 - it escapes its cells
+    environment.filters["table"] = lambda table: Markup(table.as_html(definitions))  # noqa: S704 - it escapes its cells
     environment.filters["chart"] = lambda chart: Markup(chart.html)  # noqa: S704 - it escapes its words
     return environment.get_template("report.html.j2").render(
         parts=PARTS, sections=sections, tables=tables, matrix=matrix, definitions=sorted(definitions.items())
@@ -342,7 +352,9 @@ def add_numbers(head: Head, measured: Measured) -> None:
     head.bars = bars_table([measured], named=False)
     head.missed = [bar["name"] for bar in measured.bars if bar["ok"] is False]
     verdict = bars_cell(measured.bars)
+    close = sum(within_noise(bar) for bar in measured.bars)
     head.reached = verdict.text if verdict.ok is None else f"bars reached: {verdict.text}"
+    head.reached += f", {close} within noise" if close and verdict.ok is not None else ""
     head.all_reached = verdict.ok
     for phase in measured.curves.get("training", []):
         curves = phase["curves"]
@@ -370,13 +382,19 @@ def words_of(measured: Measured | None) -> str:
     """Return one line on how well the lips follow a drive's sound."""
     if measured is None:
         return "not measured"
-    r, wrong = measured.cell("r_sound", "face"), measured.cell("r_sound", "face", "wrong_sound")
-    opening = measured.cell("opening", "face")
-    words = f"Lips against loudness r {r.text} (wrong sound {wrong.text}); opening {opening.text} of the speaker's own."
+    words = f"Lips against loudness: {_held(measured, 'r_sound', 'wrong sound')}; opening "
+    words += f"{measured.cell('opening', 'face').text} of the speaker's own."
     if measured.find("r_talker", "face", "full") is None:
         return words
-    r, wrong = measured.cell("r_talker", "face"), measured.cell("r_talker", "face", "wrong_sound")
-    return f"Lips against those of whoever says it r {r.text} (another moment {wrong.text}). {words}"
+    return f"Lips against those of whoever says it: {_held(measured, 'r_talker', 'another moment')}. {words}"
+
+
+def _held(measured: Measured, metric: str, other: str) -> str:
+    """Return a correlation, whether it is within noise, and what it is held against."""
+    noise = ", within noise" if metric in measured.about.get("noise", ()) else ""
+    return (
+        f"r {measured.cell(metric, 'face').text}{noise} ({other} {measured.cell(metric, 'face', 'wrong_sound').text})"
+    )
 
 
 def strips_of(base: Path) -> list[Picture]:

@@ -117,6 +117,13 @@ def test_gaps_tell_their_reason(tmp_path: Path) -> None:
     nothing = matrix(tmp_path, "m", "higher", [gap, gap])
     assert nothing.maps == []
     assert nothing.absent == ["m: its weights are not at hand"]
+    folder = tmp_path / "matrix.json"
+    content = json.loads(folder.read_text())
+    content["metrics"]["n"] = content["metrics"]["m"]
+    for cell in content["cells"]:
+        cell["values"]["n"] = gap
+    folder.write_text(json.dumps(content))
+    assert read_matrix(tmp_path).absent == ["m, n: its weights are not at hand"]
 
 
 def test_groups_whose_intervals_overlap_are_within_noise(tmp_path: Path) -> None:

@@ -381,6 +381,35 @@ def test_a_drive_says_whose_lips_were_followed_where_somebody_was_seen(seen: boo
 
     rows = [row("r_sound", "full", 0.2), row("r_sound", "wrong_sound", 0.1), row("opening", "full", 0.75)]
     talker = [row("r_talker", "full", 0.5), row("r_talker", "wrong_sound", -0.125)]
-    words = report.words_of(Measured({}, rows + talker * seen))
-    assert words.endswith("Lips against loudness r 0.200 (wrong sound 0.100); opening 0.750 of the speaker's own.")
-    assert words.startswith("Lips against those of whoever says it r 0.500 (another moment -0.125).") == seen
+    words = report.words_of(Measured({"noise": ["r_talker"]}, rows + talker * seen))
+    assert words.endswith("Lips against loudness: r 0.200 (wrong sound 0.100); opening 0.750 of the speaker's own.")
+    told = "Lips against those of whoever says it: r 0.500, within noise (another moment -0.125)."
+    assert words.startswith(told) == seen
+
+
+def test_the_words_under_a_drive_agree_with_the_matrix(places: Places, tmp_path: Path) -> None:
+    root = tmp_path / "driven"
+    shutil.copytree(places.root, root)
+    (root / "data/matrix").mkdir()
+    head = {"speaker": "ada", "method": "talking_gaussian", "extractor": "logmel", "drive": "de_f"}
+    cell = {**head, "groups": [], "values": {"r_sound": {"value": 0.3, "noise": True}}}
+    content = {"metrics": {}, "heads": [], "drives": [], "cells": [cell], "groups": []}
+    (root / "data/matrix/matrix.json").write_text(json.dumps(content))
+    page = (execute(report.STAGE, report.run, Keys(), Places(root)) / "report.html").read_text(encoding="utf-8")
+    assert re.search(r"Lips against loudness: r [\d.na/]+, within noise", page)
+
+
+def test_a_name_leads_to_its_definition(page: str) -> None:
+    assert '<dt id="def-LMD">LMD</dt><dd>lip distance</dd>' in page
+    assert '<a href="#def-LMD">LMD [px] ↓</a>' in page
+    for variant in ("static", "wrong_audio", "motion_off"):
+        assert f'<dt id="def-{variant}">' in page
+    bar = next(line for line in page.splitlines() if "lips | follow" in line)
+    assert "r_open face" in bar
+
+
+def test_few_heads_stand_beside_each_other_under_their_metrics(page: str) -> None:
+    numbers = page.split('id="tab-numbers"')[1].split('class="panel"')[0]
+    assert '<th title=""></th><th title="">ada' in numbers
+    assert numbers.index("PSNR head") < numbers.index("LMD [px]")
+    assert numbers.count("<th") < 40

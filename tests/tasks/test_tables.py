@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import evaluated_project
@@ -13,11 +14,12 @@ from models.metrics import all_metrics
 from models.metrics.base import blocks_of
 from models.metrics.image import METRICS as IMAGE_METRICS
 from tasks import tables
-from tasks.measured import Measured, bar_cells, bars_cell, main_table, quality_table
+from tasks.measured import Measured, absent_table, bar_cells, bars_cell, bars_table, main_table, quality_table
 from tasks.places import Keys, Places
 from tasks.scores import TOO_SHORT, Bar, Scores
 from tasks.stage import execute
 from tasks.tabular import Cell, Column, Table, number
+from tasks.weights import ready_metrics
 
 
 @pytest.fixture
@@ -183,3 +185,76 @@ def test_bars_on_a_second_of_test_frames_are_not_judged() -> None:
     assert bar_cells({**short, "against_is": ""})[1].text == "too short to judge"
     longer = scores.judge_bar(wanted, metrics, blocks_of(np.arange(25), 5), 10)
     assert longer["ok"] is False
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "ok", "verdict"),
+    [(0.5, 0.7, True, "reached"), (0.3, 0.7, True, "reached, within noise"), (0.2, 0.5, False, "missed, within noise")],
+)
+def test_a_bar_whose_interval_crosses_its_limit_says_so(low: float, high: float, ok: bool, verdict: str) -> None:
+    bar = {"name": "lips", "metric": "r_open", "region": "face", "variant": "full", "compare": "value", "against": ""}
+    bar |= {"unit": "1", "value": 0.45, "low": low, "high": high, "at_least": 0.4, "at_most": None, "ok": ok, "why": ""}
+    cells = bar_cells(bar, "correlation of the lip gaps")
+    assert (cells[1].text, cells[1].ok) == (verdict, ok)
+    assert cells[-1].why == "correlation of the lip gaps"
+    head = Measured({"speaker": "ada"}, [], [bar])
+    assert any(note.startswith("Within noise") for note in bars_table([head]).notes) == ("noise" in verdict)
+
+
+def test_a_turned_table_has_a_column_for_each_of_few_rows() -> None:
+    columns = [
+        Column("speaker"),
+        Column("method"),
+        Column("PSNR", "dB", "higher", "of a frame", "PSNR"),
+        Column("bars"),
+    ]
+    rows = [
+        [Cell(name), Cell("tg"), Cell(value), Cell("1 of 1", ok=True)] for name, value in (("ada", "30"), ("bob", "31"))
+    ]
+    table = Table("main", "Heads", columns, rows, ["a note"])
+    turned = table.turned(2)
+    assert [column.heading for column in turned.columns] == ["", "ada", "bob"]
+    assert [[cell.text for cell in row] for row in turned.rows] == [
+        ["PSNR [dB] ↑", "30", "31"],
+        ["bars", "1 of 1", "1 of 1"],
+    ]
+    assert '<a href="#def-PSNR">PSNR [dB] ↑</a>' in turned.as_html({"PSNR"})
+    assert "href" not in turned.as_html()
+    kept = table.turned(2, most=1)
+    assert [column.heading for column in kept.columns] == ["", "PSNR [dB] ↑", "bars"]
+    assert kept.rows[1][0].text == "bob"
+    assert kept.notes == ["a note"]
+
+
+def test_what_is_absent_for_one_reason_is_one_row() -> None:
+    absent = [
+        {"metric": name, "region": "all", "variant": "full", "why": "no weights"} for name in ("Sync-C", "Sync-E")
+    ]
+    heads = [Measured({"speaker": name}, [], absent=absent) for name in ("ada", "bob")]
+    (row,) = absent_table(heads, together=True).rows
+    assert [cell.text for cell in row] == ["Sync-C, Sync-E", "ada, full, all; bob, full, all", "n/a: no weights"]
+    assert len(absent_table(heads).rows) == 4
+
+
+def test_a_page_of_a_table_suits_a_phone_and_the_dark() -> None:
+    page = Table(
+        "bars", "Bars", [Column("bars")], [[Cell("10 of 10", ok=True)], [Cell("a long reason " * 9)]]
+    ).as_page()
+    assert '<meta name="viewport" content="width=device-width' in page
+    assert "prefers-color-scheme: dark" in page
+    assert 'td class="ok"' in page
+    assert r'.ok::before { content: "\2713' in page
+    assert 'td class="words"' in page  # which may be broken into lines
+
+
+@pytest.mark.parametrize(
+    ("licence", "get"),
+    [("MIT", "gausstalk fetch w,"), ("unstated", "read the licence, then gausstalk fetch w --accept,")],
+)
+def test_what_to_do_about_weights_ends_with_a_new_report(tmp_path: Path, licence: str, get: str) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/assets.toml").write_text(f'[w]\nfile = "w.bin"\nlicence = "{licence}"\nwhat = "some weights"\n')
+    metric = replace(all_metrics()["Sync-C"], needs=("w",))
+    _, absent = ready_metrics({"Sync-C": metric}, Places(tmp_path), "evaluate")
+    told = f"its weights are not on this machine: {get} then dvc repro -f -s evaluate, then gausstalk run"
+    assert absent == {"Sync-C": told}
