@@ -18,7 +18,7 @@ from models.metrics.base import Metric
 from models.metrics.eyes import LIDS
 from models.records import Clip, Landmarks
 from models.storage import FrameStore
-from tasks.pictures import GAP, MAX_WIDTH, save_strip, with_caption
+from tasks.pictures import GAP, MAX_WIDTH, letters, save_strip, with_caption
 from tasks.regions import face_box, mouth_box, square_about
 from tasks.scores import STATIC, Scores
 
@@ -288,15 +288,16 @@ def _save(
     tiles = [pairs.triple(k, crop) for k in chosen]
     height, width = tiles[0].shape[:2]
     columns = max(1, min(COLUMNS, (MAX_WIDTH + GAP) // (width + GAP)))
+    across = min(columns, len(tiles)) * (width + GAP) - GAP
     frames: list[dict[str, Any]] = []
     captions: list[str] = []
     for place, k in enumerate(chosen):
         frame = int(pairs.frames[k])
         numbers = [None if np.isnan(value) else round(float(value), 5) for value in series[k]]
         captions.append(f"frame {frame}, {frame / pairs.clip.fps:.2f} s: {caption(numbers, unit)}")
-        down, across = divmod(place, columns)
-        above = with_caption(tiles[place], captions[-1]).shape[0] - height
-        box = [across * (width + GAP), down * (height + above + GAP) + above, width, height]
+        down, right = divmod(place, columns)
+        above = with_caption(tiles[place], captions[-1], letters(across)).shape[0] - height
+        box = [right * (width + GAP), down * (height + above + GAP) + above, width, height]
         frames.append({"frame": frame, "position": k, "numbers": numbers, "box": box})
     size = save_strip(path, tiles, mark, captions, columns)
     return {"file": path.name, "size": size, "frames": frames}

@@ -27,7 +27,8 @@ Colour = tuple[int, int, int]
 MAX_WIDTH = 1800
 JPEG_QUALITY = 85
 GAP = 6
-MARGIN = 28  # of a picture, for its mark
+MARGIN = 28  # px of a small picture, for its mark
+LETTERS = 0.45  # size of the captions of a small picture; 22 px high at 1
 PAPER: Colour = (255, 255, 255)
 INK: Colour = (30, 30, 30)
 CURVE_COLOURS: tuple[Colour, ...] = (
@@ -63,24 +64,26 @@ def save_strip(
     for tile in tiles:
         if tile.ndim != 3 or tile.shape[2] != 3 or tile.dtype != np.uint8:
             raise UsageError(f"{path}: a tile of shape {tile.shape} and type {tile.dtype}, not RGB uint8")
-    labelled = [
-        with_caption(tile, text) if text else tile
-        for tile, text in zip(tiles, captions or [""] * len(tiles), strict=True)
-    ]
-    limit = columns * labelled[0].shape[1] + (columns - 1) * GAP
-    rows: list[list[Array]] = [[]]
-    for tile in labelled:
-        used = sum(other.shape[1] + GAP for other in rows[-1])
+    limit = columns * tiles[0].shape[1] + (columns - 1) * GAP
+    rows: list[list[int]] = [[]]
+    for k, tile in enumerate(tiles):
+        used = sum(tiles[other].shape[1] + GAP for other in rows[-1])
         if rows[-1] and used + tile.shape[1] > limit:
             rows.append([])
-        rows[-1].append(tile)
-    picture = _stack([_stack(row, axis=1) for row in rows], axis=0)
+        rows[-1].append(k)
+    size = letters(max(sum(tiles[k].shape[1] + GAP for k in row) - GAP for row in rows))
+    labelled = [
+        with_caption(tile, text, size) if text else tile
+        for tile, text in zip(tiles, captions or [""] * len(tiles), strict=True)
+    ]
+    picture = _stack([_stack([labelled[k] for k in row], axis=1) for row in rows], axis=0)
     if picture.shape[1] > MAX_WIDTH:
         height = round(picture.shape[0] * MAX_WIDTH / picture.shape[1])
         picture = cv2.resize(picture, (MAX_WIDTH, height), interpolation=cv2.INTER_AREA)
     if mark:
         # Below the tiles, where it hides no axis and no landmark.
-        picture = np.concatenate([picture, np.full((MARGIN, picture.shape[1], 3), PAPER, np.uint8)])
+        margin = max(MARGIN, round(40 * _mark_size(picture)))
+        picture = np.concatenate([picture, np.full((margin, picture.shape[1], 3), PAPER, np.uint8)])
     save_jpeg(path, with_mark(picture, mark))
     return picture.shape[1], picture.shape[0]
 
@@ -109,15 +112,28 @@ def _stack(tiles: Sequence[Array], axis: int) -> Array:
     return np.concatenate(padded, axis=axis)
 
 
-def with_caption(picture: Array, text: str) -> Array:
-    """Return the picture with a line of text on a strip above it; text that is too long is made smaller."""
+def letters(width: int) -> float:
+    """Return the size of captions in a picture `width` px wide that can be read where it is shown a third as wide."""
+    return LETTERS * max(1.0, width / 600)
+
+
+def with_caption(picture: Array, text: str, size: float = LETTERS) -> Array:
+    """Return the picture with a line of text on a strip above it, 40 `size` px high; long text is made smaller."""
     width = picture.shape[1]
-    scale = min(0.45, width / 560)
-    while scale > 0.2 and cv2.getTextSize(text, FONT, scale, 1)[0][0] > width - 6:
+    strip = np.full((round(40 * size), width, 3), PAPER, np.uint8)
+    scale = min(size, width / 560 * size / LETTERS)
+    while scale > 0.2 and cv2.getTextSize(text, FONT, scale, _stroke(scale))[0][0] > width - 6:
         scale -= 0.02
-    strip = np.full((18, width, 3), PAPER, np.uint8)
-    cv2.putText(strip, text, (3, 13), FONT, scale, INK, 1, cv2.LINE_AA)
+    cv2.putText(strip, text, (3, round(29 * size)), FONT, scale, INK, _stroke(scale), cv2.LINE_AA)
     return np.concatenate([strip, picture])
+
+
+def _stroke(scale: float) -> int:
+    return 2 if scale > 0.9 else 1
+
+
+def _mark_size(picture: Array) -> float:
+    return float(np.clip(picture.shape[1] / 1200, 0.3, 1.5))
 
 
 def with_mark(picture: Array, mark: str) -> Array:
@@ -126,14 +142,14 @@ def with_mark(picture: Array, mark: str) -> Array:
         return picture
     marked = np.ascontiguousarray(picture)
     marked = marked.copy() if marked is picture else marked
-    scale = float(np.clip(picture.shape[1] / 1000, 0.3, 0.7))
-    while scale > 0.2 and cv2.getTextSize(mark, FONT, scale, 1)[0][0] > picture.shape[1] - 8:
+    scale = _mark_size(picture)
+    while scale > 0.2 and cv2.getTextSize(mark, FONT, scale, _stroke(scale))[0][0] > picture.shape[1] - 8:
         scale -= 0.02
-    (width, height), below = cv2.getTextSize(mark, FONT, scale, 1)
+    (width, height), below = cv2.getTextSize(mark, FONT, scale, _stroke(scale))
     left, bottom = 4, picture.shape[0] - below - 2
     box = marked[max(0, bottom - height - 3) : bottom + below + 2, : left + width + 4]
     box[:] = box // 4  # darkened, so that the text can be read on any picture
-    cv2.putText(marked, mark, (left, bottom), FONT, scale, (255, 255, 255), 1, cv2.LINE_AA)
+    cv2.putText(marked, mark, (left, bottom), FONT, scale, (255, 255, 255), _stroke(scale), cv2.LINE_AA)
     return marked
 
 

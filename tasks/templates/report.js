@@ -167,5 +167,14 @@
   });
   all("details").forEach((one) => one.addEventListener("toggle", () => { if (one.open) all(".player video", one).forEach(fill); }));
 
+  // A picture of the preparation fills the page, and steps back, at a click.
+  all(".columns .card img").forEach((picture) => {
+    const grow = () => picture.closest(".card").classList.toggle("full");
+    picture.tabIndex = 0;
+    picture.setAttribute("role", "button");
+    picture.addEventListener("click", grow);
+    picture.addEventListener("keydown", (event) => { if (event.key === "Enter") grow(); });
+  });
+
   open(location.hash, false);
 })();

@@ -65,6 +65,22 @@ def test_captions_fit_their_tile(text):
     assert (picture[:18] < 200).any()
 
 
+@pytest.mark.parametrize("tile", [(128, 256), (256, 512), (500, 1000)])
+def test_captions_and_mark_can_be_read_where_a_strip_is_shown_570_px_wide(tmp_path, tile):
+    """A letter is at least 7 px high there: digits are, and so is the first capital of the mark."""
+    grey = np.full((*tile, 3), 128, np.uint8)
+    save_strip(tmp_path / "s.jpg", [grey] * 4, "PRIVATE", ["123"] * 4, columns=4)
+    picture = read(tmp_path / "s.jpg").astype(int).min(2)
+    shown = 570 / picture.shape[1]
+    strip = np.flatnonzero((picture[:, : picture.shape[1] // 5] != 128).any(1) & (picture[:, 6] > 250))
+    caption = picture[strip[0] : strip[strip < len(picture) // 2][-1] + 1, : picture.shape[1] // 5]
+    dark = np.flatnonzero((caption < 110).any(1))
+    assert (dark[-1] - dark[0] + 1) * shown >= 7
+    below = picture[-40:, : picture.shape[1] // 8]
+    bright = np.flatnonzero((below[:, 4:] < 100).any(1))
+    assert (bright[-1] - bright[0] + 1) * shown >= 7
+
+
 @pytest.mark.parametrize(
     ("tiles", "captions"),
     [([], None), ([GREY], ["a", "b"]), ([GREY[..., 0]], None), ([GREY.astype(np.float32)], None)],
