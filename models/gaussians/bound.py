@@ -28,6 +28,8 @@ SPREAD = 0.75
 """Standard deviation of a first Gaussian over the square root of the area that it stands for."""
 SCALES = (0.05, 4.0)
 """Limits of that deviation, in units of the triangle."""
+TINY = 1e-12
+"""Metres; a triangle of less height has no area."""
 
 
 class TriangleFrames(NamedTuple):
@@ -53,15 +55,19 @@ def triangle_frames(vertices: Tensor, triangles: Tensor) -> TriangleFrames:
 
     Args:
         vertices: `[V, 3]` of the mesh.
-        triangles: `[F, 3]` vertex ids.
+        triangles: `[F, 3]` vertex ids. Those without area have no normal and turn with no gradient.
     """
     first, second, third = (vertices[triangles[:, corner]] for corner in range(3))
     base, side = second - first, third - first
     along = F.normalize(base, dim=-1)
-    normal = F.normalize(torch.linalg.cross(along, side), dim=-1)
+    product = torch.linalg.cross(along, side)
+    normal = F.normalize(product, dim=-1)
     across = torch.linalg.cross(along, normal)
     unit = (base.norm(dim=-1) + (across * side).sum(-1).abs()) / 2
-    return TriangleFrames((first + second + third) / 3, torch.stack([along, normal, across], -1), unit)
+    rotation = torch.stack([along, normal, across], -1)
+    has_area = product.norm(dim=-1)[:, None, None] > TINY
+    rotation = torch.where(has_area, rotation, rotation.detach())  # nothing to turn, or it would turn at once
+    return TriangleFrames((first + second + third) / 3, rotation, unit)
 
 
 @dataclass(kw_only=True)
@@ -103,17 +109,24 @@ class BoundField(GaussianField):
             backend: `auto` takes the Numba kernels for float32 on the CPU, else plain torch.
 
         Raises:
-            ValueError: for an unknown backend, or kernels that cannot take these vertices.
+            ValueError: for an unknown backend, kernels that cannot take these vertices, bases of more spherical
+                harmonics than there are, or Gaussians of triangles that are not there.
         """
         fits_kernels = vertices.dtype == torch.float32 and vertices.device.type == "cpu"
         if backend not in ("auto", "reference", "cpu"):
             raise ValueError(f"unknown backend {backend!r} of bound Gaussians; choose auto, reference or cpu")
         if backend == "cpu" and not fits_kernels:
             raise ValueError(f"the kernels take float32 on the CPU, not {vertices.dtype} on {vertices.device}")
+        if self.color_basis.shape[2] > self.coefficients.shape[1]:
+            raise ValueError(f"bases of {self.color_basis.shape[2]} bands for {self.coefficients.shape[1]} of colour")
         if weights is None:
             weights = self.means.new_zeros(self.position_basis.shape[1])
         if backend == "reference" or not fits_kernels:
             return self._place(vertices, triangles, weights)
+        # The kernels would read and write beyond the ends.
+        for part, whole in ((self.faces, triangles), (triangles, vertices)):
+            if part.numel() and int(part.max()) >= len(whole):
+                raise ValueError(f"{int(part.max())} is not among {len(whole)} triangles or vertices")
         bases = (getattr(self, name) for name in BASES)
         means, quats, scales, coefficients = _Place.apply(
             triangles, self.faces, vertices, weights, self.means, self.quats, self.scales, self.coefficients, *bases
@@ -233,6 +246,7 @@ def bind(
     random, count = np.random.default_rng(seed), len(faces)
     frames = triangle_frames(torch.tensor(vertices, dtype=torch.float64), torch.from_numpy(triangles).long())
     origin, rotation, unit = (part.numpy()[faces] for part in frames)
+    unit = np.maximum(unit, 1e-9)  # of a triangle without area
     mix = random.dirichlet(np.ones(3), count)
     mix[np.diff(faces, prepend=-1) > 0] = 1 / 3
     places = np.einsum("nk,nkc->nc", mix, vertices[triangles[faces]].astype(np.float64))

@@ -65,7 +65,10 @@ def _unit_quat(q):
 
 @njit(**_JIT)
 def _frame(vertices, triangle):
-    """Corner sum, side, axes along, normal and across, lengths of the base and of the axes' product."""
+    """Corner sum, side, axes along, normal and across, lengths of the base and of the axes' product.
+
+    A length of a triangle without area is `_TINY`.
+    """
     first, second, third = (_row(vertices, triangle[0]), _row(vertices, triangle[1]), _row(vertices, triangle[2]))
     base = _plus(second, _times(-_ONE, first))
     side = _plus(third, _times(-_ONE, first))
@@ -195,11 +198,13 @@ def _pull_back(
     g_across = _plus(_times(mean[2], g_offset), _times(_HALF, _cross(torque, across)))
     g_along = _plus(g_along, _cross(normal, g_across))
     g_normal = _plus(g_normal, _cross(g_across, along))
-    g_product = _times(_ONE / height, _plus(g_normal, _times(-_dot(normal, g_normal), normal)))
+    # A triangle without area has nothing to turn, or it would turn at once.
+    per_height, per_base = (_ONE / height, _ONE / base_length) if height > _TINY else (_ZERO, _ZERO)
+    g_product = _times(per_height, _plus(g_normal, _times(-_dot(normal, g_normal), normal)))
     g_product = _plus(g_product, _times(_HALF * g_unit, normal))
     g_along = _plus(g_along, _cross(side, g_product))
     g_side = _cross(g_product, along)
-    g_base = _times(_ONE / base_length, _plus(g_along, _times(-_dot(along, g_along), along)))
+    g_base = _times(per_base, _plus(g_along, _times(-_dot(along, g_along), along)))
     g_base = _plus(g_base, _times(_HALF * g_unit, along))
     for axis in range(3):
         third = _THIRD * g_mean[axis]

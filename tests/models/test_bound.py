@@ -108,12 +108,15 @@ def test_bases_of_zero_or_weights_of_zero_bind_statically():
     torch.testing.assert_close(moved.means - still.means, unit[:, None] * (rotation @ change[..., None])[..., 0])
 
 
-@pytest.mark.parametrize("weighted", [True, False])
-def test_kernels_equal_reference(weighted):
+@pytest.mark.parametrize(("weighted", "area"), [(True, True), (False, True), (True, False)])
+def test_kernels_equal_reference(weighted, area):
     exact = bound(3000, seed=3)
     ours = type(exact)(**{name: to_float(tensor) for name, tensor in exact.tensors().items()})
     # A mesh whose triangles face all ways, so that each number of a quaternion is once the largest.
     crumpled = VERTICES + 0.01 * torch.randn(VERTICES.shape, generator=torch.Generator().manual_seed(1)).double()
+    if not area:  # that is, in some triangles
+        for corner, same, other in ((0, 1, 0), (1, 0, 2), (2, 1, 2)):
+            crumpled[TRIANGLES[40 * corner, same]] = crumpled[TRIANGLES[40 * corner, other]]
     found = []
     for field, kind, backend in ((ours, torch.float32, "cpu"), (exact, torch.float64, "reference")):
         generator = torch.Generator().manual_seed(2)
@@ -154,6 +157,30 @@ def test_kernels_refuse_what_they_cannot_take():
         bound().place(VERTICES, TRIANGLES, backend="cpu")
     with pytest.raises(ValueError, match="unknown backend"):
         bound().place(VERTICES, TRIANGLES, backend="gpu")
+    with pytest.raises(ValueError, match="not among 5"):
+        single(8).place(VERTICES.float(), TRIANGLES[:5])
+    with pytest.raises(ValueError, match="not among 5"):
+        single(8).place(VERTICES.float()[:5], TRIANGLES)
+    few = bind(HEAD.neutral, HEAD.triangles, np.arange(8), np.full(8, 2e-6), 0, 3, 4, 0.4, 0)
+    for backend in ("cpu", "reference"):
+        with pytest.raises(ValueError, match="4 bands for 1 of colour"):
+            few.place(VERTICES.float(), TRIANGLES, backend=backend)
+
+
+def test_gaussians_of_triangles_without_area_are_numbers():
+    triangles = HEAD.triangles.copy()
+    triangles[0] = triangles[0, 0]
+    triangles[1, 1] = triangles[1, 0]
+    triangles[2, 2] = triangles[2, 0]
+    faces, areas = np.arange(8), np.array([0, 0, 0, 2e-6, 2e-6, 2e-6, 2e-6, 2e-6])
+    field = bind(HEAD.neutral, triangles, faces, areas, 1, 3, 4, 0.4, 0)
+    vertices = VERTICES.float().requires_grad_()
+    for backend in ("cpu", "reference"):
+        placed = field.place(vertices, torch.from_numpy(triangles).long(), backend=backend)
+        assert all(part.isfinite().all() for part in placed)
+        sum(part.square().sum() for part in placed).backward()
+        assert all(part.grad is None or part.grad.isfinite().all() for part in field.tensors().values())
+        assert vertices.grad.abs().max() < 1e4
 
 
 def without_bases(field):
