@@ -99,7 +99,7 @@ def correlation(found: Array, true: Array) -> float:
 
 def best_lag(leader: Array, follower: Array, reach: int) -> tuple[int, float]:
     """Return by how many frames `follower` comes after `leader`, within +-reach, and their correlation there."""
-    best = (0, -2.0)
+    best, reach = (0, -2.0), min(reach, len(leader) - 1)
     for lag in range(-reach, reach + 1):
         a = leader[max(0, -lag) : len(leader) - max(0, lag)]
         b = follower[max(0, lag) : len(follower) - max(0, -lag)]

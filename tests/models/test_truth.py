@@ -87,6 +87,14 @@ def test_lag_is_found_with_its_sign(lag):
     assert r > 0.9
 
 
+@pytest.mark.parametrize("count", [1, 5, 10])
+def test_a_lag_is_looked_for_in_curves_shorter_than_the_reach(count):
+    curve = np.random.default_rng(0).normal(size=count)
+    lag, r = best_lag(curve, curve, 12)
+    assert lag == 0
+    assert r == pytest.approx(1) if count > 1 else np.isnan(r)
+
+
 def test_a_still_curve_has_no_correlation():
     assert np.isnan(correlation(np.ones(10), np.arange(10.0)))
     assert best_lag(np.zeros(50), np.arange(50.0), 5)[0] == 0
