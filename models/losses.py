@@ -116,10 +116,11 @@ def robust_distance(points: Tensor, targets: Tensor, weights: Tensor, softening:
 
     Args:
         points: `[B, L, 2]` pixels.
-        targets: `[B, L, 2]` pixels.
+        targets: `[B, L, 2]` pixels; anything where absent, even NaN.
         weights: `[B, L]`, 0 where a target is absent.
         softening: pixels.
     """
+    targets = _present(targets, weights)
     distance = ((points - targets).square().sum(-1) + softening**2).sqrt()
     return (distance * weights).mean()
 
@@ -127,9 +128,15 @@ def robust_distance(points: Tensor, targets: Tensor, weights: Tensor, softening:
 def centred_distance(points: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
     """Return `robust_distance` after each set's (weighted) mean is taken out: the shape, not the place."""
     share = (weights / weights.sum(1, keepdim=True).clamp(min=1e-6))[..., None]
+    targets = _present(targets, weights)
     points = points - (points * share).sum(1, keepdim=True)
     targets = targets - (targets * share).sum(1, keepdim=True)
     return robust_distance(points, targets, weights)
+
+
+def _present(targets: Tensor, weights: Tensor) -> Tensor:
+    """Return targets `[B, L, 2]`, 0 where their weight `[B, L]` is: no weight makes a NaN vanish."""
+    return torch.where((weights != 0)[..., None], targets, 0)
 
 
 def project(points: Tensor, world_to_camera: Tensor, intrinsics: Tensor) -> Tensor:

@@ -52,6 +52,20 @@ def test_the_centred_distance_does_not_see_a_shift_but_a_shape():
     assert losses.centred_distance(points * 1.5, points, weights).item() > 1
 
 
+@pytest.mark.parametrize("distance", [losses.robust_distance, losses.centred_distance])
+def test_an_absent_target_may_be_no_number(distance):
+    torch.manual_seed(0)
+    points, targets, weights = torch.randn(2, 9, 2, requires_grad=True), torch.randn(2, 9, 2), torch.ones(2, 9)
+    weights[:, 3] = 0
+    told = distance(points, targets, weights)
+    targets[:, 3] = torch.nan
+    found = distance(points, targets, weights)
+    assert found.item() == told.item()
+    found.backward()
+    assert points.grad.isfinite().all()
+    assert not points.grad[:, 3].any()
+
+
 def test_projection_follows_the_pinhole():
     pose = torch.eye(4)[None].clone()
     pose[0, 2, 3] = 0.5
