@@ -165,7 +165,7 @@ def from_geometry(faces: Array, valid: Array, train: Array, cuts: Sequence[int] 
         cuts: first frames of new shots.
 
     Raises:
-        UsageError: no training frame shows a face.
+        UsageError: no training frame shows a face, or all landmarks that would tell a unit are absent.
     """
     curves = _distance_curves(faces)
     closed = closure(faces, valid & train)
@@ -246,6 +246,8 @@ def _units(curves: Mapping[str, _Curve], gaze: Array, valid: Array, train: Array
     known = valid & train
     if not known.any():
         raise UsageError("no training frame shows a face, so no action unit has a resting level")
+    if not curves:
+        raise UsageError("the landmarks tell no action unit", "those of brows, eyes and lips are all absent")
     columns: dict[str, Array] = {}
     origins: dict[str, Origin] = {}
     for name in sorted(curves):

@@ -137,6 +137,7 @@ def test_gaps_are_bridged_within_shots_and_flagged():
     assert held[97] == pytest.approx(held[92], abs=0.05)
 
 
+@pytest.mark.filterwarnings("ignore:All-NaN slice")
 def test_units_whose_landmarks_are_absent_are_left_out():
     moving = faces()
     moving[:, [i for side in IRISES for i in side]] = np.nan
@@ -145,6 +146,8 @@ def test_units_whose_landmarks_are_absent_are_left_out():
     assert "AU01" not in units.names
     assert "AU02" in units.names
     assert not units.gaze.any()
+    with pytest.raises(UsageError, match="no action unit"):
+        from_geometry(np.full_like(moving, np.nan), ALWAYS, ALWAYS)
 
 
 def test_only_training_frames_decide_what_is_rest_and_what_is_full():
