@@ -10,6 +10,7 @@ from tasks.entries import PROJECT, Entry, collect, name_of
 from tasks.people import why_not_shown
 from tasks.places import Places
 from tasks.stage import Context, NoParams, Stage, main
+from tasks.tabular import number
 from tasks.tracking import DIGEST, KEY, STATE, alone, brief, hand_in_pending, live_run, open_store
 
 STAGE = Stage(name="publish", per=(), params=NoParams, folder="data/published")
@@ -108,7 +109,8 @@ def _close_others(client: Any, experiment: str, keys: set[str]) -> None:
 
 
 def _keep_curves(client: Any, run: str) -> None:
-    """Close a run that no result will complete."""
+    """Close a run that no result will complete; its name says that it is none."""
+    client.set_tag(run, "mlflow.runName", f"{client.get_run(run).info.run_name} (curves only)")
     client.set_tag(run, STATE, "curves")
     client.set_terminated(run)
 
@@ -122,13 +124,21 @@ def _note(entry: Entry) -> str:
     if entry.key == PROJECT:
         return "The tables and the report of the whole project: see Artifacts."
     lines = [
-        f"`{name_of(row)}` {row['value']} {row.get('unit', '')}, better: {row.get('better', '')}"
+        f"`{name_of(row)}` {_told(row.get('value'), row.get('unit', ''), row.get('better', ''))}"
         for row in entry.rows
         if row.get("variant", "full") == "full"
     ]
     return "Pictures, videos and tables: see Artifacts. Report: `data/report`.\n\n" + "\n".join(
         f"* {line}" for line in lines
     )
+
+
+def _told(value: float | None, unit: str, better: str) -> str:
+    """Return a number with its unit and direction, where it has them."""
+    text = number(value, unit)
+    text = f"{value:.2g}" if value and float(text) == 0 else text  # too small for the digits of its unit
+    text += "" if value is None or unit in ("", "1", "count") else f" {unit}"
+    return f"{text}, better: {'nearer to 1' if better == '1' else better}" if better else text
 
 
 def run(context: Context[NoParams]) -> None:

@@ -154,10 +154,10 @@ def _footage(rows: Rows, clip: Clip, landmarks: Landmarks) -> None:
     from tasks.pictures import pair_gap
 
     valid = landmarks.valid
-    rows.add("ingest", "seconds", len(clip) / clip.fps, "s", "higher")
+    rows.add("ingest", "seconds", len(clip) / clip.fps, "s", "")
     if "silence_share" in clip.fitness:
         rows.add("ingest", "silence_share", float(clip.fitness["silence_share"]), "1", "lower", 0.6)
-    rows.add("ingest", "cuts", len(landmarks.cuts), "1", "lower", None, "shots joined; no temporal term crosses one")
+    rows.add("ingest", "cuts", len(landmarks.cuts), "count", "", None, "shots joined; no temporal term crosses one")
     rows.add("landmarks", "found_share", float(valid.mean()), "1", "higher", 0.95, "frames that show a face")
     rows.add("landmarks", "longest_gap", _longest(~valid), "frames", "lower", 12, "frames without a face in a row")
     from models.heads.mediapipe_points import LIP_PAIRS
@@ -165,7 +165,7 @@ def _footage(rows: Rows, clip: Clip, landmarks: Landmarks) -> None:
     lips = np.nan_to_num(pair_gap(landmarks.points, LIP_PAIRS))
     lag, r = best_lag(_loudness(clip), lips, LAG_FRAMES)
     words = "lag of the lip gap behind the loudness at which both correlate best; speech has -2 to 4"
-    rows.add("landmarks", "lips_after_sound", lag, "frames", "lower", None, words)
+    rows.add("landmarks", "lips_after_sound", lag, "frames", "", None, words)
     rows.add("landmarks", "lips_with_sound", r, "1", "higher", None, "correlation of lip gap and loudness at that lag")
 
 
@@ -232,11 +232,11 @@ def _parsing(rows: Rows, masks: Masks, units: ActionUnits, frames: int) -> None:
     words = "head pixels that change from one frame to the next: motion and flicker"
     rows.add("parse", "head_change", float(quality["head_change"]), "1", "lower", 0.06, words)
     words = "widest openings of the mouth in this clip"
-    rows.add("parse", "inside_mouth_p95", float(quality["inside_mouth_px_p95"]), "px", "higher", None, words)
+    rows.add("parse", "inside_mouth_p95", float(quality["inside_mouth_px_p95"]), "px", "", None, words)
     share = float(units.quality["interpolated_frames"]) / frames
     rows.add("action_units", "interpolated_share", share, "1", "lower", 0.1, "frames bridged because no face was seen")
     blinks = float(units.quality["blinks_per_minute"])
-    rows.add("action_units", "blinks", blinks, "1/min", "higher", None, "people have 5 to 40")
+    rows.add("action_units", "blinks", blinks, "1/min", "", None, "people have 5 to 40")
 
 
 class _Crop:

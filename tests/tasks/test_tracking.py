@@ -14,9 +14,9 @@ import pytest
 
 from models.errors import ConsentError, InputError, UsageError
 from tasks import tracking
-from tasks.entries import metric_rows
+from tasks.entries import Entry, metric_rows
 from tasks.places import Keys, Places
-from tasks.publish import publish
+from tasks.publish import _note, publish
 from tasks.side_by_side import open_run
 from tasks.tracking import live_curves, open_store, pending_folder
 
@@ -314,8 +314,28 @@ def test_curves_of_a_step_before_the_head_are_closed_too(places: Places, monkeyp
         with live_curves(Keys(speaker=speaker), METHOD, "pose_refine", places) as live:
             live.log(1, loss=1.0)
     publish(places)
-    assert len(runs_of(places, key=f"ann/{METHOD}", state="curves")) == 1
+    (closed,) = runs_of(places, key=f"ann/{METHOD}", state="curves")
+    assert closed.info.run_name == f"ann {METHOD} (curves only)"  # beside results it looks like one of them
     assert len(runs_of(places, key=f"bob/{METHOD}", state="live")) == 1  # his head is not there yet
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "better", "told"),
+    [
+        (-1.0, "frames", "", "-1 frames"),
+        (4.0, "count", "", "4"),
+        (0.98765, "1", "higher", "0.988, better: higher"),
+        (0.00042, "1", "lower", "0.00042, better: lower"),
+        (0.9, "1", "1", "0.900, better: nearer to 1"),
+        (30.5, "dB", "higher", "30.50 dB, better: higher"),
+        (None, "dB", "higher", "n/a, better: higher"),
+    ],
+)
+def test_a_run_s_description_tells_unit_and_direction_only_where_there_are(
+    value: float | None, unit: str, better: str, told: str
+) -> None:
+    row = {"split": "test", "region": "head", "metric": "m", "value": value, "unit": unit, "better": better}
+    assert _note(Entry("ann", rows=[{**row, "variant": "full"}])).endswith(f"` {told}")
 
 
 def test_another_result_is_another_run_to_compare_with(places: Places) -> None:
