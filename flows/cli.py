@@ -18,7 +18,7 @@ import typer
 from flows import comparisons, footage, speaking
 from flows.people import CONSENT_HELP, BasisName, Gender, GenderOption, Language, Replace
 from flows.project import Json, project
-from models.errors import GausstalkError, MachineError, UsageError, of_the_machine
+from models.errors import GausstalkError, MachineError, UsageError, did_you_mean, of_the_machine
 from tasks.places import Places
 
 INTERRUPTED = 130
@@ -128,11 +128,15 @@ def run(
 ) -> None:
     """Bring the heads of speakers up to date: what `dvc repro` does, in parallel and watched by Prefect."""
     from flows import console, start
+    from models.methods.talking_gaussian_presets import PRESETS
     from tasks.lists import check_lists
     from tasks.methods import TALKING_GAUSSIAN, find_method
+    from tasks.params import check_preset
 
     chosen = find_method(method) if method else None
     places = project()
+    if preset:
+        check_preset(preset, PRESETS)
     if preset and (explain or dry_run or table):
         raise UsageError(
             "a preset is chosen by a whole run", "--explain, --dry-run and --table change nothing", "leave --preset out"
@@ -332,7 +336,8 @@ def metrics(
     for name in speakers or ():
         if name not in known:
             why = f"measured: {', '.join(known) or 'nobody'}"
-            raise UsageError(f"nothing has been measured of {name!r}", why, f"gausstalk run {name}")
+            fix = did_you_mean(name, known, f"gausstalk run {name}")
+            raise UsageError(f"nothing has been measured of {name!r}", why, fix)
     rows = [row for row in rows if not speakers or row["speaker"] in speakers]
     if json:
         console.show_json(rows)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from models.errors import BusyError, UsageError
+from models.errors import BusyError, UsageError, did_you_mean
 from tasks.methods import Method, method_of
 from tasks.places import Keys, keys_of
 
@@ -133,10 +133,11 @@ def check_known(what: str, wanted: Sequence[str], names: Iterable[str | None]) -
     known = sorted({name for name in names if name})
     for name in wanted:
         if name not in known:
+            add = f"gausstalk add-speaker {name} VIDEO --consent FILE" if what == "speaker" else f"add it to {what}s"
             raise UsageError(
                 f"no {what} {name!r} in this project",
                 f"params.yaml: {what}s lists {', '.join(known) or 'none'}",
-                f"gausstalk add-speaker {name} VIDEO --consent FILE" if what == "speaker" else f"add it to {what}s",
+                did_you_mean(name, known, f"{add}; or correct the name"),
             )
 
 

@@ -11,7 +11,9 @@ GausstalkError           1   a fault of ours, or one that has no better class
 
 from __future__ import annotations
 
+import difflib
 import errno
+from collections.abc import Iterable
 
 
 class GausstalkError(Exception):
@@ -63,6 +65,12 @@ class MachineError(GausstalkError):
     """The machine is in the way: disk, memory, a port, a missing device."""
 
     exit_code = 5
+
+
+def did_you_mean(name: object, known: Iterable[str], otherwise: str = "") -> str:
+    """Return what mends a name that is not known: the nearest of those that are, else what stands in `otherwise`."""
+    near = difflib.get_close_matches(str(name), list(known), n=1)
+    return f"did you mean {near[0]!r}?" if near else otherwise
 
 
 FULL = (errno.ENOSPC, errno.EDQUOT)

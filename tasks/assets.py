@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import os
 import tomllib
@@ -10,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from models.errors import MissingAssetError, UsageError
+from models.errors import MissingAssetError, UsageError, did_you_mean
 from tasks.places import Places
 
 MOST_BYTES = 2_000_000_000  # of a download of which no size is known
@@ -175,8 +174,7 @@ def known_asset(places: Places, name: str) -> Asset:
     """
     assets = read_assets(places)
     if name not in assets:
-        near = difflib.get_close_matches(name, assets, n=1)
-        fix = f"did you mean {near[0]!r}?" if near else "gausstalk fetch --list shows what each is for"
+        fix = did_you_mean(name, assets, "gausstalk fetch --list shows what each is for")
         raise UsageError(f"no asset {name!r}", f"data/assets.toml knows {', '.join(sorted(assets))}", fix)
     return assets[name]
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator
 from typing import Any
 
 from models.audio import names as extractors
-from models.errors import UsageError
+from models.errors import UsageError, did_you_mean
 from tasks.imports import listed_imports
 from tasks.methods import METHODS
 from tasks.params import read_yaml
@@ -58,8 +57,7 @@ def _wrong_entries(key: str, names: list[Any], lists: dict[str, list[Any]]) -> I
             yield UsageError(f"params.yaml: {key} lists {name!r} twice", "", "take one of them out")
         elif key == "extractors":
             if name not in extractors():
-                near = difflib.get_close_matches(str(name), extractors(), n=1)
-                fix = f"did you mean {near[0]!r}?" if near else f"take {name} out of extractors"
+                fix = did_you_mean(name, extractors(), f"take {name} out of extractors")
                 what = f"params.yaml: extractors lists {name!r}"
                 yield UsageError(what, f"there are {', '.join(extractors())}", fix)
         elif key in NAMED:

@@ -12,7 +12,7 @@ from typing import Annotated, Any, TypeVar, get_type_hints
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from models.errors import UsageError
+from models.errors import UsageError, did_you_mean
 
 MAX_BYTES = 1 << 20
 OF_ALL_STAGES = ("preset", "scale")
@@ -93,8 +93,7 @@ def validate(model: type[AnyParams], data: Any, where: str) -> AnyParams:
         place = _place(problem["loc"], data, problem["type"] == "missing")
         if problem["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
             known = _known_keys(model, problem["loc"][:-1])
-            near = difflib.get_close_matches(str(problem["loc"][-1]), known, n=1)
-            fix = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(sorted(known))}"
+            fix = did_you_mean(problem["loc"][-1], known, f"known keys: {', '.join(sorted(known))}")
             raise UsageError(
                 f"{where}: unknown key {place!r}", "a key that nothing reads would be ignored", fix
             ) from error
@@ -152,9 +151,9 @@ def check_preset(name: Any, presets: Collection[str], where: str = "") -> None:
         UsageError: it names those that there are, and the nearest.
     """
     if not isinstance(name, str) or name not in presets:
-        near = difflib.get_close_matches(str(name), list(presets), n=1)
-        fix = f"did you mean {near[0]!r}?" if near else ""
-        raise UsageError(f"{where}no preset {name!r}", f"there are {', '.join(sorted(presets))}", fix)
+        there = sorted(presets)
+        fix = did_you_mean(name, there, "choose one of those")
+        raise UsageError(f"{where}no preset {name!r}", f"there are {', '.join(there)}", fix)
 
 
 def resolve_params(

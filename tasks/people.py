@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
-from models.errors import ConsentError, UsageError
+from models.errors import ConsentError, UsageError, did_you_mean
 from tasks.params import Params, names_listed, read_yaml, validate
 from tasks.places import Places
 
@@ -224,10 +224,7 @@ def _read(places: Places, path: Path, what: str, name: str) -> dict[str, object]
         known = sorted(other.stem for other in path.parent.glob("*.yaml"))
         rest = "VIDEO --consent FILE" if what == "speaker" else "AUDIO --language CODE --basis BASIS"
         listed = places.params.is_file() and name in names_listed(places.params, f"{what}s")
-        raise UsageError(
-            f"no {what} {name!r}",
-            f"known: {', '.join(known) or 'none'}",
-            f"gausstalk add-{what} {name} {rest}; or "
-            + (f"take {name} out of params.yaml" if listed else "correct the name"),
-        )
+        add = f"gausstalk add-{what} {name} {rest}; or "
+        fix = add + f"take {name} out of params.yaml" if listed else did_you_mean(name, known, f"{add}correct the name")
+        raise UsageError(f"no {what} {name!r}", f"known: {', '.join(known) or 'none'}", fix)
     return read_yaml(path)

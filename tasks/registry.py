@@ -14,7 +14,7 @@ from typing import Literal
 import yaml
 from pydantic import Field
 
-from models.errors import ConsentError, InputError, MachineError, UsageError
+from models.errors import ConsentError, InputError, MachineError, UsageError, did_you_mean
 from tasks.assets import sha256_of
 from tasks.methods import Method
 from tasks.params import Params, names_listed, read_yaml, validate
@@ -235,7 +235,7 @@ def _not_enlisted(places: Places, speakers: Sequence[str], method: Method) -> li
             raise UsageError(
                 f"no speaker {name!r} in this project",
                 f"params.yaml: speakers lists {', '.join(known) or 'none'}",
-                f"gausstalk add-speaker {name} VIDEO --consent FILE",
+                did_you_mean(name, known, f"gausstalk add-speaker {name} VIDEO --consent FILE; or correct the name"),
             )
     enlisted = names_listed(places.params, method.listed)
     return [name for name in speakers or known if name not in enlisted]

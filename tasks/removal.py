@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from models.errors import UsageError
+from models.errors import UsageError, did_you_mean
 from tasks.importing import unlist
 from tasks.imports import listed_imports
 from tasks.lists import named_in_sections
@@ -75,7 +75,9 @@ def _known(places: Places, what: str, name: str, found: list[Path]) -> list[Path
     found = [path for path in found if path.exists()]
     if not found and name not in names_written(places.params, f"{what}s"):
         known = sorted(path.stem for path in (places.root / "data" / f"{what}s").glob("*.yaml"))
-        raise UsageError(f"no {what} {name!r}", f"known: {', '.join(known) or 'none'}", "check the name")
+        raise UsageError(
+            f"no {what} {name!r}", f"known: {', '.join(known) or 'none'}", did_you_mean(name, known, "check the name")
+        )
     return found
 
 

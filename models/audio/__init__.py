@@ -6,7 +6,6 @@ What such a module has is written down in `Extractor`. Feature entries of any ra
 
 from __future__ import annotations
 
-import difflib
 import importlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any, Protocol, cast, runtime_checkable
 
 import numpy as np
 
-from models.errors import UsageError
+from models.errors import UsageError, did_you_mean
 
 NO_EXTRACTORS = {"__init__", "align", "frozen_graph", "pretrained"}
 
@@ -86,7 +85,6 @@ def extractor(name: str) -> Extractor:
         UsageError: there is none of that name; the message lists those that are there.
     """
     if name not in names():
-        near = difflib.get_close_matches(name, names(), n=1)
-        fix = f"did you mean {near[0]!r}?" if near else "choose one of those"
+        fix = did_you_mean(name, names(), "choose one of those")
         raise UsageError(f"no audio extractor {name!r}", f"known: {', '.join(names())}", fix)
     return cast(Extractor, importlib.import_module(f"models.audio.{name}"))

@@ -80,6 +80,9 @@ def test_an_unknown_speaker_is_refused_with_the_known_ones(toy: Toy) -> None:
         read_plan(toy.root, ["cyd"])
     assert "ann, bob" in error.value.why
     assert "add-speaker cyd" in error.value.fix
+    with pytest.raises(UsageError) as error:
+        read_plan(toy.root, ["anm"])
+    assert error.value.fix == "did you mean 'ann'?"
 
 
 @pytest.mark.parametrize("text", ["stages: [", "stages:\n  a:\n    cmd: x\n    outs: 3\n", "stages: {a: {cm: x}}\n"])

@@ -113,6 +113,7 @@ def test_a_run_trains_by_the_preset_it_is_told_and_goes_on_with_it(toy: Toy) -> 
     before = params.read_text()
     for words, why in (
         ("bset", "no preset 'bset'"),
+        ("huge --dry-run", "no preset 'huge'"),
         ("best --dry-run", "a preset is chosen by a whole run"),
         ("best nobody", "no speaker 'nobody' in this project"),
         ("best --extractor nothing", "no extractor 'nothing' in this project"),

@@ -83,6 +83,9 @@ def test_a_speaker_who_is_new_to_a_method_is_listed_and_nothing_else_changes(pla
     assert enlist(places, [], TALKING_GAUSSIAN) == []
     with pytest.raises(UsageError, match="no speaker 'bob'"):
         enlist(places, ["bob"], GAUSSIAN_TALKER)
+    with pytest.raises(UsageError) as error:
+        check_enlisted(places, ["anna"], GAUSSIAN_TALKER)
+    assert error.value.fix == "did you mean 'ann'?"
 
 
 def test_a_preset_is_written_where_it_was_and_nothing_else_changes(places: Places) -> None:

@@ -402,6 +402,9 @@ def test_a_removed_speaker_leaves_nothing_and_others_stay(places: Places, video:
     assert {path: text for path, text in everything(places).items() if ".work" not in path} == before
     with pytest.raises(UsageError, match="no speaker 'bob'"):
         remove_speaker(places, "bob")
+    with pytest.raises(UsageError) as error:
+        load_speaker(places, "anna")
+    assert error.value.fix == "did you mean 'ann'?"
 
 
 def test_what_serves_the_project_goes_with_no_speaker(places: Places, video: Path, consent: Path) -> None:
