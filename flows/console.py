@@ -113,6 +113,8 @@ def show_phase(explained: dict[str, Any], json: bool) -> None:
 
     say(explain.headline(explained))
     show_rows(explain.table(explained), explain.HEADS)
+    if legend := explain.legend(explained):
+        say(f"→: falls or rises to; {legend}.")
 
 
 def short(value: object) -> object:

@@ -46,7 +46,8 @@ class Window:
         """Describe it."""
         (low, low_end), (high, high_end) = self.low, self.high
         often = f" every {self.every}" if self.every > 1 else ""
-        says = f"{low:.3g}..{high:.3g} > {low_end:.3g}..{high_end:.3g}{often}"
+        spans = dict.fromkeys((f"{low:.3g} to {high:.3g}", f"{low_end:.3g} to {high_end:.3g}"))
+        says = f"{' → '.join(spans)}{often}"
         return [row._replace(says=says) for row in Term(1.0, *self.phase).rows(f"{name}: {self.by}", steps)]
 
 

@@ -165,7 +165,7 @@ def curve_rows(name: str, curve: Curve, value: float, steps: int) -> list[Row]:
     rows, start = [], 0.0
     for piece in curve:
         last = math.nextafter(piece.until, 0)
-        says = f"{value * factor_at(curve, start):.3g} > {value * factor_at(curve, last):.3g}"
+        says = f"{value * factor_at(curve, start):.3g} → {value * factor_at(curve, last):.3g}"
         rows += _row(name, Term(1.0, start, piece.until), steps, says)
         start = piece.until
     if start < 1:

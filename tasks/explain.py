@@ -14,6 +14,11 @@ from tasks.places import Places
 
 TRAINED = ("pose_refine", "tg_motion", "tg_face", "tg_mouth", "tg_fuse", "gt_motion", "gt_renderer", "gt_inpaint")
 HEADS = ("what", "steps", "how much")
+LEGEND = {
+    "rates": "rates of learning",
+    "density": "where Gaussians are added, removed and cleared of green",
+    "windows": "which frames are drawn, from 0, those with the least of it, to 1, the most",
+}
 
 
 def explain(places: Places, stage: str) -> dict[str, Any]:
@@ -47,8 +52,24 @@ def table(explained: dict[str, Any]) -> list[tuple[str, str, str]]:
 
 def headline(explained: dict[str, Any]) -> str:
     """Return what the table is of, and what holds throughout, in two lines."""
-    constants = ", ".join(f"{name} {value}" for name, value in explained["constants"].items())
+    constants = ", ".join(f"{name} {_words(value)}" for name, value in explained["constants"].items())
     return f"{explained['stage']}: {explained['steps']} steps, preset {explained['preset']}\n{constants}"
+
+
+def legend(explained: dict[str, Any]) -> str:
+    """Return what the rows are whose names do not say it, in a line; "" where there are none."""
+    groups = {row["name"].partition(":")[0] for row in explained["rows"]}
+    return "; ".join(f"{name}: {words}" for name, words in LEGEND.items() if name in groups)
+
+
+def _words(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, list | tuple) and value and not isinstance(value[0], str):
+        return (" to " if len(value) == 2 else ", ").join(map(_words, value))
+    return (", ".join(map(str, value)) or "none") if isinstance(value, list | tuple) else str(value)
 
 
 def _plain(value: Any) -> Any:

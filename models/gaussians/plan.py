@@ -75,12 +75,12 @@ class Density:
         last = math.ceil(self.stop * steps) - 1
         often = f"every {self.interval(steps)}"
         grow = f"top {self.growth:.0%}" if self.rule == "top" else f"gradient above {self.gradient:g}"
-        floor = [self.opacity_floor(step / steps) for step in (start, last)]
+        floor = dict.fromkeys(f"{self.opacity_floor(step / steps):.2f}" for step in (start, last))
         size = f"above {self.prune_above:g}" + (f" or {self.prune_radius_px:g} px" if self.prune_radius_px else "")
         green_last = max(last, math.ceil(self.green_until * steps) - 1)
         rows = [
             Row(f"{name}: grow", start, last, f"{grow} {often}, up to {self.capacity}"),
-            Row(f"{name}: prune faint", start, last, f"below {floor[0]:.2f} > {floor[1]:.2f}"),
+            Row(f"{name}: prune faint", start, last, f"below {' → '.join(floor)}"),
             Row(f"{name}: prune large", max(start, first_after(self.prune_size_from, steps)), last, size),
         ]
         if self.green != "keep":

@@ -65,6 +65,10 @@ def test_a_phase_is_explained_as_a_table_and_as_json(project: Path) -> None:
     rows = {line.split()[0]: line.split()[1:] for line in shown.stdout.splitlines() if line}
     assert rows["hide_hair"] == ["301-4600", "1", "but", "every", "7"]
     assert rows["lip_lpips"] == ["4701-5000", "0.05"]
+    assert "whole_frames yes" in shown.stdout
+    assert "patch_px 32 to " in shown.stdout
+    assert " > " not in shown.stdout
+    assert shown.stdout.splitlines()[-1].startswith("→: falls or rises to; rates: rates of learning; density: where")
     told = json.loads(call(project, "run", "--explain", "tg_face", "--json").stdout)
     assert {"name": "alpha", "first": 301, "last": 5000, "says": "0.001"} in told["rows"]
     assert told["phase"]["alpha"]["weight"] == 0.001

@@ -84,7 +84,7 @@ def test_the_released_curve_halves_then_jumps():
     assert factor_at(held, 0.45) == pytest.approx(0.1)
     assert factor_at(held, 0.9) == factor_at(held, 1.0) == pytest.approx(0.01)
     assert factor_at((), 0.7) == 1
-    assert [row.says for row in curve_rows("rate", curve, 2.0, 100)] == ["2 > 1", "0.317 > 0.2"]
+    assert [row.says for row in curve_rows("rate", curve, 2.0, 100)] == ["2 → 1", "0.317 → 0.2"]
 
 
 def test_only_terms_that_count_are_computed():
