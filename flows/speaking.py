@@ -81,8 +81,8 @@ def say(
     from tasks.gt_talker import cannot_act
     from tasks.methods import GAUSSIAN_TALKER, TALKING_GAUSSIAN, find_method
     from tasks.people import load_speaker
+    from tasks.say import check_there, talker_of
     from tasks.say import say as speak
-    from tasks.say import talker_of
     from tasks.scene import expressions_of, poses_of
     from tasks.talker import Talker, face_config
     from tasks.trained import usual_extractor
@@ -101,6 +101,7 @@ def say(
     if chosen is GAUSSIAN_TALKER and (others or neutral or rate != "own"):
         raise cannot_act(speaker)  # before it is asked for the clips of others
     places = project() if others or not from_file else nearest_project()
+    check_there(audio)
     talker = (
         Talker.load(Path(speaker))
         if from_file

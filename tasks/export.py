@@ -120,7 +120,8 @@ def parse_frames(text: str) -> list[int]:
             numbers = [int(number) for number in part.split(":")]
             some = range(*numbers) if len(numbers) > 1 else range(numbers[0], numbers[0] + 1)
         except (ValueError, TypeError) as error:
-            raise UsageError(f"--frames {text}: {part!r} is no frame", str(error), FRAMES_EXAMPLE) from error
+            why = "a frame is a whole number; a range is first:end or first:end:step, with a step above or below 0"
+            raise UsageError(f"--frames {text}: {part!r} is no frame", why, FRAMES_EXAMPLE) from error
         if not some:
             raise UsageError(
                 f"--frames {text}: {part!r} names no frame",

@@ -233,6 +233,8 @@ def drives_table(drives: list[Measured]) -> Table:
         ),
     ]
     table = Table("drives", "Heads that say something else", columns, notes=conditions_of(drives))
+    if drives:
+        table.notes.insert(0, f"own footage: {VARIANTS['speaker']}; no head, but what a head would be like at best.")
     shown: set[tuple[str, ...]] = set()
     for measured in drives:
         about, keys = measured.about, tuple(str(measured.about[key]) for key in ("speaker", "method", "extractor"))

@@ -31,6 +31,7 @@ from tasks.media_opening import (
     probe,
     stamp_of,
     too_long,
+    words_of,
 )
 from tasks.media_writing import SAMPLE_RATE, draw_mark, write_video, write_wav
 
@@ -187,7 +188,7 @@ class FrameReader:
                         second = stamp - self.origin_s
                     yield frame
         except FAULTS as error:
-            self._broken(second, f"it cannot be decoded from there on ({error})")
+            self._broken(second, f"it cannot be decoded from there on ({words_of(error)})")
 
     def _broken(self, second: float, why: str) -> None:
         second = max(0.0, second)
@@ -383,7 +384,7 @@ def _packets(container: Any, stream: Any, path: Path) -> Iterator[Any]:
     try:
         yield from container.demux(stream)
     except FAULTS as error:
-        raise InputError(f"{path}: its sound cannot be read", str(error), "copy or export it again") from error
+        raise InputError(f"{path}: its sound cannot be read", words_of(error), "copy or export it again") from error
 
 
 def _samples(frame: av.AudioFrame) -> np.ndarray:

@@ -68,9 +68,14 @@ def opened(path: Path) -> av.container.InputContainer:
     except (*FAULTS, OSError) as error:
         raise InputError(
             f"{path}: not a video or sound file that can be read",
-            f"it is damaged, was not copied whole, or is something else ({error})",
+            f"it is damaged, was not copied whole, or is something else ({words_of(error)})",
             "copy or export it again, for example as mp4 (H.264, AAC) or wav",
         ) from error
+
+
+def words_of(error: BaseException) -> str:
+    """Return what a decoder says, without its number and the file, which the message names already."""
+    return str(getattr(error, "strerror", None) or error)
 
 
 def info_of(container: Any, path: Path) -> MediaInfo:
@@ -113,7 +118,9 @@ def _first_rotation(container: Any, stream: Any, path: Path) -> int:
         frame = next((frame for frame in container.decode(stream)), None)
         _rewind(container)
     except FAULTS as error:
-        raise InputError(f"{path}: its pictures cannot be decoded", str(error), "export the video again") from error
+        raise InputError(
+            f"{path}: its pictures cannot be decoded", words_of(error), "export the video again"
+        ) from error
     if frame is None:
         raise InputError(f"{path}: no picture in it can be decoded", "", "copy or export the video again")
     return int(frame.rotation)

@@ -305,7 +305,8 @@ def head_of(places: Places, keys: Keys, measured: Measured | None, drives: list[
     parts = [part for part in (keys.method, keys.extractor) if part]
     head = Head(measured.name if measured else " / ".join([str(keys.speaker), *parts]), str(keys), "/".join(parts))
     folder = places.preview(renders, own)
-    side = picture_of(folder / "side_by_side.mp4", "Truth, result, difference", "On test frames, with their own sound.")
+    words = "On test frames, with their own sound; the difference enlarged by render.difference_gain (4 by default)."
+    side = picture_of(folder / "side_by_side.mp4", "Truth, result, difference", words)
     head.videos = [side] if side else alone(places, keys, "Result")
     for video in head.videos:
         video.id = f"{keys}-video"

@@ -107,6 +107,18 @@ def say(
     return outcomes
 
 
+def check_there(sounds: Sequence[Path]) -> None:
+    """Refuse recordings none of which is there, before a head is loaded for them.
+
+    Raises:
+        InputError: see `tasks.media_opening.opened`.
+    """
+    from tasks.media_opening import opened
+
+    if not any(sound.is_file() for sound in sounds):
+        opened(sounds[0])
+
+
 def talker_of(places: Places, speaker: str, extractor: str, method: Method) -> AnyTalker:
     """Return a speaker of the project whose head a method has made.
 

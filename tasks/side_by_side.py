@@ -33,7 +33,10 @@ DRAWS = 1000
 FEW_BLOCKS = 10.0
 LARGEST_VIDEO = 60_000_000  # bytes in the page; a longer one is named instead
 VIDEOS = ("side_by_side.mp4", "result.mp4")  # the first that both have
-CURVES = (("r_open", "face", "How far the lips are open"), ("PSNR", "mouth", "PSNR mouth"), ("LMD", "face", "LMD"))
+CURVES = (
+    ("r_open", "face", "How far the lips are open, over the distance of the eyes"),
+    *(("PSNR", "mouth", "PSNR mouth, dB"), ("LMD", "face", "LMD, px")),
+)
 NO_INTERVAL = "no interval: frame by frame it is not stored"
 IN_COMMON = "over the frames that both have: one of them lacks some"
 TAUGHT_ANEW = "no interval: not measured by one and the same network of the project; dvc repro, then gausstalk publish"
@@ -149,7 +152,10 @@ def compare(one: Run, other: Run) -> list[Difference]:
 
     Raises:
         InputError: they were not measured on the same frames.
+        UsageError: they are one and the same.
     """
+    if one.run_id == other.run_id:
+        raise UsageError(f"both are the run {one.name}", "it differs in nothing from itself", "name two runs")
     why = why_not_comparable(one.measured.about, other.measured.about)
     if why:
         fix = (

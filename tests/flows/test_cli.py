@@ -36,6 +36,7 @@ def project(tmp_path: Path) -> Path:
         '[weights]\nfile = "w.bin"\nurl = "https://localhost/w.bin"\nsha256 = "00"\nbytes = 2000000\n'
         'licence = "MIT"\nwhat = "some weights"\n'
     )
+    (tmp_path / "a.wav").touch()
     return tmp_path
 
 
@@ -102,6 +103,7 @@ def test_no_words_show_the_help(tmp_path: Path) -> None:
         (["bench", "grid", "--head", "ann"], 2, "part grid renders no head"),
         (["dag", "--check", "--write"], 2, "exclude each other"),
         (["say", "ann", "a.wav", "-o", "o.mp4"], 2, "no speaker 'ann'"),
+        (["say", "ann", "b.wav", "-o", "o.mp4"], 3, "b.wav: no such file"),  # before the head is even looked for
         (["say", "ann", "a.wav", "-o", "o.mp4", "--blinks", "often"], 2, "--blinks often: neither own, none"),
         (["say", "ann", "a.wav", "-o", "o.mp4", "--blinks", "-3"], 2, "--blinks -3"),
         (["say", "ann", "a.wav", "-o", "o.mp4", "--articulation", "3.5"], 2, "--articulation"),

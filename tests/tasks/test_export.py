@@ -295,6 +295,9 @@ def test_frames_are_listed_as_a_person_writes_them(places: Places, talker: Talke
     for text in ("x", "1:2:3:4", "1:2:0", "3,:,4", "0:99999999", "5:2", "3,4:4", ",,"):
         with pytest.raises(UsageError, match="--frames"):
             parse_frames(text)
+    with pytest.raises(UsageError) as error:
+        parse_frames("abc")
+    assert error.value.why.startswith("a frame is a whole number")  # and nothing about literals
     with pytest.raises(UsageError, match="no frame 44"):
         export(places, talker, tmp_path / "new", [44])
     with pytest.raises(UsageError, match="frame 44 cannot be held") as error:

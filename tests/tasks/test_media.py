@@ -183,6 +183,8 @@ def test_what_is_no_video_is_refused(tmp_path: Path, name: str, content: bytes, 
         with pytest.raises(InputError, match=says) as raised:
             read(path)
         assert raised.value.fix
+        assert "Errno" not in str(raised.value)
+        assert str(raised.value).count(str(path)) == 1
 
 
 def test_missing_files_streams_and_sizes_are_named(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Two runs side by side: differences with what is chance in them, and no comparison of what was not alike."""
 
 import math
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 import pandas
 import pytest
 
-from models.errors import InputError
+from models.errors import InputError, UsageError
 from models.metrics import all_metrics
 from tasks import side_by_side
 from tasks.comparable import caveats, why_copied
@@ -286,6 +287,12 @@ def test_runs_of_other_splits_sizes_or_frames_are_refused_with_the_reason(change
     assert refused.value.fix.startswith("name two runs of one speaker and drive")
 
 
+def test_a_run_is_not_compared_with_itself() -> None:
+    one = run("a", noise(27.0, 1))
+    with pytest.raises(UsageError, match=f"both are the run {re.escape(one.name)}"):
+        compare(one, one)
+
+
 def test_other_judges_devices_and_lossy_frames_are_told() -> None:
     lossy = {"imported": {"full": {"how": "h264", "lossless": False}}}
     one, other = run("a", noise(27.0, 1)), run("b", noise(27.0, 2), judge="mediapipe", device="cuda", **lossy)
@@ -305,6 +312,7 @@ def test_the_page_drives_two_videos_with_one_button(tmp_path: Path) -> None:
     assert page.count("<video ") == 2
     assert "data:video/mp4;base64,YQ==" in page
     assert page.count('id="play"') == 1
+    assert "PSNR mouth, dB" in page
     assert "research - private evaluation only" in page
     assert "second better" in page
     assert page.count("<svg") == 2
