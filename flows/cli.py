@@ -47,7 +47,7 @@ def common(
 _verbose = False
 
 
-@app.command("add-speaker")
+@app.command("add-speaker", short_help="Add a person: videos, consent, params.yaml.")
 def add_speaker(
     name: Annotated[str, typer.Argument(help="What the speaker is called here: a-z, 0-9 and _.")],
     videos: Annotated[list[Path], typer.Argument(help="Videos of this one person speaking, with sound.")],
@@ -66,7 +66,7 @@ def add_speaker(
     _tell_written(places, written, json, f"next: gausstalk run {name}   (or dvc repro)")
 
 
-@app.command("add-drive")
+@app.command("add-drive", short_help="Add a recording that every head is made to say.")
 def add_drive(
     name: Annotated[str, typer.Argument(help="What the recording is called here: a-z, 0-9 and _.")],
     audio: Annotated[
@@ -91,14 +91,16 @@ def add_drive(
     _tell_written(places, written, json, "next: gausstalk run   (or dvc repro)")
 
 
-app.command()(footage.check)
-app.command()(footage.preview)
-app.command("remove-speaker")(footage.remove_speaker)
-app.command("remove-drive")(footage.remove_drive)
-app.command("import-predictions")(comparisons.import_predictions)
-app.command("remove-predictions")(comparisons.remove_predictions)
-app.command()(comparisons.tables)
-app.command()(comparisons.compare)
+app.command(short_help="Say whether a video is fit to train on.")(footage.check)
+app.command(short_help="Draw what a stage makes of one frame, in seconds.")(footage.preview)
+app.command("remove-speaker", short_help="Remove a person and all that was computed of them.")(footage.remove_speaker)
+app.command("remove-drive", short_help="Remove a drive and all that was said with it.")(footage.remove_drive)
+app.command("import-predictions", short_help="Bring frames of another system into the tables.")(
+    comparisons.import_predictions
+)
+app.command("remove-predictions", short_help="Take frames of another system out again.")(comparisons.remove_predictions)
+app.command(short_help="Write the papers' tables with our numbers beside.")(comparisons.tables)
+app.command(short_help="Set two published results side by side.")(comparisons.compare)
 
 
 def _tell_written(places: Places, written: list[Path], json: bool, after: str) -> None:
@@ -111,7 +113,7 @@ def _tell_written(places: Places, written: list[Path], json: bool, after: str) -
         say("\n".join([*(f"wrote {name}" for name in names), after]))
 
 
-@app.command()
+@app.command(short_help="Bring the heads of speakers up to date.")
 def run(
     speakers: Annotated[list[str] | None, typer.Argument(help="Whose heads to make; none: all of params.yaml.")] = None,
     extractor: Annotated[list[str] | None, typer.Option("--extractor", "-e", help="Only these; none: all.")] = None,
@@ -122,7 +124,9 @@ def run(
     jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Stages that run side by side.")] = 2,
     device: speaking.DeviceOption = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would run.")] = False,
-    table: Annotated[int, typer.Option(help="Fill table 5 (what moves) or 6 (extractors) of the supplement.")] = 0,
+    table: Annotated[
+        int, typer.Option(help="Fill table 5 (what moves) or 6 (extractors) of the supplement.", show_default=False)
+    ] = 0,
     explain: Annotated[str, typer.Option(help="Only show what this stage of training does when: tg_face, ...")] = "",
     json: Json = False,
 ) -> None:
@@ -187,11 +191,11 @@ def _only(speakers: list[str] | None, table: int) -> str:
     return speakers[0]
 
 
-app.command()(speaking.say)
-app.command()(speaking.export)
+app.command(short_help="Make a trained head say something.")(speaking.say)
+app.command(short_help="Write a head as .ply and as one file for `say`.")(speaking.export)
 
 
-@app.command()
+@app.command(short_help="Show Prefect and MLflow in the browser.")
 def ui() -> None:
     """Show Prefect (what runs) and MLflow (what came out) in the browser, until Ctrl-C."""
     from flows.console import say as tell
@@ -200,7 +204,7 @@ def ui() -> None:
     serve(project(), tell)
 
 
-@app.command()
+@app.command(short_help="Download weights and head models, verified.")
 def fetch(
     names: Annotated[list[str] | None, typer.Argument(help="Assets of data/assets.toml.")] = None,
     list_: Annotated[bool, typer.Option("--list", help="Show all assets and whether they are here.")] = False,
@@ -227,7 +231,7 @@ def fetch(
     console.show_rows(cells, ["name", "state", "to download", "licence", "for", "where"])
 
 
-@app.command()
+@app.command(short_help="Check this machine and this project.")
 def doctor(json: Json = False) -> None:
     """Check this machine and this project, and say what mends what is wrong."""
     from flows import console
@@ -244,7 +248,7 @@ def doctor(json: Json = False) -> None:
         raise typer.Exit(MachineError.exit_code)
 
 
-@app.command()
+@app.command(short_help="Measure how fast this machine's kernels are.")
 def bench(
     part: Annotated[str, typer.Argument(help="raster, grid, bound, ssim, iteration, render or all.")] = "all",
     head: Annotated[str, typer.Option(help="Render this speaker's trained head, too.")] = "",
@@ -350,7 +354,7 @@ def metrics(
         console.complain("nothing has been measured yet: gausstalk run   (or dvc repro)")
 
 
-app.command()(comparisons.matrix)
+app.command(short_help="Show how well every head says every drive.")(comparisons.matrix)
 
 
 @app.command()
@@ -364,7 +368,7 @@ def publish() -> None:
     tell(f"{len(result['runs'])} runs in MLflow, {new} of them new; gausstalk ui shows them")
 
 
-@app.command()
+@app.command(short_help="Check that dvc.yaml lists the code of every stage.")
 def dag(
     check: Annotated[bool, typer.Option("--check", help="Fail when dvc.yaml is not up to date (default).")] = False,
     write: Annotated[bool, typer.Option("--write", help="Bring dvc.yaml up to date.")] = False,

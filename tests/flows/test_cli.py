@@ -78,6 +78,12 @@ def test_a_phase_is_explained_as_a_table_and_as_json(project: Path) -> None:
     assert "tg_face" in wrong.stderr
 
 
+def test_the_list_of_commands_breaks_no_line_off(tmp_path: Path) -> None:
+    done = call(tmp_path, "--help")
+    assert "..." not in done.stdout
+    assert "[default: 0]" not in call(tmp_path, "run", "--help").stdout
+
+
 def test_no_words_show_the_help(tmp_path: Path) -> None:
     assert "Commands:" in call(tmp_path).stdout
 
