@@ -126,7 +126,7 @@ class Scores:
         """Keep the columns `[n, k]` of a metric and add the row of their summary, or `why` there is none."""
         self.columns[metric.name, region, variant] = columns
         self.series[metric.name, region, variant] = metric.by_frame(columns)
-        why = why or ("one of the two does not move" if columns.shape[1] == 2 else "")
+        why = why or (metric.unknown if columns.shape[1] == 2 else "")
         self.add(metric.name, metric.summary(columns), metric.unit, metric.better, region, variant, why)
 
     def value(self, metric: str, region: str, variant: str) -> float:
@@ -147,6 +147,12 @@ class Scores:
             best = max(known, key=lambda variant: metric.merit(known[variant]))
             self.strongest[name, region] = best
             self.add_columns(metric, region, STATIC, self.columns[name, region, best])
+
+    def _why_absent(self, bar: Bar) -> str:
+        for entry in self.absent:
+            if entry["metric"] == bar.metric and (entry["region"], entry["variant"]) == (bar.region, bar.variant):
+                return entry["why"]
+        return f"{bar.metric} of {bar.variant} or of {bar.against or bar.variant} is absent"
 
     def judge_bar(
         self, bar: Bar, metrics: Mapping[str, Metric], blocks: list[np.ndarray], draws: int
@@ -176,7 +182,7 @@ class Scores:
         if metric is MISSED:
             value = self.value(bar.metric, bar.region, bar.variant)
         known = math.isfinite(value)
-        why = "" if known else f"{bar.metric} of {bar.variant} or of {bar.against or bar.variant} is absent"
+        why = "" if known else self._why_absent(bar)
         short = known and len(blocks) < LEAST_BLOCKS
         if short:
             why = f"{TOO_SHORT}: {sum(map(len, blocks))} test frames in {len(blocks)} blocks"

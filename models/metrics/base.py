@@ -75,6 +75,7 @@ class Metric:
     `needs` assets of data/assets.toml cannot compute before `ready` has handed their files to `opens`; one that is
     `taught` by a stage of the project, not before it has handed over what that stage gave. `series` says what rows of
     more than two numbers tell of each frame; without it that is the metric's value on the row alone.
+    `unknown` says why two columns have no value although they have rows.
     """
 
     name: str
@@ -92,6 +93,7 @@ class Metric:
     opens: Callable[..., Compute | SpeechCompute] | None = None
     series: Callable[[np.ndarray], np.ndarray] | None = None
     taught: str = ""
+    unknown: str = "one of the two does not move"
 
     @property
     def words(self) -> str:

@@ -85,7 +85,7 @@ def faces(count: int = 60, seed: int = 0) -> np.ndarray:
     points[:, 14, 1] += gap
     for upper, lower, x in ((159, 145, 70), (386, 374, 120)):
         points[:, upper], points[:, lower] = (x, 80), (x, 80)
-        points[:, lower, 1] += 5 + 2 * np.cos(np.arange(count) / 5)
+        points[:, lower, 1] += 5 + 3 * np.cos(np.arange(count) / 5)
     sway = np.stack([3 * np.sin(np.arange(count) / 7), 2 * np.cos(np.arange(count) / 9)], 1)
     points += np.round(16 * sway)[:, None] / 16  # which float32 holds exactly
     return points.astype(np.float32)
@@ -302,6 +302,16 @@ def test_a_frame_without_a_face_is_left_out() -> None:
         metric = METRICS[name]
         assert metric.value(gap, true) == pytest.approx(metric.value(predicted[kept], true[kept]))
         assert np.isnan(metric.per_frame(gap, true)[7, 0])
+
+
+def test_open_lids_that_tremble_are_not_correlated() -> None:
+    random, metric = np.random.default_rng(0), METRICS["r_eye"]
+    true = 0.07 + random.normal(0, 0.003, 60)
+    following = np.stack([true + random.normal(0, 0.003, 60), true], 1)
+    assert correlation(following) > 0.5
+    assert np.isnan(metric.summary(following))
+    following[30:34] = [[0.03, 0.02]]  # a blink
+    assert metric.summary(following) > 0.9
 
 
 def test_the_gap_is_relative_to_the_eye_distance() -> None:

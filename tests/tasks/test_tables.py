@@ -142,6 +142,16 @@ def test_a_speaker_that_params_do_not_list_is_in_no_table(places: Places) -> Non
     assert "gone" not in "".join(path.read_text() for path in folder.iterdir())
 
 
+def test_a_bar_tells_why_its_metric_is_absent() -> None:
+    keys = {"speaker": "a", "method": "m", "extractor": "e", "split": "test", "drive": ""}
+    scores, metrics = Scores(keys), all_metrics()
+    scores.add_columns(metrics["r_eye"], "face", "full", np.full((100, 2), 0.07))
+    bar = Bar(name="blinks", metric="r_eye", region="face", at_least=0.6)
+    told = scores.judge_bar(bar, metrics, blocks_of(np.arange(100), 20), 10)
+    assert told["ok"] is None
+    assert told["why"] == "the truth does not blink, or the result's lids never move"
+
+
 def test_bars_whose_control_is_absent_do_not_count_as_missed() -> None:
     absent = {"name": "still", "why": "LMD of full or of static is absent", "ok": None}
     cell = bars_cell([{"why": "", "ok": True}, {"why": "", "ok": True}, absent])
