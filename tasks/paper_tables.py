@@ -211,6 +211,8 @@ def _cell(line: Line, column: PaperColumn, notes: Footnotes) -> Cell:
         return notes.cell(line.fix)
     asked = {"language": column.language, "gender": column.gender} if column.language else {}
     fitting = [one for one in line.measured if all(one.about.get(key) == value for key, value in asked.items())]
+    if asked:  # the papers' voices speak
+        fitting = [one for one in fitting if one.about.get("kind", "speech") != "singing"]
     if not fitting:
         add = f"gausstalk add-drive NAME FILE --language {column.language} --gender {column.gender} --basis BASIS"
         return notes.cell(f"no {column.drive} drive: {add}")

@@ -142,6 +142,9 @@ def test_variants_fill_table_5() -> None:
 
 def test_drives_go_where_their_language_and_voice_belong() -> None:
     drives = [drive("de", "female", "a", 2.0), drive("de", "female", "b", 3.0), drive("zh", "male", "c", None)]
+    song = drive("de", "female", "song", 9.0)
+    song.about["kind"] = "singing"
+    drives.append(song)
     row = line(built(drives=drives)["table_7"], "ada", "hubert", "TalkingGaussian (ours)")
     assert row["Sync-C female German"] == Cell("2.500", "mean of 2 drives")
     assert row["Sync-C male Chinese"].why == "Sync-C: gausstalk fetch syncnet"
