@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+OTHER_SOUND = "measured on different sounds of one name: the drive has been replaced"
+
 
 def why_not_comparable(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
     """Return why two results must not be compared number by number, "" if they may be.
@@ -21,6 +23,9 @@ def why_not_comparable(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
         if one.get(key, "") != other.get(key, ""):
             return f"measured {words}: {one.get(key) or 'none'} and {other.get(key) or 'none'}"
     if one.get("drive"):
+        if one.get("sound") != other.get("sound"):
+            older = not (one.get("sound") and other.get("sound"))
+            return "one of them does not tell its sound: dvc repro measures it again" if older else OTHER_SOUND
         return _differs(one, other, "split", "of different lengths")
     ours, theirs = (about.get("data") or {} for about in (one, other))
     if not (ours and theirs):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -128,6 +129,7 @@ def measure_drive(context: Context[NoParams], rendering: Rendering) -> None:
     about |= {
         "split": f"drive: {count} frames",
         "seconds": round(count / clip.fps, 2),
+        "sound": hashlib.sha256(np.ascontiguousarray(sound)).hexdigest(),
         "language": drive.language,
         "gender": drive.gender,
         "basis": drive.basis,

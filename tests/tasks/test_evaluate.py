@@ -324,6 +324,7 @@ def test_a_drive_is_held_against_its_sound(places: Places, driven: Keys) -> None
     assert value(content, "found_share", "face", "full") == 100
     assert value(content, "length_error", "face", "full") == 0
     assert content["about"]["language"] == "de"
+    assert len(content["about"]["sound"]) == 64
     absent = {entry["metric"]: entry["why"] for entry in content["absent"]}
     names = ("Sync-C", "Sync-E", "sync_lag")
     assert set(absent) == {*names, *(f"{name}_house" for name in names), "render_time"}

@@ -109,6 +109,15 @@ def speaking(name: str, windows: np.ndarray, network: str = "n", told_by: str = 
     return Run(f"ada/{name}", name * 8, Measured({**told, **about}, [row]), frames, {}, stored)
 
 
+def test_a_drive_whose_sound_was_replaced_is_another_one() -> None:
+    base = distances(1.0, 1)
+    one = speaking("a", base, sound="5" * 64)
+    assert found(one, speaking("b", base, sound="5" * 64))["Sync-C_house"].verdict == "same"
+    for sound, why in (("6" * 64, "the drive has been replaced"), ("", "does not tell its sound")):
+        with pytest.raises(InputError, match=why):
+            compare(one, speaking("b", base, sound=sound))
+
+
 def distances(best: float, seed: int) -> np.ndarray:
     windows = 1.3 + np.random.default_rng(seed).normal(0, 0.1, (COUNT, 31))
     windows[:, 15] = best + windows[:, 3] - 1.3
