@@ -55,7 +55,7 @@ DRAWN = {
 """What a method draws, from the least to the most; the rest are the true frame's own pixels."""
 NOT_STATED = "what it draws is not stated"
 NEEDED = {"frame": "frame", "steady": "frame", "head": "head", "face_box": "face"}
-NEEDED_OF = dict.fromkeys(("identity", "jitter", "r_eye", "AUE-U", "AUE-U_own"), "face")
+NEEDED_OF: dict[str, str] = dict.fromkeys(("identity", "jitter", "r_eye", "AUE-U", "AUE-U_own"), "face")
 """What has to be drawn, by region or metric, for a number not to be the true frame's own; else the mouth does."""
 
 

@@ -46,7 +46,7 @@ class Predictions(Params):
     speaker: str
     basis: Basis  # on which the speaker's likeness was used when the frames were imported
     note: str = ""
-    drawn: Literal["mouth", "face", "head", "frame", ""] = ""  # the rest is the true frame's own; "": not stated
+    drawn: str = Field("", pattern="^(mouth|face|head|frame)?$")  # the rest is the true frame's own; "": not stated
     full: Input  # driven by the test part's own sound
     wrong_audio: Input | None = None  # by the sound of another moment: the control that tells whether it hears
 

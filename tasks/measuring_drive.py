@@ -129,7 +129,7 @@ def measure_drive(context: Context[NoParams], rendering: Rendering) -> None:
     about |= {
         "split": f"drive: {count} frames",
         "seconds": round(count / clip.fps, 2),
-        "sound": hashlib.sha256(np.ascontiguousarray(sound)).hexdigest(),
+        "sound": hashlib.sha256(sound.tobytes()).hexdigest(),
         "language": drive.language,
         "gender": drive.gender,
         "basis": drive.basis,
