@@ -33,6 +33,7 @@ from flows.graph import Item, Plan
 from flows.processes import Children
 from models.errors import GausstalkError
 from tasks.places import Places
+from tasks.words import counted
 
 RETRY_AFTER_S = 2.0
 TAIL_LINES = 40
@@ -192,7 +193,7 @@ class Conductor:
             return Failed(message="not everything could be done because a stage of another flow run failed")
         if all(self.outcome.states[name] == "cached" for name in names):
             return Completed(name="Cached", message="everything was up to date")
-        return Completed(message=f"{len(names)} stages are up to date")
+        return Completed(message=f"{counted(len(names), 'stage')} brought up to date")
 
     def _dispatch(self, items: Sequence[Item], in_spite: bool = False) -> None:
         """Submit `items` as they become possible, and wait until all have ended.

@@ -30,6 +30,7 @@ from tasks.places import Places
 from tasks.progress import Progress
 from tasks.sources import Crop, centre_crop, is_square, square_about_face, two_faces
 from tasks.stage import threads
+from tasks.words import counted
 
 STATISTICS_EVERY = 5
 WATCHED_FRAMES = 1500  # of a longer recording, so many are searched for a face, in stretches spread over it
@@ -195,7 +196,8 @@ def _sound(info: MediaInfo, reader: FrameReader, count: int, findings: list[Find
 
 def _lost(intact: list[bool]) -> Iterator[str]:
     if not all(intact):
-        yield f"{intact.count(False)} pictures are blank or damaged, the first at {intact.index(False) / FPS:.1f} s"
+        count = counted(intact.count(False), "picture")
+        yield f"blank or damaged: {count}, the first at {intact.index(False) / FPS:.1f} s"
 
 
 def _plain(value: Any) -> Any:

@@ -11,6 +11,8 @@ from typing import Any, Literal
 
 import numpy as np
 
+from tasks.words import counted
+
 GOOD_SECONDS = 45.0
 DARK, BRIGHT = 0.18, 0.8
 BLURRED = 12.0  # variance of the Laplacian of grey levels at the clip's size; sharp talking heads have 50 to 1000
@@ -261,7 +263,8 @@ def _of_face(figures: dict[str, Any]) -> Iterator[Finding]:
     lag = figures.get("sound_lag")
     if lag and lag["sure"] and abs(lag["frames"]) >= LATE_FRAMES:
         side = "after" if lag["frames"] > 0 else "before"
-        text = f"the sound comes {abs(lag['frames'])} frames ({abs(lag['milliseconds'])} ms) {side} the picture"
+        late = counted(abs(lag["frames"]), "frame")
+        text = f"the sound comes {late} ({abs(lag['milliseconds'])} ms) {side} the picture"
         shift = -lag["milliseconds"] / 1000
         fix = f"shift it: ffmpeg -i IN -itsoffset {shift:g} -i IN -map 0:v -map 1:a -c copy OUT"
         yield Finding("warning", text, fix)
@@ -339,4 +342,6 @@ def told(figures: dict[str, Any]) -> list[tuple[str, str]]:
 def _lag_in_words(lag: dict[str, Any]) -> str:
     if not lag["sure"]:
         return f"unsure: {lag['why']}"
-    return f"{lag['frames']} frames ({lag['milliseconds']} ms), between {lag['low']:.0f} and {lag['high']:.0f}"
+    low, high = (f"{lag[end]:.0f}" for end in ("low", "high"))
+    span = "" if low == high else f", between {low} and {high}"
+    return f"{counted(lag['frames'], 'frame')} ({lag['milliseconds']} ms){span}"

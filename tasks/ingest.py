@@ -23,6 +23,7 @@ from tasks.progress import Progress
 from tasks.sources import SQUARE_MARGIN, Crop, centre_crop, is_square, source_path, square_about_face
 from tasks.stage import Context, Stage, main
 from tasks.waveform import framed_waveforms
+from tasks.words import counted
 
 log = logging.getLogger("gausstalk")
 
@@ -144,7 +145,8 @@ def _lost(intact: list[bool]) -> list[str]:
     """Say how many pictures of a source show nothing, if any."""
     if all(intact):
         return []
-    return [f"{intact.count(False)} pictures are blank or damaged, the first at {intact.index(False) / FPS:.1f} s"]
+    count = counted(intact.count(False), "picture")
+    return [f"blank or damaged: {count}, the first at {intact.index(False) / FPS:.1f} s"]
 
 
 def _source(info: MediaInfo, crop: Crop, first: int, reader: FrameReader, notes: list[str]) -> dict[str, Any]:

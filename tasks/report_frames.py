@@ -13,6 +13,7 @@ from tasks.charts import Chart, line_chart
 from tasks.galleries import WIDE, caption
 from tasks.measured import Measured, read_json
 from tasks.tabular import ARROWS, Cell, Column, Table, number
+from tasks.words import counted
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -185,7 +186,7 @@ def frames_of(table: DataFrame | None, folder: Path, measured: Measured) -> Fram
         shown = Cell("n/a", f"{entry['metric']} is absent") if count is None else Cell(str(count))
         frames.failures.rows.append([Cell(entry["name"]), shown, Cell(share), Cell(entry["words"])])
         if entry["frames"]:
-            title = f"{entry['name']}: {count} frames, the worst {len(entry['frames'])}"
+            title = f"{entry['name']}: {counted(count, 'frame')}, the worst {len(entry['frames'])}"
             frames.failed.append(gallery_of(folder, entry, title, f"{entry['words']} ({entry['metric']})", step))
     return frames
 

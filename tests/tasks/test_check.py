@@ -77,6 +77,10 @@ def test_an_unsure_or_small_lag_is_no_finding() -> None:
     assert not findings_of({**GOOD, "sound_lag": lag(2)}, [SOURCE])
     assert not findings_of({**GOOD, "sound_lag": lag(9, sure=False)}, [SOURCE])
     assert ("sound after picture", "unsure: noise") in told({"sound_lag": lag(9, sure=False)})
+    assert ("sound after picture", "1 frame (40 ms)") in told({"sound_lag": lag(1)})
+    assert ("sound after picture", "2 frames (80 ms), between 1 and 3") in told(
+        {"sound_lag": {**lag(2), "low": 1.0, "high": 3.0}}
+    )
 
 
 def test_where_recordings_are_joined_is_no_cut() -> None:

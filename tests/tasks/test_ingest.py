@@ -106,8 +106,8 @@ def test_pictures_that_show_nothing_keep_their_place_and_are_marked(places: Plac
     # mpeg4 has a key frame every 12 pictures
     assert np.flatnonzero(~clip.intact).tolist() == [*range(12), 75 + 30, 75 + 31]
     verdicts = " ".join(clip.fitness["verdicts"])
-    assert "a.mkv: 12 pictures are blank or damaged, the first at 0.0 s" in verdicts
-    assert "b.mp4: 2 pictures are blank or damaged, the first at 1.2 s" in verdicts
+    assert "a.mkv: blank or damaged: 12 pictures, the first at 0.0 s" in verdicts
+    assert "b.mp4: blank or damaged: 2 pictures, the first at 1.2 s" in verdicts
 
 
 def test_a_sideways_phone_video_of_known_landmarks_is_cropped_to_its_middle(places: Places) -> None:
