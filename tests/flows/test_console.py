@@ -38,7 +38,7 @@ def matrix(speakers: tuple[str, ...], drives: tuple[str, ...]) -> dict[str, Any]
             for speaker in speakers
             for drive in ("", *drives)
         ],
-        "groups": [{**head, **group, "metric": name} for name in METRICS],
+        "groups": [{**head, **group, "metric": name, "unit": unit} for name, unit in units.items()],
     }
 
 
