@@ -14,7 +14,16 @@ from models.metrics import all_metrics
 from models.metrics.base import blocks_of
 from models.metrics.image import METRICS as IMAGE_METRICS
 from tasks import tables
-from tasks.measured import Measured, absent_table, bar_cells, bars_cell, bars_table, main_table, quality_table
+from tasks.measured import (
+    Measured,
+    absent_table,
+    bar_cells,
+    bars_cell,
+    bars_table,
+    drives_table,
+    main_table,
+    quality_table,
+)
 from tasks.places import Keys, Places
 from tasks.scores import TOO_SHORT, Bar, Scores
 from tasks.stage import execute
@@ -268,3 +277,10 @@ def test_what_to_do_about_weights_ends_with_a_new_report(tmp_path: Path, licence
     _, absent = ready_metrics({"Sync-C": metric}, Places(tmp_path), "evaluate")
     told = f"its weights are not on this machine: {get} then dvc repro -f -s evaluate, then gausstalk run"
     assert absent == {"Sync-C": told}
+
+
+def test_the_own_footage_among_driven_heads_is_called_no_head() -> None:
+    about = {"speaker": "ada", "method": "m", "extractor": "logmel", "drive": "news", "own_language": "en"}
+    table = drives_table([Measured(about, [])])
+    assert table.rows[0][3].text == "own footage"
+    assert table.notes[0].startswith("own footage: the speaker's own footage for comparison")
