@@ -28,6 +28,7 @@ TILE = 160  # px, height of one picture
 GAIN = 4  # of the difference
 ALIKE = 5 / 6  # of the frames of two galleries: only one of them is shown
 COLUMNS = 2  # triples beside each other in a JPEG
+GAPS = ("r_open", "r_eye")  # frame by frame gaps between lips and lids, over the distance of the eyes
 WIDE = ("frame", "face_box")  # regions that rank frames as others do
 CROPS = {
     "r_eye": "eyes",
@@ -209,7 +210,7 @@ def save_galleries(
         elif chosen:
             path = folder / f"worst_{name}_{region}.jpg"
             crop = CROPS.get(name, OF_REGION.get(region, ""))
-            galleries.append({**about, "same": [], **_save(path, pairs, chosen, series, crop, metric.unit, mark)})
+            galleries.append({**about, "same": [], **_save(path, pairs, chosen, series, crop, about, mark)})
     failures = [_failed(folder, scores, metrics, pairs, failure, worst // 2, mark) for failure in FAILURES]
     content = {"worst": galleries, "failures": failures, "tests": len(pairs.frames)}
     (folder / FILE).write_text(json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n", encoding="utf-8")
@@ -277,12 +278,12 @@ def _failed(
     return {
         **about,
         "count": int(failed.sum()),
-        **_save(path, pairs, chosen, told, failure.crop, about["unit"], mark),
+        **_save(path, pairs, chosen, told, failure.crop, about, mark),
     }
 
 
 def _save(
-    path: Path, pairs: Pairs, chosen: Sequence[int], series: Array, crop: str, unit: str, mark: str
+    path: Path, pairs: Pairs, chosen: Sequence[int], series: Array, crop: str, about: dict[str, Any], mark: str
 ) -> dict[str, Any]:
     """Write a gallery; return its file, and its frames with what was measured and their boxes (x, y, w, h) in it."""
     tiles = [pairs.triple(k, crop) for k in chosen]
@@ -294,7 +295,8 @@ def _save(
     for place, k in enumerate(chosen):
         frame = int(pairs.frames[k])
         numbers = [None if np.isnan(value) else round(float(value), 5) for value in series[k]]
-        captions.append(f"frame {frame}, {frame / pairs.clip.fps:.2f} s: {caption(numbers, unit)}")
+        told = caption(numbers, about["unit"], about["metric"])
+        captions.append(f"frame {frame}, {frame / pairs.clip.fps:.2f} s of the clip: {told}")
         down, right = divmod(place, columns)
         above = with_caption(tiles[place], captions[-1], letters(across)).shape[0] - height
         box = [right * (width + GAP), down * (height + above + GAP) + above, width, height]
@@ -303,7 +305,8 @@ def _save(
     return {"file": path.name, "size": size, "frames": frames}
 
 
-def caption(numbers: Sequence[float | None], unit: str) -> str:
+def caption(numbers: Sequence[float | None], unit: str, metric: str = "") -> str:
     """Return the numbers of one frame in words."""
-    shown = ["none" if value is None else f"{value:.3g}" for value in numbers]
-    return f"{' against '.join(shown)}{'' if unit in ('', '1') or len(shown) > 1 else f' {unit}'}"
+    shown = ["none" if v is None else f"{v:.0f}" if v == int(v) else f"{v:#.3g}" for v in numbers]
+    said = "of the eye distance" if metric in GAPS else "" if unit == "1" else unit
+    return f"{' against '.join(shown)} {said}".rstrip()

@@ -186,7 +186,7 @@ def frames_of(table: DataFrame | None, folder: Path, measured: Measured) -> Fram
         shown = Cell("n/a", f"{entry['metric']} is absent") if count is None else Cell(str(count))
         frames.failures.rows.append([Cell(entry["name"]), shown, Cell(share), Cell(entry["words"])])
         if entry["frames"]:
-            title = f"{entry['name']}: {counted(count, 'frame')}, the worst {len(entry['frames'])}"
+            title = f"{entry['name']}: {counted(entry['count'], 'frame')}, the worst {len(entry['frames'])}"
             frames.failed.append(gallery_of(folder, entry, title, f"{entry['words']} ({entry['metric']})", step))
     return frames
 
@@ -200,6 +200,11 @@ def gallery_of(folder: Path, entry: dict[str, Any], title: str, words: str, step
         box = " ".join(map(str, frame["box"]))
         seconds = (frame["position"] + 0.5) * step
         gallery.tiles.append(
-            Tile(f"frame {frame['frame']}, {seconds:.1f} s", caption(frame["numbers"], entry["unit"]), box, seconds)
+            Tile(
+                f"frame {frame['frame']}, {seconds:.1f} s",
+                caption(frame["numbers"], entry["unit"], entry["metric"]),
+                box,
+                seconds,
+            )
         )
     return gallery

@@ -114,3 +114,10 @@ def test_bad_is_what_is_far_from_what_it_is_held_against() -> None:
 @pytest.mark.parametrize("crop", ["mouth", "eyes", "face", ""])
 def test_without_landmarks_the_whole_frame_is_shown(crop: str) -> None:
     assert box_of(crop, np.full((478, 2), np.nan), (40, 60)) == (slice(0, 40), slice(0, 60))
+
+
+def test_captions_say_what_their_numbers_are_of() -> None:
+    assert galleries.caption([0.0612, 0.05], "1", "r_open") == "0.0612 against 0.0500 of the eye distance"
+    assert galleries.caption([27.0], "dB", "PSNR") == "27 dB"
+    assert galleries.caption([None, 1.5], "px", "LMD") == "none against 1.50 px"
+    assert galleries.caption([30.0, 4.0], "1", "specks") == "30 against 4"
