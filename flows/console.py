@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Collection, Iterable, Sequence
-from textwrap import TextWrapper
+from textwrap import fill
 from typing import Any
 
 from rich.console import Console
@@ -42,8 +42,7 @@ def show_table(content: Any, once: Collection[str] = ()) -> None:
     say(f"\n{content.title}")
     rows = [[Text(cell.text, _style_of(cell)) for cell in row] for row in content.rows]
     _print([column.heading for column in content.columns], rows, once)
-    wrap = TextWrapper(_console().width, "  ", "  ", break_long_words=False, break_on_hyphens=False)
-    say("\n".join(map(wrap.fill, content.notes)))
+    say("\n".join(_filled(note, "  ") for note in content.notes))
 
 
 def _print(heads: Sequence[str], rows: Sequence[Sequence[Text]], once: Collection[str]) -> None:
@@ -61,6 +60,14 @@ def _print(heads: Sequence[str], rows: Sequence[Sequence[Text]], once: Collectio
         table.add_row(*(row[k] for k in shown))
     console.width = max(console.width, sum(widths) + GAP * len(widths))
     console.print(table)
+
+
+def _filled(text: str, indent: str = "") -> str:
+    """Return a text in lines that the window does not break within words."""
+    width = _console().width
+    return fill(
+        text, width, initial_indent=indent, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    )
 
 
 def _console() -> Console:
@@ -111,10 +118,10 @@ def show_phase(explained: dict[str, Any], json: bool) -> None:
         return
     from tasks import explain
 
-    say(explain.headline(explained))
+    say("\n".join(map(_filled, explain.headline(explained).splitlines())))
     show_rows(explain.table(explained), explain.HEADS)
     if legend := explain.legend(explained):
-        say(f"→: falls or rises to; {legend}.")
+        say(_filled(f"→: falls or rises to; {legend}."))
 
 
 def short(value: object) -> object:

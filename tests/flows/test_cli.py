@@ -69,7 +69,7 @@ def test_a_phase_is_explained_as_a_table_and_as_json(project: Path) -> None:
     assert "whole_frames yes" in shown.stdout
     assert "patch_px 32 to " in shown.stdout
     assert " > " not in shown.stdout
-    assert shown.stdout.splitlines()[-1].startswith("→: falls or rises to; rates: rates of learning; density: where")
+    assert "→: falls or rises to; rates: rates of learning; density: where" in shown.stdout
     told = json.loads(call(project, "run", "--explain", "tg_face", "--json").stdout)
     assert {"name": "alpha", "first": 301, "last": 5000, "says": "0.001"} in told["rows"]
     assert told["phase"]["alpha"]["weight"] == 0.001
