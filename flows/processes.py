@@ -75,12 +75,16 @@ class Children:
     def run(
         self, command: Sequence[str], folder: Path, environment: Mapping[str, str], on_line: Callable[[str], None]
     ) -> int:
-        """Run a process to its end, give every line that it prints to `on_line`, return its exit code."""
+        """Run a process to its end, give every line that it prints to `on_line`, return its exit code.
+
+        What it says of being stopped, DVC in tracebacks, is nobody's concern.
+        """
         process = self.start(command, folder, environment, subprocess.PIPE)
         try:
             assert process.stdout is not None
             for line in process.stdout:
-                on_line(line.rstrip("\n"))
+                if not self.stopping:
+                    on_line(line.rstrip("\n"))
             return process.wait()
         finally:
             if process.poll() is None:

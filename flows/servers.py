@@ -8,6 +8,7 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -18,6 +19,7 @@ from pathlib import Path
 from flows.environment import prepare
 from flows.processes import Children
 from models.errors import MachineError
+from tasks.locks import held
 from tasks.places import Places
 
 HOST = "127.0.0.1"
@@ -48,6 +50,13 @@ def free_port(wanted: int) -> int:
                 continue
             return port
     raise MachineError(f"no free port from {wanted} to {wanted + 99}", "other programs listen on all of them")
+
+
+@contextlib.contextmanager
+def starting() -> Iterator[None]:
+    """Keep projects that start at one moment from taking the same port, which looks free until a server answers."""
+    with held(Path(tempfile.gettempdir()) / f"gausstalk-servers-{os.getuid()}.lock"):
+        yield
 
 
 def start_prefect(places: Places, children: Children) -> Server:
@@ -164,10 +173,12 @@ def prefect_for_a_run(places: Places, children: Children) -> Iterator[str]:
         yield os.environ["PREFECT_API_URL"].removesuffix("/api")
         return
     url = running_prefect(places)
-    server = None if url else start_prefect(places, children)
+    server = None
     try:
-        if server:
-            wait_for(server)
+        if not url:
+            with starting():
+                server = start_prefect(places, children)
+                wait_for(server)
             url = server.url
         os.environ["PREFECT_API_URL"] = f"{url}/api"
         yield str(url)

@@ -13,7 +13,16 @@ from typing import Any
 from flows.environment import for_children, prepare
 from flows.graph import Plan, check_known, read_plan
 from flows.processes import Children, interrupt_on_signals
-from flows.servers import Server, announced, prefect_for_a_run, running_prefect, start_mlflow, start_prefect, wait_for
+from flows.servers import (
+    Server,
+    announced,
+    prefect_for_a_run,
+    running_prefect,
+    start_mlflow,
+    start_prefect,
+    starting,
+    wait_for,
+)
 from models.errors import ConsentError, MachineError, UsageError
 from tasks.doctor import missing_networks, wrong_params
 from tasks.locks import is_held, only_one
@@ -129,9 +138,10 @@ def serve(places: Places, tell: Callable[[str], None]) -> None:
         children.stop_leftovers()
         interrupt_on_signals()
         try:
-            servers = [start_prefect(places, children), start_mlflow(places, children)]
-            for server in servers:
-                wait_for(server)
+            with starting():
+                servers = [start_prefect(places, children), start_mlflow(places, children)]
+                for server in servers:
+                    wait_for(server)
             with announced(places, servers):
                 for server in servers:
                     tell(f"{server.name:8s}{server.page}")

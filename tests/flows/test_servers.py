@@ -8,6 +8,7 @@ import threading
 import urllib.request
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -27,6 +28,26 @@ def test_a_taken_port_is_passed_over() -> None:
         taken.listen()
         port = taken.getsockname()[1]
         assert port < free_port(port) <= port + 99
+
+
+def test_projects_that_start_at_one_moment_have_servers_of_their_own(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from flows.processes import Children; from tasks.places import Places\n"
+        "from flows.servers import prefect_for_a_run; root = Path(sys.argv[1])\n"
+        "with prefect_for_a_run(Places(root), Children(root / 'children.json')) as url: print(url, flush=True); input()"
+    )
+    for name in "ab":
+        (tmp_path / name).mkdir()
+    environment = {name: value for name, value in os.environ.items() if name != "PREFECT_API_URL"}
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "cwd": ROOT}
+    projects = [
+        subprocess.Popen([sys.executable, "-c", code, str(tmp_path / name)], env=environment, **pipes) for name in "ab"
+    ]
+    addresses = [project.stdout.readline() for project in projects]
+    for project in projects:
+        project.communicate("\n", timeout=120)
+    assert all(address.startswith("http://127.0.0.1:") for address in addresses)
+    assert addresses[0] != addresses[1]
 
 
 def test_no_server_is_found_where_none_answers(tmp_path: Path) -> None:

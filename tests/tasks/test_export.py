@@ -101,6 +101,7 @@ def test_the_head_that_is_meant_is_the_first_that_the_project_lists(tmp_path: Pa
     places = make_speaking_egg(tmp_path)
     (tmp_path / "dvc.yaml").touch()
     places.params.write_text("extractors: [logmel_embedding, logmel]\n")  # the second has been trained, long ago
+    (tmp_path / "a.wav").touch()
     for words in (["say", "egg", "a.wav", "-o", "out.mp4"], ["export", "egg", "-o", "out"]):
         call = [sys.executable, "-m", "flows.cli", *words]
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "GAUSSTALK_ROOT": str(tmp_path)}

@@ -51,11 +51,13 @@ def relabelled(places, weights, change):
     """Show the renderer other labels `[T, H, W]` for a while, as `change` makes them."""
     folder = places.record("parse", SPEAKER)
     kept = shutil.copytree(folder, folder.with_name("parse_kept"))
-    labels = np.stack(list(Masks.load(folder).labels))
+    masks = Masks.load(folder)
+    labels = np.stack(list(masks.labels))
     change(labels)
     try:
         shutil.rmtree(store_path(folder, "labels"))
-        FrameStore.create(store_path(folder, "labels"), labels, labels.shape[1:])
+        store = FrameStore.create(store_path(folder, "labels"), labels, labels.shape[1:])
+        dataclasses.replace(masks, labels=store).save(folder)
         yield
     finally:
         shutil.rmtree(folder)

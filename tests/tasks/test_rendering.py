@@ -37,6 +37,6 @@ def test_a_frame_takes_what_it_takes_to_hear_and_to_move(tmp_path: Path, monkeyp
         ("full", "motion_off", "mean_motion"),
         pictures,
         {},
-        0.03,
+        hearing=0.03,
     )
     assert 50 <= told.quality["milliseconds_a_frame"] < 100
